@@ -1,0 +1,219 @@
+# A few generic rules for all papers: data, train, measure (a part), gather, figure, judge, claims.
+# Which runs, measurements and figures there are comes from paper_configs/ alone (replication/dag.py reads them).
+import sys
+
+from replication import dag
+from replication.errors import ReplicationError
+
+REQUESTED = config.get("scale", dag.AUTO)
+REPLICATE = f"{sys.executable} -m replication"  # the interpreter that runs Snakemake, on every node
+
+try:
+    SCALES = dag.describe_scales(REQUESTED)
+except ReplicationError as error:
+    sys.exit(f"Error: {error}")
+
+
+def figure_files(paper, figure, *endings):
+    scale = dag.scale_of(paper, figure, REQUESTED)
+    return [f"results/{scale}/{paper}/figures/{figure}{ending}" for ending in endings]
+
+
+def all_figures(*endings, only=None):
+    names = only or [(paper, figure) for paper, figure, _ in dag.figures()]
+    return [path for paper, figure in names for path in figure_files(paper, figure, *endings)]
+
+
+def data_of(wildcards):
+    """The prepared data set of a run, or of the run that a measurement is of."""
+    run = wildcards.get("run") or dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).run
+    return f"results/data/{dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name}.safetensors"
+
+
+def run_folder(wildcards):
+    run = dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).run
+    return f"results/{wildcards.scale}/{wildcards.paper}/runs/{run}/seed{wildcards.seed}"
+
+
+def parts_of(wildcards):
+    folder = "results/{scale}/{paper}/parts/{measurement}/seed{seed}".format(**wildcards)
+    return [f"{folder}/{part}.npz" for part in range(dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).parts)]
+
+
+wildcard_constraints:
+    scale="smoke|reduced|full|recorded",
+    paper="[a-z0-9_]+",
+    run="[a-z0-9_]+",
+    measurement="[a-z0-9_]+",
+    figure="[a-z0-9_]+",
+    seed="[0-9]+",
+    part="[0-9]+",
+
+
+onstart:
+    print(SCALES)
+
+
+onsuccess:
+    print(SCALES)
+
+
+rule figures:
+    """Every figure of the four papers."""
+    default_target: True
+    input:
+        all_figures(".png", ".verdicts.json"),
+
+
+rule claims:
+    """The table of claims: published, measured, interval, verdict; fails unless all required at this scale are reproduced."""
+    input:
+        all_figures(".verdicts.json"),
+    shell:
+        "{REPLICATE} claims {input}"
+
+
+rule claims_ci:
+    """The claims that continuous integration checks."""
+    input:
+        all_figures(".verdicts.json", only=dag.ci_figures()),
+    shell:
+        "{REPLICATE} claims --ci {input}"
+
+
+for paper, figure, entry in dag.figures():
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            quantities=figure_files(paper, figure, ".quantities.csv"),
+            verdicts=figure_files(paper, figure, ".verdicts.json"),
+            picture=figure_files(paper, figure, ".png"),
+        shell:
+            "{REPLICATE} show --quantities-file {input.quantities} --verdicts-file {input.verdicts}"
+
+    # a docstring inside the rule cannot be a variable
+    workflow.get_rule(f"figure_{figure}").docstring = f"{entry.reproduces}: {entry.caption}"
+
+
+rule data:
+    """A data set as one checked file (found, or downloaded)."""
+    output:
+        "results/data/{dataset}.safetensors",
+        record="results/data/{dataset}.safetensors.json",
+    log:
+        "results/logs/data/{dataset}.log",
+    params:
+        depends=dag.data_depends(),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "{REPLICATE} data {wildcards.dataset} --out {output[0]} > {log} 2>&1"
+
+
+rule train:
+    """One seed of a training run; killed and started again, it continues and ends with the same bits."""
+    input:
+        data=data_of,
+    output:
+        record="results/{scale}/{paper}/runs/{run}/seed{seed}/record.json",
+        trajectory="results/{scale}/{paper}/runs/{run}/seed{seed}/trajectory.npy",
+        weights="results/{scale}/{paper}/runs/{run}/seed{seed}/weights.safetensors",
+        tables=directory("results/{scale}/{paper}/runs/{run}/seed{seed}/tables"),
+    log:
+        "results/logs/{scale}/{paper}/train/{run}.{seed}.log",
+    benchmark:
+        "results/benchmarks/{scale}/{paper}/train/{run}.{seed}.tsv"
+    params:
+        depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{REPLICATE} train {wildcards.paper} {wildcards.run} --scale {wildcards.scale} --seed {wildcards.seed}"
+        " --data-file {input.data} --folder $(dirname {output.record}) --threads {threads} > {log} 2>&1"
+
+
+rule measure:
+    """One part (a span of iterations) of one seed of a measurement."""
+    input:
+        data=data_of,
+        record=lambda wildcards: f"{run_folder(wildcards)}/record.json",
+        trajectory=lambda wildcards: f"{run_folder(wildcards)}/trajectory.npy",
+    output:
+        "results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
+        record="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.json",
+    log:
+        "results/logs/{scale}/{paper}/measure/{measurement}.{seed}.{part}.log",
+    benchmark:
+        "results/benchmarks/{scale}/{paper}/measure/{measurement}.{seed}.{part}.tsv"
+    params:
+        depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{REPLICATE} measure {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
+        " --part {wildcards.part} --run-folder $(dirname {input.record}) --data-file {input.data} --out {output[0]}"
+        " --threads {threads} > {log} 2>&1"
+
+
+rule gather:
+    """The parts of one seed as tidy tables."""
+    input:
+        parts_of,
+    output:
+        directory("results/{scale}/{paper}/tables/{measurement}/seed{seed}"),
+    log:
+        "results/logs/{scale}/{paper}/gather/{measurement}.{seed}.log",
+    params:
+        depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
+    shell:
+        "{REPLICATE} gather {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
+        " --folder {output} {input} > {log} 2>&1"
+
+
+rule figure:
+    """A figure and its quantities, from tables alone."""
+    input:
+        lambda wildcards: dag.table_folders(wildcards.scale, wildcards.paper, wildcards.figure),
+    output:
+        report(
+            "results/{scale}/{paper}/figures/{figure}.png",
+            caption="figures/caption.rst",
+            category="{paper}",
+            labels={"figure": "{figure}", "scale": "{scale}"},
+        ),
+        pdf="results/{scale}/{paper}/figures/{figure}.pdf",
+        svg="results/{scale}/{paper}/figures/{figure}.svg",
+        quantities="results/{scale}/{paper}/figures/{figure}.quantities.csv",
+        record="results/{scale}/{paper}/figures/{figure}.json",
+    log:
+        "results/logs/{scale}/{paper}/figure/{figure}.log",
+    params:
+        depends=lambda wildcards: dag.drawing_depends(wildcards.scale, wildcards.paper, wildcards.figure),
+        caption=lambda wildcards: dag.papers(wildcards.scale)[wildcards.paper].figures[wildcards.figure].caption,
+    shell:
+        "{REPLICATE} figure {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --folder $(dirname {output.pdf})"
+        " {input} > {log} 2>&1"
+
+
+rule judge:
+    """The verdicts on a figure's claims; writing them succeeds whatever they say."""
+    input:
+        quantities="results/{scale}/{paper}/figures/{figure}.quantities.csv",
+        record="results/{scale}/{paper}/figures/{figure}.json",
+    output:
+        "results/{scale}/{paper}/figures/{figure}.verdicts.json",
+    log:
+        "results/logs/{scale}/{paper}/judge/{figure}.log",
+    params:
+        depends=lambda wildcards: dag.judging_depends(wildcards.scale, wildcards.paper, wildcards.figure),
+    shell:
+        "{REPLICATE} judge {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --quantities-file {input.quantities}"
+        " --out {output} > {log} 2>&1"

@@ -1,0 +1,90 @@
+"""LCA Figure 3, left: the distribution of every allocation (all parameters, all iterations), with a Weibull fit."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from figures.style import HELPS, HURTS, Quantities, Tables
+from replication.statistics import gaussian_share_beyond, weibull_fit
+
+MEASUREMENT = "mnist_fc_lca"
+PUBLISHED_SHAPE, PUBLISHED_SCALE = 0.53, 5.1e-8  # CIFAR-ResNet20, SGD 0.1: the overlay of the authors' old plotting code
+LINEAR_RANGE_IN_SCALES = 18  # the published linear panel spans +-9.1e-7, that is 18 scales
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per seed: Weibull shape and scale of abs(A), the same fit to a Gaussian of equal spread, kurtosis, tail shares."""
+    histogram, elements = (tables[MEASUREMENT][name] for name in ("histogram", "elements"))
+    rows = {}
+    for seed, bins in histogram.groupby("seed"):
+        moments = elements[elements["seed"] == seed].iloc[0]
+        finite = moments["elements"] - moments["zeros"] - moments["non_finite"]
+        variance = moments["sum_of_squares"] / finite - (moments["sum"] / finite) ** 2
+        shape, scale = _fit(bins)
+        rows[seed] = {
+            "weibull_shape": shape,
+            "weibull_scale": scale,
+            "weibull_shape_gaussian": _gaussian_shape(math.sqrt(variance)),
+            "kurtosis": moments["sum_of_fourth_powers"] / finite / variance**2,
+            **{f"tail_over_gaussian_{s}_sigma": _share_beyond(bins, s * math.sqrt(variance)) / gaussian_share_beyond(s) for s in (2, 3)},
+            "non_finite_elements": moments["non_finite"],
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return {name: table[name] for name in table}
+
+
+def _fit(bins: pd.DataFrame) -> tuple[float, float]:
+    return weibull_fit((bins["sum"] / bins["count"]).to_numpy(), bins["count"].to_numpy())
+
+
+def _gaussian_shape(sigma: float) -> float:
+    """The control: the same fit to abs(x) of a Gaussian with the measured spread, on bins as fine."""
+    edges = sigma * 10 ** np.linspace(-6, 1, 40 * 7 + 1)
+    return weibull_fit(np.sqrt(edges[1:] * edges[:-1]), np.diff(stats.halfnorm.cdf(edges, scale=sigma)))[0]
+
+
+def _share_beyond(bins: pd.DataFrame, bound: float) -> float:
+    """Share of the sum of abs(A) in bins that begin at ``bound`` or later (a bin is 6 % wide)."""
+    return float(bins.loc[bins["low"] >= bound, "sum"].sum() / bins["sum"].sum())
+
+
+def draw(tables: Tables) -> Figure:
+    """Left: logarithmic counts with the tails; right: linear, near zero; both as densities with the fitted double Weibull."""
+    histogram = tables[MEASUREMENT]["histogram"]
+    pooled = histogram.groupby(["sign", "low", "high"], as_index=False)[["count", "sum"]].sum()
+    shape, scale = _fit(pooled)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    reach = pooled["high"].max()
+    _draw_density(left, pooled, np.linspace(-reach, reach, 161), shape, scale)
+    left.set_yscale("log")
+    left.set_title("logarithmic: the tails")
+    near = LINEAR_RANGE_IN_SCALES * scale
+    _draw_density(right, pooled, np.linspace(-near, near, 121), shape, scale)
+    right.set_title("linear: around zero")
+    right.legend(fontsize=7, title=f"published (ResNet-20): shape {PUBLISHED_SHAPE}, scale {PUBLISHED_SCALE:g}", title_fontsize=7)
+    return figure
+
+
+def _draw_density(axes: Axes, bins: pd.DataFrame, edges: np.ndarray, shape: float, scale: float) -> None:
+    """The logarithmic bins spread over linear ones, helping left of zero and hurting right of it, as a density."""
+    width, total = edges[1] - edges[0], bins["count"].sum()
+    centres = (edges[1:] + edges[:-1]) / 2
+    for sign, colour, side in (("helping", HELPS, -1), ("hurting", HURTS, 1)):
+        part = bins[bins["sign"] == sign]
+        low, high, count = part["low"].to_numpy(), part["high"].to_numpy(), part["count"].to_numpy()
+        cumulative = [float((count * ((edge - low) / (high - low)).clip(0, 1)).sum()) for edge in np.maximum(side * edges, 0)]
+        density = np.abs(np.diff(cumulative)) / total / width
+        axes.fill_between(centres, density, step="mid", color=colour, alpha=0.75, lw=0, label=sign)
+    fine = np.linspace(edges[0], edges[-1], 1000)
+    curve = 0.5 * stats.weibull_min.pdf(np.abs(fine), shape, scale=scale)
+    seen = curve * width * total > 1  # where the fit expects at least one element in a bin
+    axes.plot(fine[seen], curve[seen], color="black", lw=1, label=f"double Weibull fit: shape {shape:.2f}, scale {scale:.1e}")
+    axes.set(xlabel="allocation A of one parameter in one iteration (loss units)", ylabel="density (zeros left out)")
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    sns.despine(ax=axes)

@@ -1,0 +1,5 @@
+"""``python -m replication`` is ``replicate``."""
+
+from replication.cli import main
+
+main()

@@ -1,0 +1,156 @@
+"""``replicate``: the command line. Rules of the Snakefile call it, and so can a person.
+
+A user's mistake ends with one sentence and status 2, without a traceback.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from replication.errors import ReplicationError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        status = _COMMANDS[command](**options)
+    except ReplicationError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted; run the same command again to continue.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="replicate", description="The steps of the replication DAG, one at a time.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, about: str, *names: str, **paths: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        for positional in names:
+            command.add_argument(positional)
+        for option, text in paths.items():
+            command.add_argument(f"--{option.replace('_', '-')}", required=True, type=Path, help=text)
+        return command
+
+    def job(command: argparse.ArgumentParser, *, seed: bool = False) -> argparse.ArgumentParser:
+        command.add_argument("--scale", required=True, help="smoke, reduced, full or recorded")
+        if seed:
+            command.add_argument("--seed", required=True, type=int)
+        return command
+
+    add("data", "prepare a data set as one file", "name", out="file to write (.safetensors)")
+    add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
+    train = job(add("train", "train one seed of a run", "paper", "run", data_file="prepared data", folder="folder of the run"), seed=True)
+    measure = job(
+        add("measure", "measure one part of one seed", "paper", "measurement", run_folder="the run", data_file="its data", out=".npz"), seed=True
+    )
+    measure.add_argument("--part", required=True, type=int)
+    for command in (train, measure):
+        command.add_argument("--threads", type=int, default=1)
+    gather = job(add("gather", "join the parts of one seed into tables", "paper", "measurement", folder="folder to write"), seed=True)
+    gather.add_argument("parts", nargs="+", type=Path)
+    figure = job(add("figure", "draw a figure from tables", "paper", "figure", folder="folder to write into"))
+    figure.add_argument("table_folders", nargs="+", type=Path)
+    job(add("judge", "judge the claims of a figure", "paper", "figure", quantities_file="from `replicate figure`", out=".json"))
+    add("show", "print a figure's quantities and verdicts", quantities_file="from `replicate figure`", verdicts_file="from `replicate judge`")
+    table = add("claims", "print every claim with its verdict; the status says whether they hold (0 yes, 1 no, 2 broken)")
+    table.add_argument("verdict_files", nargs="+", type=Path)
+    table.add_argument("--ci", action="store_true", help="only claims marked ci; inconclusive ones do not fail")
+    add("lock", "lock new claims before their evaluation seeds run")
+    amend = add("amend", "record that a locked claim was changed", "claim")
+    amend.add_argument("--reason", required=True)
+    amend.add_argument("--results-seen", required=True, choices=["yes", "no"])
+    add("record", "keep the tables of finished full-scale seeds in recorded/", "paper", "measurement")
+    return parser
+
+
+# torch and pandas are imported by the commands that need them, so that --help and mistakes answer at once
+
+
+def _data(name: str, out: Path) -> int:
+    from replication import data
+
+    data.prepare(name, out)
+    return 0
+
+
+def _bundle(name: str, into: Path) -> int:
+    from replication import sources
+
+    sources.write_bundle(sources.read(name), into)
+    print(f"Wrote {name} into {into}; set REPLICATION_DATA={into} where it is to be used.")
+    return 0
+
+
+def _step(function: str) -> Callable[..., int]:
+    def call(**options: object) -> int:
+        from replication import steps
+
+        getattr(steps, function)(**options)
+        return 0
+
+    return call
+
+
+def _show(quantities_file: Path, verdicts_file: Path) -> int:
+    from replication import report
+
+    report.show_figure(quantities_file, verdicts_file)
+    return 0
+
+
+def _claims(verdict_files: list[Path], ci: bool) -> int:
+    from replication import report
+
+    return report.show_claims(verdict_files, ci=ci)
+
+
+def _lock() -> int:
+    from replication import claims, configs, steps
+
+    configs.load("full")
+    new = claims.lock_new(steps.raw_claims(), configs.FOLDER / claims.LOCK)
+    print(f"Locked {len(new)} new claims: {', '.join(new) or 'none'}.")
+    return 0
+
+
+def _amend(claim: str, reason: str, results_seen: str) -> int:
+    from replication import claims, configs, steps
+
+    configs.load("full")
+    raw = steps.raw_claims()
+    if claim not in raw:
+        raise ReplicationError(f"There is no claim '{claim}'; allowed: {', '.join(raw)}.")
+    claims.amend(claim, raw[claim], configs.FOLDER / claims.LOCK, reason=reason, results_seen=results_seen == "yes")
+    print(f"Amended {claim}; it is shown as post hoc from now on.")
+    return 0
+
+
+def _record(paper: str, measurement: str) -> int:
+    from replication import steps
+
+    for folder in steps.record_tables(paper=paper, measurement=measurement):
+        print(f"Recorded {folder}")
+    return 0
+
+
+_COMMANDS = {
+    "data": _data,
+    "bundle": _bundle,
+    "train": _step("train_run"),
+    "measure": _step("measure_part"),
+    "gather": _step("gather"),
+    "figure": _step("draw_figure"),
+    "judge": _step("judge_figure"),
+    "show": _show,
+    "claims": _claims,
+    "lock": _lock,
+    "amend": _amend,
+    "record": _record,
+}

@@ -1,0 +1,8 @@
+"""The one exception that means: the user can mend this."""
+
+
+class ReplicationError(Exception):
+    """What was wrong, the value, what is allowed and the next step, in one sentence.
+
+    The command line prints it without a traceback and exits with 2.
+    """

@@ -1,0 +1,59 @@
+"""Settings of the process that make the arithmetic fast and keep it exact."""
+
+import contextlib
+import ctypes
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def prepare(threads: int = 1) -> torch.device:
+    """Set the number of threads and the allocator, forbid TF32, and return the device to compute on.
+
+    glibc otherwise gives every large tensor back to the system and takes page faults for the next one: an elementwise
+    backward pass of MNIST-FC took five times as long (benchmarks/lca.py).
+    """
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    with contextlib.suppress(OSError, AttributeError):  # no glibc, no mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        libc.mallopt(_M_TOP_PAD, 1 << 26)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for records."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} thread(s)"
+
+
+def reporter(what: str) -> Callable[[int, int], None]:
+    """A progress callback (done, total): a bar on a terminal, a plain line every ten per cent or half minute in a log."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # only where somebody watches
+
+        bar = tqdm(desc=what, leave=False)
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return show
+    start = last = time.monotonic()
+    reported = 0
+
+    def log(done: int, total: int) -> None:
+        nonlocal last, reported
+        now = time.monotonic()
+        if done == total or done * 10 // total > reported or now - last > 30:
+            print(f"{what}: {done}/{total}, {now - start:.0f} s", file=sys.stderr, flush=True)
+            last, reported = now, done * 10 // total
+
+    return log
+

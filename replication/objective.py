@@ -1,0 +1,278 @@
+"""The loss as a function of the parameter vector, on a fixed set of examples.
+
+LCA follows it along the training path, the landscape on a plane, curvature at a point. The model given is copied, so it
+is never changed; vectors hold the parameters in the order of ``model.named_parameters()``, each flattened.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from replication.errors import ReplicationError
+
+PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
+_CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one parameter tensor lies in the flat vector; ``layer`` is its module's name."""
+
+    name: str
+    layer: str
+    shape: torch.Size
+    start: int
+    stop: int
+
+    @property
+    def slice(self) -> slice:
+        """Of the flat vector."""
+        return slice(self.start, self.stop)
+
+
+def layout_of(model: nn.Module) -> tuple[Slot, ...]:
+    """The slots of a model's parameters, in order."""
+    slots: list[Slot] = []
+    start = 0
+    for name, parameter in model.named_parameters():
+        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, start + parameter.numel()))
+        start += parameter.numel()
+    return tuple(slots)
+
+
+class Objective:
+    """Mean loss of a model over a fixed set of examples, as a function of the flat parameter vector.
+
+    Values and sums over examples are float64; the network runs in ``dtype``, to which a vector given in float64 is rounded
+    once. Dropout is off. Batch norm uses ``"running"`` statistics, or ``"batch"`` statistics of fixed consecutive chunks of
+    ``chunk`` examples, which are then part of the definition of the loss (LCA specification, section 1.2).
+
+    Args:
+        model: the network; copied, never changed.
+        images: ``[n_examples, ...]``.
+        labels: ``[n_examples]``, class indices (or whatever ``loss`` takes).
+        loss: ``"cross_entropy"`` or a function of outputs and labels that returns one loss per example ``[n]``.
+        batch_norm: ``"running"`` or ``"batch"``.
+        chunk: examples at a time; chosen for speed where it is not part of the definition.
+        dtype: floating-point type of the network's arithmetic.
+        device: where to compute; default: where the images are.
+
+    Raises:
+        ReplicationError: no examples, unequal numbers of images and labels, or batch statistics without a chunk size that divides them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        loss: Literal["cross_entropy"] | PerExampleLoss = "cross_entropy",
+        batch_norm: Literal["running", "batch"] = "running",
+        chunk: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if len(images) == 0 or len(images) != len(labels):
+            raise ReplicationError(
+                f"The objective was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
+            )
+        self.dtype = dtype
+        self.device = torch.device(device) if device is not None else images.device
+        # NCHW and contiguous: convolution backward on CPU crashed on permuted views of NHWC arrays
+        self.images = images.to(self.device, dtype).contiguous()
+        self.labels = labels.to(self.device)
+        self.layout = layout_of(model)
+        self._sizes = [slot.stop - slot.start for slot in self.layout]
+        self._loss: PerExampleLoss = _cross_entropy if loss == "cross_entropy" else loss
+        self._model = _frozen_copy(model, batch_norm).to(self.device, dtype)
+        self._examples_interact = batch_norm == "batch" and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        if self._examples_interact and (chunk is None or len(images) % chunk):
+            raise ReplicationError(
+                f"Batch statistics need a chunk size that divides the {len(images)} examples, and it is {chunk}; "
+                "it is part of the definition of the loss: choose one."
+            )
+        self.chunk = chunk or self._default_chunk()
+        self._stacked = _StackedMlp.of(self._model)
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the parameter vector."""
+        return self.layout[-1].stop
+
+    def parameters(self) -> Tensor:
+        """The model's own parameter vector ``[n_parameters]``, float64."""
+        return torch.cat([p.detach().flatten() for p in self._model.parameters()]).double()
+
+    def value(self, theta: Tensor) -> float:
+        """The mean loss at ``theta`` ``[n_parameters]``."""
+        vector = self._vector(theta)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        with torch.no_grad():
+            for images, labels in self._chunks():
+                total += self._losses(vector, images, labels).sum()
+        return (total / len(self.labels)).item()
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """The gradient of the mean loss at ``theta``, float64 ``[n_parameters]``."""
+        return self.value_and_gradient(theta)[1]
+
+    def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        """Value and gradient in one pass."""
+        values, gradients = self.values_and_gradients(theta[None])
+        return values[0].item(), gradients[0]
+
+    def values_and_gradients(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
+
+        Plain stacks of linear layers evaluate all points in one larger matrix product.
+        """
+        values = torch.zeros(len(thetas), dtype=torch.float64, device=self.device)
+        gradients = torch.zeros(thetas.shape, dtype=torch.float64, device=self.device)
+        vectors = thetas.to(self.device, self.dtype)
+        together = [vectors] if self._stacked else list(vectors.split(1))
+        for index, points in enumerate(together):
+            for images, labels in self._chunks():
+                variable = points.detach().requires_grad_()
+                losses = self._losses_at_points(variable, images, labels).sum(1)
+                rows = slice(index, index + len(points))
+                gradients[rows] += torch.autograd.grad(losses.sum(), variable)[0]
+                values[rows] += losses.detach()
+        return values / len(self.labels), gradients / len(self.labels)
+
+    def gradient_by_class(self, theta: Tensor) -> Tensor:
+        """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.
+
+        Row c is n_c / n times the gradient of class c's mean loss (LCA specification, section 1.6). Where batch statistics
+        couple the examples the chunks stay mixed and the losses are masked, one backward pass per class.
+        """
+        vector = self._vector(theta)
+        n_classes = int(self.labels.max()) + 1
+        total = torch.zeros(n_classes, self.n_parameters, dtype=torch.float64, device=self.device)
+        for images, labels in self._chunks() if self._examples_interact else self._chunks_of_one_class():
+            variable = vector.detach().requires_grad_()
+            losses = self._losses(variable, images, labels)
+            present = labels.unique().tolist()
+            for number, label in enumerate(present, start=1):
+                share = losses[labels == label].sum()
+                total[label] += torch.autograd.grad(share, variable, retain_graph=number < len(present))[0]
+        return total / len(self.labels)
+
+    def hessian_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``, by double backward."""
+        point, direction = self._vector(theta), self._vector(vector)
+        total = torch.zeros(self.n_parameters, dtype=torch.float64, device=self.device)
+        for images, labels in self._chunks():
+            variable = point.detach().requires_grad_()
+            loss = self._losses(variable, images, labels).sum()
+            (gradient,) = torch.autograd.grad(loss, variable, create_graph=True)
+            total += torch.autograd.grad(gradient @ direction, variable)[0]
+        return total / len(self.labels)
+
+    def _vector(self, theta: Tensor) -> Tensor:
+        if theta.shape != (self.n_parameters,):
+            raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the objective's parameters have ({self.n_parameters},).")
+        return theta.to(self.device, self.dtype)
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.images.split(self.chunk), self.labels.split(self.chunk), strict=True)
+
+    def _chunks_of_one_class(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for label in self.labels.unique():
+            for members in (self.labels == label).nonzero().flatten().split(self.chunk):
+                yield self.images[members], self.labels[members]
+
+    def _losses(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Loss of every example of a chunk at one point, float64 ``[n]``."""
+        pieces = zip(self.layout, vector.split(self._sizes), strict=True)
+        tensors = {slot.name: _in_fast_layout(piece.view(slot.shape)) for slot, piece in pieces}
+        # the logits are few: in float64 the loss and its first derivative lose nothing
+        return self._loss(functional_call(self._model, tensors, (images,)).double(), labels)
+
+    def _losses_at_points(self, points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Losses ``[n_points, n]`` of a chunk at points ``[n_points, n_parameters]``."""
+        if self._stacked is None:
+            return torch.stack([self._losses(point, images, labels) for point in points])
+        outputs = self._stacked(points, self._sizes, images).double()
+        return torch.stack([self._loss(output, labels) for output in outputs])
+
+    def _default_chunk(self) -> int:
+        """As many examples as keep a chunk's images and activations within cache-friendly memory."""
+        numbers = self.images[0].numel()
+
+        def count(_module: nn.Module, _inputs: object, output: object) -> None:
+            nonlocal numbers
+            numbers += output.numel() if isinstance(output, Tensor) else 0
+
+        leaves = [m for m in self._model.modules() if not list(m.children())]
+        handles = [leaf.register_forward_hook(count) for leaf in leaves]
+        try:
+            with torch.no_grad():
+                self._model(self.images[:1])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return max(1, min(len(self.labels), _CHUNK_NUMBERS // numbers))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _frozen_copy(model: nn.Module, batch_norm: Literal["running", "batch"]) -> nn.Module:
+    """An evaluation-mode copy; with ``batch`` its batch norms forget their running statistics, so they use the chunk's."""
+    duplicate = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in duplicate.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and batch_norm == "batch":
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+    return duplicate
+
+
+def _in_fast_layout(tensor: Tensor) -> Tensor:
+    """Convolution kernels in channels_last, which takes CPU and GPU libraries along their faster path (1.4x on LeNet)."""
+    return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+class _StackedMlp:
+    """Evaluates a stack of linear layers at several parameter vectors at once: the first layer is one matrix product."""
+
+    _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Softplus, nn.Identity)
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        self._layers = layers
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "_StackedMlp | None":
+        """The evaluator of ``model``, or None where it is anything else than Flatten, Linear and elementwise layers in a row."""
+        if not isinstance(model, nn.Sequential):
+            return None
+        layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
+        linear = [layer for layer in layers if isinstance(layer, nn.Linear) and layer.bias is not None]
+        plain = all(isinstance(layer, (nn.Linear, *cls._ELEMENTWISE)) for layer in layers)
+        parameters = [id(p) for layer in linear for p in (layer.weight, layer.bias)]
+        known = plain and isinstance(layers[0], nn.Linear) and parameters == [id(p) for p in model.parameters()]
+        return cls(layers) if known else None
+
+    def __call__(self, points: Tensor, sizes: list[int], images: Tensor) -> Tensor:
+        """Outputs ``[n_points, n, n_outputs]`` for parameter vectors ``[n_points, n_parameters]``."""
+        pieces = iter(points.split(sizes, dim=1))
+        hidden = images.flatten(1)
+        for layer in self._layers:
+            if not isinstance(layer, nn.Linear):
+                hidden = layer(hidden)
+                continue
+            weight = next(pieces).reshape(len(points), layer.out_features, layer.in_features)
+            bias = next(pieces)
+            if hidden.dim() == 2:  # every point sees the same images
+                wide = torch.addmm(bias.flatten(), hidden, weight.flatten(0, 1).T)
+                hidden = wide.view(len(images), len(points), -1).transpose(0, 1)
+            else:
+                hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))
+        return hidden

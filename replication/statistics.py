@@ -1,0 +1,61 @@
+"""Intervals over seeds and the distributions that claims are judged against."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.90
+
+
+def mean_interval(estimates: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student's t interval for the mean of one estimate per seed; unbounded for fewer than two seeds."""
+    values = np.asarray(estimates, dtype=np.float64)
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def seeds_to_decide(estimates: Sequence[float], region: tuple[float, float], level: float = LEVEL, most: int = 10_000) -> int | None:
+    """How many seeds of this mean and spread would put the interval wholly inside or outside of ``region``.
+
+    None where there are fewer than two seeds, or where more than ``most`` would be needed.
+    """
+    values = np.asarray(estimates, dtype=np.float64)
+    if len(values) < 2:
+        return None
+    distance = min(abs(float(values.mean()) - edge) for edge in region)
+    for n in range(len(values), most + 1):
+        if stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n) < distance:
+            return n
+    return None
+
+
+def weibull_fit(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Maximum-likelihood shape and scale of a Weibull distribution for positive ``values``, each ``counts`` times.
+
+    The shape k solves sum(w x^k ln x) / sum(w x^k) - 1/k = mean(ln x); the scale is mean(x^k)^(1/k). Values enter relative to
+    the largest, so that no power overflows. Returns (nan, nan) where fewer than two different values are given.
+    """
+    used = (counts > 0) & (values > 0)
+    x, w = np.asarray(values, dtype=np.float64)[used], np.asarray(counts, dtype=np.float64)[used]
+    if len(x) < 2:
+        return math.nan, math.nan
+    top = x.max()
+    logs = np.log(x / top)
+    w = w / w.sum()
+    mean_log = float(w @ logs)
+
+    def score(shape: float) -> float:
+        powers = w * np.exp(shape * logs)
+        return float(powers @ logs / powers.sum() - 1 / shape - mean_log)
+
+    shape = float(optimize.brentq(score, 1e-3, 1e3))
+    return shape, float(top * (w @ np.exp(shape * logs)) ** (1 / shape))
+
+
+def gaussian_share_beyond(sigmas: float) -> float:
+    """Share of the sum of abs(x) that lies beyond ``sigmas`` standard deviations for a centred Gaussian: exp(-s^2 / 2)."""
+    return math.exp(-(sigmas**2) / 2)
