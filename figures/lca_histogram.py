@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
 from figures.style import HELPS, HURTS, Quantities, Tables
@@ -36,7 +37,7 @@ def quantities(tables: Tables) -> Quantities:
             "non_finite_elements": moments["non_finite"],
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return {name: table[name] for name in table}
+    return {str(name): table[name] for name in table}
 
 
 def _fit(bins: pd.DataFrame) -> tuple[float, float]:
@@ -67,24 +68,28 @@ def draw(tables: Tables) -> Figure:
     near = LINEAR_RANGE_IN_SCALES * scale
     _draw_density(right, pooled, np.linspace(-near, near, 121), shape, scale)
     right.set_title("linear: around zero")
-    right.legend(fontsize=7, title=f"published (ResNet-20): shape {PUBLISHED_SHAPE}, scale {PUBLISHED_SCALE:g}", title_fontsize=7)
+    published = f"published (ResNet-20):\nshape {PUBLISHED_SHAPE}, scale {PUBLISHED_SCALE:g}"
+    left.legend(fontsize=7, loc="upper right", title=published, title_fontsize=7)
     return figure
 
 
 def _draw_density(axes: Axes, bins: pd.DataFrame, edges: np.ndarray, shape: float, scale: float) -> None:
     """The logarithmic bins spread over linear ones, helping left of zero and hurting right of it, as a density."""
     width, total = edges[1] - edges[0], bins["count"].sum()
-    centres = (edges[1:] + edges[:-1]) / 2
+    centres, tallest = (edges[1:] + edges[:-1]) / 2, 0.0
     for sign, colour, side in (("helping", HELPS, -1), ("hurting", HURTS, 1)):
         part = bins[bins["sign"] == sign]
         low, high, count = part["low"].to_numpy(), part["high"].to_numpy(), part["count"].to_numpy()
         cumulative = [float((count * ((edge - low) / (high - low)).clip(0, 1)).sum()) for edge in np.maximum(side * edges, 0)]
         density = np.abs(np.diff(cumulative)) / total / width
         axes.fill_between(centres, density, step="mid", color=colour, alpha=0.75, lw=0, label=sign)
+        tallest = max(tallest, density.max())
     fine = np.linspace(edges[0], edges[-1], 1000)
     curve = 0.5 * stats.weibull_min.pdf(np.abs(fine), shape, scale=scale)
     seen = curve * width * total > 1  # where the fit expects at least one element in a bin
-    axes.plot(fine[seen], curve[seen], color="black", lw=1, label=f"double Weibull fit: shape {shape:.2f}, scale {scale:.1e}")
-    axes.set(xlabel="allocation A of one parameter in one iteration (loss units)", ylabel="density (zeros left out)")
-    axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    axes.plot(fine[seen], curve[seen], color="black", lw=1, label=f"double Weibull:\nshape {shape:.2f}, scale {scale:.1e}")
+    axes.set_ylim(top=1.3 * tallest)  # the fitted density has a pole at zero
+    axes.set(xlabel="A of one parameter in one iteration (loss units)", ylabel="density (zeros left out)")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
     sns.despine(ax=axes)

@@ -17,7 +17,7 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: relative errors of the sum over the run, worst step, share of steps within the threshold, and control values."""
     rows = {seed: _of_seed(run) for seed, run in tables[MEASUREMENT]["steps"].groupby("seed")}
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return {name: table[name] for name in table}
+    return {str(name): table[name] for name in table}
 
 
 def _of_seed(run: pd.DataFrame) -> dict[str, float]:

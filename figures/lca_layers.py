@@ -1,6 +1,7 @@
 """LCA Figure 5: loss change allocated to each layer, for the fully connected network and LeNet."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -47,6 +48,8 @@ def draw(tables: Tables) -> Figure:
             continue
         layers = tables[measurement]["layers"]
         _draw_totals(above, layers)
+        if column == 0:
+            above.legend(fontsize=7, loc="lower right")
         _draw_shares(below, layer_totals(layers))
     return figure
 
@@ -64,7 +67,6 @@ def _draw_totals(axes: Axes, layers: pd.DataFrame) -> None:
     axes.axhline(0, color="black", lw=0.8)
     axes.set_ylabel("LCA summed over training\n(loss units; negative helps)")
     axes.set_xlabel("layer, input to output")
-    axes.legend(fontsize=7, loc="lower right")
     sns.despine(ax=axes)
 
 
@@ -73,11 +75,15 @@ def _draw_shares(axes: Axes, totals: pd.DataFrame) -> None:
     shares = totals.copy()
     for column in ("total", "parameters"):
         shares[column] = 100 * shares[column] / shares.groupby("seed")[column].transform("sum")
-    axes.plot([0.01, 100], [0.01, 100], ls="--", color="#999999", lw=1, label="equal per parameter")
+    equal = np.geomspace(0.02, 100)
+    axes.plot(equal, equal, ls="--", color="#999999", lw=1, label="equal per parameter")
     axes.plot(shares["parameters"], shares["total"], "o", ms=5, color=LOSS, alpha=0.7)
     for layer, group in shares.groupby("layer", sort=False):
-        axes.annotate(str(layer), (group["parameters"].iloc[0], group["total"].mean()), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlim=(0.01, 150), ylim=(min(0.0, shares["total"].min() * 1.1), 105))
+        place = (group["parameters"].iloc[0], group["total"].mean())
+        axes.annotate(str(layer), place, xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=0.1)  # a layer that hurts has a negative share
+    axes.set(xlim=(0.02, 300), ylim=(min(0.02, shares["total"].min() * 1.5), 200))
     axes.set_xlabel("share of the parameters (%)")
     axes.set_ylabel("share of the loss change (%)")
     axes.legend(fontsize=7, loc="upper left")

@@ -6,13 +6,13 @@ import matplotlib as mpl
 
 mpl.use("agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import pandas as pd  # noqa: E402
-import seaborn as sns  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from replication.records import atomic  # noqa: E402
+from replication.records import atomic
 
 Tables = dict[str, dict[str, pd.DataFrame]]
 Quantities = dict[str, pd.Series]  # by name: one estimate per seed, the index holding the seeds

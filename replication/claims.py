@@ -89,9 +89,7 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
     )
 
 
-def _outcome(
-    claim: Claim, estimates: dict[int, float], control: dict[int, float], may_be_absent: bool
-) -> tuple[Outcome, str, str]:
+def _outcome(claim: Claim, estimates: dict[int, float], control: dict[int, float], may_be_absent: bool) -> tuple[Outcome, str, str]:
     """Outcome, its reason and the control's outcome."""
     if claim.withdrawn:
         return "withdrawn", claim.withdrawn, ""
@@ -115,15 +113,18 @@ def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = Fa
     low_edge, high_edge = expect.region
     if exact:
         inside = [low_edge < value < high_edge for value in estimates]
-        return ("reproduced", "every seed inside") if all(inside) else ("not_reproduced", f"{inside.count(False)} of {len(inside)} seeds outside")
+        if all(inside):
+            return "reproduced", "every seed inside"
+        return "not_reproduced", f"{inside.count(False)} of {len(inside)} seeds outside"
     low, high = mean_interval(estimates)
     if low_edge < low and high < high_edge:
         return "reproduced", "interval inside"
     if high <= low_edge or low >= high_edge:
         return "not_reproduced", "interval outside"
     needed = seeds_to_decide(estimates, expect.region)
-    more = "two seeds or more are needed" if len(estimates) < 2 else f"about {needed} seeds would decide" if needed else "more seeds would not decide"
-    return "inconclusive", f"interval across the edge; {more}"
+    if len(estimates) < 2:
+        return "inconclusive", "one seed gives no interval; two or more are needed"
+    return "inconclusive", f"interval across the edge; {f'about {needed}' if needed else 'more than 10,000'} seeds would decide"
 
 
 def region_text(expect: Expectation) -> str:

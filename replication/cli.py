@@ -47,9 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     add("data", "prepare a data set as one file", "name", out="file to write (.safetensors)")
     add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
     train = job(add("train", "train one seed of a run", "paper", "run", data_file="prepared data", folder="folder of the run"), seed=True)
-    measure = job(
-        add("measure", "measure one part of one seed", "paper", "measurement", run_folder="the run", data_file="its data", out=".npz"), seed=True
-    )
+    measure = add("measure", "measure one part of one seed", "paper", "measurement", run_folder="the run", data_file="its data", out=".npz")
+    job(measure, seed=True)
     measure.add_argument("--part", required=True, type=int)
     for command in (train, measure):
         command.add_argument("--threads", type=int, default=1)
@@ -58,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     figure = job(add("figure", "draw a figure from tables", "paper", "figure", folder="folder to write into"))
     figure.add_argument("table_folders", nargs="+", type=Path)
     job(add("judge", "judge the claims of a figure", "paper", "figure", quantities_file="from `replicate figure`", out=".json"))
-    add("show", "print a figure's quantities and verdicts", quantities_file="from `replicate figure`", verdicts_file="from `replicate judge`")
-    table = add("claims", "print every claim with its verdict; the status says whether they hold (0 yes, 1 no, 2 broken)")
+    add("show", "print a figure's quantities and verdicts", quantities_file="of the figure", verdicts_file="of the figure")
+    table = add("claims", "print every claim with its verdict; the status says if they hold: 0 yes, 1 no, 2 broken")
     table.add_argument("verdict_files", nargs="+", type=Path)
     table.add_argument("--ci", action="store_true", help="only claims marked ci; inconclusive ones do not fail")
     add("lock", "lock new claims before their evaluation seeds run")
@@ -140,7 +139,7 @@ def _record(paper: str, measurement: str) -> int:
     return 0
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., int]] = {
     "data": _data,
     "bundle": _bundle,
     "train": _step("train_run"),

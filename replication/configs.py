@@ -82,7 +82,11 @@ class OptimizerConfig(Strict):
 
 
 class RunConfig(Strict):
-    """One training, repeated for ``seeds`` seeds 0, 1, ...; ``schedule`` multiplies the learning rate from a step on."""
+    """One training, repeated for ``seeds`` seeds 0, 1, ...
+
+    ``schedule`` multiplies the learning rate from a step on; validation and test sets are evaluated ``evaluations`` times,
+    evenly spread, the last time at the end.
+    """
 
     dataset: DatasetConfig
     model: str
@@ -92,6 +96,7 @@ class RunConfig(Strict):
     steps: Count
     seeds: Count
     keep: Literal["every_step", "every_epoch"] | list[Annotated[int, Field(ge=0)]] = []
+    evaluations: Count = 10
 
     @model_validator(mode="after")
     def _known_model(self) -> Self:
@@ -156,7 +161,8 @@ class Expectation(Strict):
     def region(self) -> tuple[float, float]:
         """The open interval in which the quantity must lie."""
         if self.rule == "between":
-            assert self.low is not None and self.high is not None
+            assert self.low is not None
+            assert self.high is not None
             return self.low, self.high
         assert self.bound is not None
         return (-float("inf"), self.bound) if self.rule == "below" else (self.bound, float("inf"))
@@ -314,7 +320,7 @@ def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
     for path in sorted(folder.glob("*.yaml")):
         raw = read(path)
         parsed = {each: _parse(raw, each, path) for each in SCALES}
-        papers[path.stem] = parsed[wanted]  # type: ignore[index]
+        papers[path.stem] = parsed[wanted]
     if not papers:
         raise ReplicationError(f"There is no YAML file in {folder}/; run in the folder that holds the Snakefile.")
     _check_unique(papers)

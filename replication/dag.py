@@ -33,7 +33,8 @@ def ci_figures() -> list[tuple[str, str]]:
 def scale_of(paper: str, figure: str, requested: str) -> str:
     """The requested scale, or for ``auto`` the largest that this machine can do: reduced where the data can be had, else smoke."""
     if requested not in (AUTO, RECORDED, *configs.SCALES):
-        raise ReplicationError(f"The scale is '{requested}'; allowed: {AUTO}, {', '.join(configs.SCALES)}, {RECORDED} (--config scale=...).")
+        allowed = ", ".join([AUTO, *configs.SCALES, RECORDED])
+        raise ReplicationError(f"The scale is '{requested}'; allowed with --config scale=...: {allowed}.")
     if requested != AUTO:
         return requested
     config = papers("reduced")[paper]
@@ -74,11 +75,10 @@ def table_folders(scale: str, paper: str, figure: str) -> list[str]:
     if scale == RECORDED:
         found = [str(path) for name in needed for path in sorted((RECORDED_FOLDER / paper / name).glob("seed*"))]
         if not found:
-            raise ReplicationError(f"Nothing is recorded for figure {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
+            raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
         return found
-    return [
-        f"results/{scale}/{paper}/tables/{name}/seed{seed}" for name in needed for seed in range(config.runs[config.measurements[name].run].seeds)
-    ]
+    seeds = {name: range(config.runs[config.measurements[name].run].seeds) for name in needed}
+    return [f"results/{scale}/{paper}/tables/{name}/seed{seed}" for name in needed for seed in seeds[name]]
 
 
 def training_depends(scale: str, paper: str, run: str) -> str:

@@ -25,7 +25,8 @@ from replication.records import atomic, canonical_json, provenance, read_record,
 from replication.sources import Dataset, Images, Origin
 
 Split = Literal["random", "stratified"]
-Normalisation = Literal["unit", "standardise"] | tuple[Sequence[float], Sequence[float]]
+_PerChannel = Sequence[float] | torch.Tensor
+Normalisation = Literal["unit", "standardise"] | tuple[_PerChannel, _PerChannel]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +102,9 @@ def available(name: str) -> bool:
         return True
     if sources.offline():
         return False
-    hosts = {urllib.parse.urlsplit(url)[:2] for _, _, urls in sources.remote_files(name) for url in urls}
-    return any(_answers(host, 443 if scheme == "https" else 80) for scheme, host in sorted(hosts, reverse=True))
+    addresses = {urllib.parse.urlsplit(url) for _, _, urls in sources.remote_files(name) for url in urls}
+    hosts = {(address.hostname or "", address.port or (443 if address.scheme == "https" else 80)) for address in addresses}
+    return any(_answers(host, port) for host, port in sorted(hosts))
 
 
 @functools.cache
@@ -195,7 +197,7 @@ def normalise(pixels: torch.Tensor, how: Normalisation = "unit", *, reference: t
     Raises:
         ReplicationError: unknown ``how``, a pair of wrong length, or a standard deviation that is not positive.
     """
-    images = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    images = pixels.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(255)
     if how == "unit":
         return images
     if how == "standardise":
@@ -203,12 +205,11 @@ def normalise(pixels: torch.Tensor, how: Normalisation = "unit", *, reference: t
     elif isinstance(how, str) or len(how) != 2:
         raise ReplicationError(f"normalisation is {how!r}; allowed are 'unit', 'standardise' and a (mean, std) pair: change it.")
     else:
-        mean, std = (torch.tensor(values, dtype=torch.float64) for values in how)
+        mean, std = (torch.as_tensor(values, dtype=torch.float64) for values in how)
     channels = pixels.shape[1]
     if mean.shape != (channels,) or std.shape != (channels,) or not (std > 0).all():
-        raise ReplicationError(
-            f"normalisation has mean {mean.tolist()} and std {std.tolist()}; needed are {channels} of each and every std above 0: change it."
-        )
+        found = f"normalisation has mean {mean.tolist()} and std {std.tolist()}"
+        raise ReplicationError(f"{found}; needed are {channels} of each and every std above 0: change it.")
     return images.sub_(mean.float()[:, None, None]).div_(std.float()[:, None, None])
 
 
@@ -274,9 +275,10 @@ def assemble(
     labels = (train_labels, dataset.train.labels[held_out], dataset.test.labels)
     parts = (dataset.train.pixels[training], dataset.train.pixels[held_out], dataset.test.pixels)
     pixels = [_fit(part, image_size, channels) for part in parts]
-    images = [normalise(part, normalisation, reference=pixels[0]) for part in pixels]
-    train, held, test = (Examples(i.to(device), l.to(device)) for i, l in zip(images, labels, strict=True))
-    return Experiment(train, held, test, len(dataset.class_names))
+    how = _statistics(pixels[0]) if normalisation == "standardise" else normalisation
+    images = [normalise(part, how) for part in pixels]
+    train, held_out_part, test = (Examples(x.to(device), y.to(device)) for x, y in zip(images, labels, strict=True))
+    return Experiment(train, held_out_part, test, len(dataset.class_names))
 
 
 def _fit(pixels: torch.Tensor, size: int | None, channels: int | None) -> torch.Tensor:

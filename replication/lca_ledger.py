@@ -3,7 +3,7 @@ times the number of parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,13 @@ STEP_COLUMNS = (
     "first_order_shuffled",
 )
 TENSOR_COLUMNS = ("lca", "helping", "hurting", "zero", "lca_shuffled", "helping_shuffled", "hurting_shuffled")
+ELEMENT_COLUMNS = ("elements", "zeros", "non_finite", "sum", "sum_of_squares", "sum_of_fourth_powers")
 # logarithmic bins of abs(A): a Weibull fit on bins this fine differs from one on the elements by less than 1e-3
 BINS_PER_DECADE = 40
 DECADES = (-24, 4)
 _N_BINS = BINS_PER_DECADE * (DECADES[1] - DECADES[0])
+_PER_NETWORK = ("names", "layers", "sizes")
+_PER_STEP = ("steps", "per_step", "per_tensor")
 
 
 @dataclass
@@ -125,13 +128,14 @@ class Ledger:
         spans = sorted(spans, key=lambda span: int(span.steps[0]))
         steps = np.concatenate([span.steps for span in spans])
         if any(span.names != spans[0].names or span.sizes != spans[0].sizes for span in spans) or (np.diff(steps) != 1).any():
-            raise ReplicationError("The spans do not join: they must be of one network and hold consecutive steps, each once; measure again.")
-        rows = {"steps", "per_step", "per_tensor"}
-        same = {"names", "layers", "sizes"}
-        merged = {}
+            raise ReplicationError("The spans do not join: they must be of one network and hold every step once; measure again.")
+        merged: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(span, field.name) for span in spans]
-            merged[field.name] = values[0] if field.name in same else np.concatenate(values) if field.name in rows else np.sum(values, axis=0)
+            if field.name in _PER_NETWORK:
+                merged[field.name] = values[0]
+            else:
+                merged[field.name] = np.concatenate(values) if field.name in _PER_STEP else np.sum(values, axis=0)
         return cls(**merged)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -141,8 +145,8 @@ class Ledger:
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
         """The inverse of ``arrays``."""
-        lists = {"names", "layers", "sizes"}
-        return cls(**{field.name: arrays[field.name].tolist() if field.name in lists else arrays[field.name] for field in fields(cls)})
+        read: dict[str, Any] = {name: values.tolist() if name in _PER_NETWORK else values for name, values in arrays.items()}
+        return cls(**read)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tidy tables: ``steps`` (a row per step), ``layers`` (a row per step and parameter tensor), ``histogram`` (a row per sign
@@ -160,12 +164,12 @@ class Ledger:
             }.items()
         ):
             layers.insert(position, name, values)
-        counts = [column for column in layers if column.startswith(("helping", "hurting", "zero"))]
+        counts = [column for column in TENSOR_COLUMNS if not column.startswith("lca")]
         layers[counts] = layers[counts].astype(np.int64)
         for column in ("helping", "hurting", "zero"):
             steps[column] = layers.groupby("step")[column].sum().to_numpy()
         steps["intervals"] = steps["intervals"].astype(np.int64)
-        elements = pd.DataFrame([self.moments], columns=["elements", "zeros", "non_finite", "sum", "sum_of_squares", "sum_of_fourth_powers"])
+        elements = pd.DataFrame([self.moments], columns=list(ELEMENT_COLUMNS))
         return {"steps": steps, "layers": layers, "histogram": self._histogram_table(), "elements": elements}
 
     def _histogram_table(self) -> pd.DataFrame:

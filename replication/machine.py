@@ -56,4 +56,3 @@ def reporter(what: str) -> Callable[[int, int], None]:
             last, reported = now, done * 10 // total
 
     return log
-

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from replication.errors import ReplicationError
+from replication.stacked_mlp import StackedMlp
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 _CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
@@ -99,7 +100,7 @@ class Objective:
                 "it is part of the definition of the loss: choose one."
             )
         self.chunk = chunk or self._default_chunk()
-        self._stacked = _StackedMlp.of(self._model)
+        self._stacked = StackedMlp.of(self._model) if loss == "cross_entropy" else None
 
     @property
     def n_parameters(self) -> int:
@@ -131,19 +132,20 @@ class Objective:
     def values_and_gradients(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
 
-        Plain stacks of linear layers evaluate all points in one larger matrix product.
+        Plain ReLU networks of linear layers evaluate all points in one larger matrix product.
         """
+        vectors = thetas.to(self.device, self.dtype)
+        if self._stacked is not None:
+            values, gradients = self._stacked.sums(vectors, self._chunks())
+            return values / len(self.labels), gradients / len(self.labels)
         values = torch.zeros(len(thetas), dtype=torch.float64, device=self.device)
         gradients = torch.zeros(thetas.shape, dtype=torch.float64, device=self.device)
-        vectors = thetas.to(self.device, self.dtype)
-        together = [vectors] if self._stacked else list(vectors.split(1))
-        for index, points in enumerate(together):
+        for index, point in enumerate(vectors):
             for images, labels in self._chunks():
-                variable = points.detach().requires_grad_()
-                losses = self._losses_at_points(variable, images, labels).sum(1)
-                rows = slice(index, index + len(points))
-                gradients[rows] += torch.autograd.grad(losses.sum(), variable)[0]
-                values[rows] += losses.detach()
+                variable = point.detach().requires_grad_()
+                loss = self._losses(variable, images, labels).sum()
+                gradients[index] += torch.autograd.grad(loss, variable)[0]
+                values[index] += loss.detach()
         return values / len(self.labels), gradients / len(self.labels)
 
     def gradient_by_class(self, theta: Tensor) -> Tensor:
@@ -192,15 +194,7 @@ class Objective:
         """Loss of every example of a chunk at one point, float64 ``[n]``."""
         pieces = zip(self.layout, vector.split(self._sizes), strict=True)
         tensors = {slot.name: _in_fast_layout(piece.view(slot.shape)) for slot, piece in pieces}
-        # the logits are few: in float64 the loss and its first derivative lose nothing
-        return self._loss(functional_call(self._model, tensors, (images,)).double(), labels)
-
-    def _losses_at_points(self, points: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Losses ``[n_points, n]`` of a chunk at points ``[n_points, n_parameters]``."""
-        if self._stacked is None:
-            return torch.stack([self._losses(point, images, labels) for point in points])
-        outputs = self._stacked(points, self._sizes, images).double()
-        return torch.stack([self._loss(output, labels) for output in outputs])
+        return self._loss(functional_call(self._model, tensors, (images,)), labels).double()
 
     def _default_chunk(self) -> int:
         """As many examples as keep a chunk's images and activations within cache-friendly memory."""
@@ -238,41 +232,3 @@ def _frozen_copy(model: nn.Module, batch_norm: Literal["running", "batch"]) -> n
 def _in_fast_layout(tensor: Tensor) -> Tensor:
     """Convolution kernels in channels_last, which takes CPU and GPU libraries along their faster path (1.4x on LeNet)."""
     return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-
-
-class _StackedMlp:
-    """Evaluates a stack of linear layers at several parameter vectors at once: the first layer is one matrix product."""
-
-    _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Softplus, nn.Identity)
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        self._layers = layers
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "_StackedMlp | None":
-        """The evaluator of ``model``, or None where it is anything else than Flatten, Linear and elementwise layers in a row."""
-        if not isinstance(model, nn.Sequential):
-            return None
-        layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
-        linear = [layer for layer in layers if isinstance(layer, nn.Linear) and layer.bias is not None]
-        plain = all(isinstance(layer, (nn.Linear, *cls._ELEMENTWISE)) for layer in layers)
-        parameters = [id(p) for layer in linear for p in (layer.weight, layer.bias)]
-        known = plain and isinstance(layers[0], nn.Linear) and parameters == [id(p) for p in model.parameters()]
-        return cls(layers) if known else None
-
-    def __call__(self, points: Tensor, sizes: list[int], images: Tensor) -> Tensor:
-        """Outputs ``[n_points, n, n_outputs]`` for parameter vectors ``[n_points, n_parameters]``."""
-        pieces = iter(points.split(sizes, dim=1))
-        hidden = images.flatten(1)
-        for layer in self._layers:
-            if not isinstance(layer, nn.Linear):
-                hidden = layer(hidden)
-                continue
-            weight = next(pieces).reshape(len(points), layer.out_features, layer.in_features)
-            bias = next(pieces)
-            if hidden.dim() == 2:  # every point sees the same images
-                wide = torch.addmm(bias.flatten(), hidden, weight.flatten(0, 1).T)
-                hidden = wide.view(len(images), len(points), -1).transpose(0, 1)
-            else:
-                hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))
-        return hidden

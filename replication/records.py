@@ -54,7 +54,8 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise writing_failed(path, error) from error
     finally:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # it would hide the reason
+            _remove(temporary)
 
 
 def writing_failed(path: Path, error: OSError) -> ReplicationError:
@@ -94,7 +95,7 @@ def provenance(**details: Any) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "processor": _processor(),
+        "processor": processor(),
     }
 
 
@@ -117,7 +118,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
+def processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

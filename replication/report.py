@@ -63,7 +63,7 @@ def _print_verdicts(entries: list[tuple[str, dict[str, Any]]]) -> None:
     headers = ["claim", "verdict", "measured [90 %]", "accepted", "published; trust", "under control", "scale", "why"]
     print(tabulate(rows, headers=headers, maxcolwidths=[None, None, 30, None, 34, 16, None, 30], disable_numparse=True))
     counts = Counter(entry["outcome"] for _, entry in entries)
-    print("\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in _MARKS if counts[outcome] or outcome in ("reproduced", "not_reproduced")) + "\n")
+    print("\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in _MARKS) + "\n")
 
 
 def _spread(values: list[float]) -> tuple[str, str]:

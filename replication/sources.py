@@ -328,9 +328,9 @@ def _describe(name: str, train: _Index, test: _Index) -> str:
 
 def _read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray], _Index]:
     index_path, path = folder / f"{split}.npz", folder / f"{split}.webp.bin"
-    content = _bytes(path)
+    content, packed_index = _bytes(path), io.BytesIO(_bytes(index_path))
     try:
-        with np.load(index_path, allow_pickle=False) as archive:
+        with np.load(packed_index, allow_pickle=False) as archive:
             index = dict(archive)
         offsets, labels = index["offsets"], index["labels"]
         if offsets[-1] != len(content):
@@ -340,7 +340,8 @@ def _read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray
             with Image.open(io.BytesIO(content[start:end]), formats=["WEBP"]) as strip:
                 strips.append(np.asarray(strip.convert("RGB")).reshape(-1, strip.width, strip.width, 3))
         return (np.concatenate(strips).transpose(0, 3, 1, 2), labels), index
-    except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: what zipfile makes of a damaged header that seems to ask for encryption or a newer format
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ReplicationError(f"{path} or {index_path.name} is truncated or damaged ({error}); {_AGAIN}.") from None
 
 

@@ -38,7 +38,9 @@ def train_run(*, scale: str, paper: str, run: str, seed: int, data_file: Path, f
     records.write_record(folder / records.RECORD, record, [folder / "trajectory.npy", folder / "weights.safetensors"])
 
 
-def measure_part(*, scale: str, paper: str, measurement: str, seed: int, part: int, run_folder: Path, data_file: Path, out: Path, threads: int) -> None:
+def measure_part(
+    *, scale: str, paper: str, measurement: str, seed: int, part: int, run_folder: Path, data_file: Path, out: Path, threads: int
+) -> None:
     """Measure one part (a span of iterations) of one seed into an .npz file with its record."""
     config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
     run = dag.run_of(scale, paper, config.run)
@@ -77,7 +79,7 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     missed = int((tables["steps"]["error"].abs() > config.max_error).sum())
     record["steps_above_max_error"] = missed
     records.write_tables(folder, tables, record)
-    print(f"{measurement} seed {seed}: {len(tables['steps'])} steps, {missed} above the error threshold {config.max_error:g}", file=sys.stderr)
+    print(f"{measurement} seed {seed}: {missed} of {len(tables['steps'])} steps above the error threshold {config.max_error:g}")
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
@@ -129,7 +131,7 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
 
 def raw_claims() -> dict[str, dict[str, Any]]:
     """Every claim as written in paper_configs, all scales side by side, by id."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted(configs.FOLDER.glob("*.yaml")):
         for figure in configs.read(path)["figures"].values():
             found |= {claim["id"]: claim for claim in figure.get("claims", [])}
@@ -146,7 +148,9 @@ def record_tables(*, paper: str, measurement: str) -> list[Path]:
         records.write_tables(target, records.read_tables(folder), record)
         written.append(target)
     if not written:
-        raise ReplicationError(f"There are no tables in {source}; run `snakemake FIGURE --config scale=full` first (nothing is recorded from another scale).")
+        raise ReplicationError(
+            f"There are no tables in {source}; run the figure with --config scale=full first: no other scale is recorded."
+        )
     return written
 
 
@@ -162,7 +166,8 @@ def _model(config: configs.RunConfig, experiment: data.Experiment, seed: int) ->
 
 
 def _data_entry(dataset: data.Dataset) -> dict[str, Any]:
-    return {"name": dataset.name, "source": dataset.origin.kind, "content": dataset.origin.content, "checksums": dict(dataset.origin.checksums)}
+    origin = dataset.origin
+    return {"name": dataset.name, "source": origin.kind, "content": origin.content, "checksums": dict(origin.checksums)}
 
 
 def _provenance(kind: str, scale: str, paper: str, seed: int, device: torch.device, **details: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from replication.configs import OptimizerConfig, RunConfig
@@ -60,16 +60,14 @@ def kept_steps(config: RunConfig, n_examples: int) -> list[int]:
         return list(range(config.steps + 1))
     if config.keep == "every_epoch":
         return sorted({*range(0, config.steps, n_examples // config.batch_size), config.steps})
-    return sorted({*config.keep, config.steps})  # type: ignore[arg-type]
+    return sorted({*config.keep, config.steps})
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """SGD is the heavy ball v <- m v + g, theta <- theta - lr v; Adam has PyTorch's betas .9/.999 and epsilon 1e-8."""
     if config.name == "adam":
         return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
-    )
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +100,7 @@ def train(
 ) -> Trained:
     """Train ``model`` in place and write its log, kept weights and final weights into ``folder``.
 
-    Files: ``tables/`` with log.csv (mini-batch loss and accuracy per step) and evaluation.csv (after every epoch),
+    Files: ``tables/`` with log.csv (mini-batch loss and accuracy per step) and evaluation.csv (validation and test set),
     ``trajectory.npy`` (float32 ``[n_kept, n_parameters]``) and ``weights.safetensors`` (final). While it runs, ``folder``
     also holds the state to resume from; a state of another ``identity`` (configuration, code or data) is not used.
 
@@ -112,7 +110,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     images, labels = experiment.train.images, experiment.train.labels
-    epoch_steps = len(labels) // config.batch_size
+    evaluated = set(np.linspace(0, config.steps, config.evaluations + 1).round().astype(int)[1:].tolist())
     optimizer = build_optimizer(config.optimizer, list(model.parameters()))
     log = torch.full((config.steps, len(LOG_COLUMNS)), torch.nan, dtype=torch.float64, device=images.device)
     evaluations: list[tuple[int, str, float, float]] = []
@@ -137,7 +135,7 @@ def train(
         done = step + 1
         if done in rows:
             trajectory[rows[done]] = _flat(model)
-        if done % epoch_steps == 0 or done == config.steps:
+        if done in evaluated:
             evaluations += [(done, split, *evaluate(model, getattr(experiment, split))) for split in ("validation", "test")]
         if time.monotonic() - saved > save_every_s or done == config.steps:
             trajectory.flush()
@@ -191,7 +189,7 @@ def _save(
     tensors["log"] = log[:step].clone()
     metadata = {"identity": identity, "step": str(step), "evaluations": json.dumps(evaluations)}
     with atomic(folder / _RESUME) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file hides a full disk and writes under a name of its own
 
 
 def _resume(
@@ -225,15 +223,13 @@ def _resume(
     return step
 
 
-def _finish(
-    folder: Path, model: nn.Module, log: Tensor, evaluations: list[tuple[int, str, float, float]], trajectory: np.memmap
-) -> None:
+def _finish(folder: Path, model: nn.Module, log: Tensor, evaluations: list[tuple[int, str, float, float]], trajectory: np.memmap) -> None:
     table = pd.DataFrame(log.cpu().numpy(), columns=list(LOG_COLUMNS))
     table.insert(0, "step", np.arange(1, len(table) + 1))
     evaluation = pd.DataFrame(evaluations, columns=["step", "split", "loss", "accuracy"])
     write_tables(folder / "tables", {"log": table, "evaluation": evaluation}, {"kind": "training log"})
     with atomic(folder / "weights.safetensors") as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+        temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
     trajectory.flush()
     (folder / _PARTIAL).replace(folder / "trajectory.npy")
     (folder / _RESUME).unlink(missing_ok=True)
