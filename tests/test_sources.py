@@ -19,7 +19,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from replication import records, sources
+from replication import formats, records, sources
 from replication.errors import ReplicationError
 from replication.sources import Dataset
 from replication.torchvision_shim import import_torchvision
@@ -57,7 +57,7 @@ def gray(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         images, labels = STEMS[split]
         files[images] = idx(random.randint(0, 256, (count, 28, 28)).astype(np.uint8))
         files[labels] = idx((np.arange(count) % 10).astype(np.uint8))
-    monkeypatch.setitem(sources._IDX_MD5, "mnist", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setitem(formats.IDX_MD5, "mnist", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
     return files
 
 
@@ -160,12 +160,12 @@ def test_a_missing_file_of_a_set_is_named(folder: Path, gray: dict[str, bytes]) 
 
 def binary_files(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Small files in the official binary layout of CIFAR: content by file name."""
-    label_bytes, classes = sources._CIFAR[name].label_bytes, 10 if name == "cifar10" else 100
+    label_bytes, classes = formats.CIFAR[name].label_bytes, 10 if name == "cifar10" else 100
     counts = (
         {"data_batch_1.bin": 400, "data_batch_2.bin": 200, "test_batch.bin": 100} if classes == 10 else {"train.bin": 600, "test.bin": 100}
     )
-    small = sources._Cifar(f"{name}.tar.gz", "", label_bytes, counts)
-    monkeypatch.setitem(sources._CIFAR, name, small)
+    small = formats.CifarLayout(f"{name}.tar.gz", "", label_bytes, counts)
+    monkeypatch.setitem(formats.CIFAR, name, small)
     files, first = {}, 0
     for file, count in counts.items():
         number = np.arange(first, first + count)[:, None, None, None]
@@ -240,8 +240,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def sum_again(folder: Path) -> None:
     """Make the sums fit whatever the files hold now."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != sources.SUMS)
-    (folder / sources.SUMS).write_text("".join(f"{records.sha256(path)}  {path.relative_to(folder)}\n" for path in files))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != formats.SUMS)
+    (folder / formats.SUMS).write_text("".join(f"{records.sha256(path)}  {path.relative_to(folder)}\n" for path in files))
 
 
 def same(a: Dataset, b: Dataset) -> bool:
@@ -292,9 +292,9 @@ def test_the_same_bundle_has_the_same_bytes(tmp_path: Path, colour: Dataset) -> 
 def test_other_sets_stay_in_a_bundle(folder: Path, colour: Dataset) -> None:
     digits = sources.read("digits")
     sources.write_bundle(digits, folder)
-    (folder / sources.SUMS).write_text((folder / sources.SUMS).read_text() + f"{'0' * 64}  cifar10/old.bin\n")
+    (folder / formats.SUMS).write_text((folder / formats.SUMS).read_text() + f"{'0' * 64}  cifar10/old.bin\n")
     sources.write_bundle(colour, folder)
-    lines = (folder / sources.SUMS).read_text().splitlines()
+    lines = (folder / formats.SUMS).read_text().splitlines()
     assert len(lines) == 8
     assert not any("old" in line for line in lines)
     assert same(sources.read("digits"), digits)
@@ -322,7 +322,7 @@ def test_a_bundle_that_states_no_content_is_described_by_its_index(folder: Path,
 
 def test_a_bundle_needs_its_sums(folder: Path, colour: Dataset) -> None:
     sources.write_bundle(colour, folder)
-    sums = folder / sources.SUMS
+    sums = folder / formats.SUMS
     listed = sums.read_text()
     sums.write_text("".join(line for line in listed.splitlines(keepends=True) if "test.webp.bin" not in line))
     with fails("SHA256SUMS does not list cifar10/test.webp.bin"):
@@ -520,9 +520,9 @@ def serve_archive(
         if evil:
             tar.add(place / "readme.html", "../evil.html")
     archive.write_bytes(archive.read_bytes()[:cut])
-    small = sources._CIFAR[name]
+    small = formats.CIFAR[name]
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setitem(sources._CIFAR, name, sources._Cifar(small.archive, md5, small.label_bytes, small.files))
+    monkeypatch.setitem(formats.CIFAR, name, formats.CifarLayout(small.archive, md5, small.label_bytes, small.files))
     monkeypatch.setattr(sources, "_CIFAR_URL", address)
 
 
@@ -533,9 +533,9 @@ def test_an_archive_is_unpacked_checked_and_known_as_official(server: tuple[Path
     assert dataset.train.pixels[401, 1, 2, 3] == (401 * 7 + 50 + 6 + 15) % 256
     assert (dataset.origin.kind, dataset.origin.content) == ("official", "official")
     place = Path(dataset.origin.folder)
-    assert {path.name for path in place.iterdir()} == {*sources._CIFAR[name].files, sources.SUMS}
+    assert {path.name for path in place.iterdir()} == {*formats.CIFAR[name].files, formats.SUMS}
     assert sources.read(name, download=False).origin == dataset.origin
-    first = place / next(iter(sources._CIFAR[name].files))
+    first = place / next(iter(formats.CIFAR[name].files))
     content = first.read_bytes()
     first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with fails(first.name, "damaged or was changed"):

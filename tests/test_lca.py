@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+import torch
+from conftest import polynomial_objective, small_batch_norm_net, small_mlp
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from replication import lca
+from replication.errors import ReplicationError
+from replication.objective import Objective
+
+Examples = tuple[Tensor, Tensor]
+
+
+def walk(objective: Objective, steps: int, size: float = 0.05, seed: int = 3) -> Tensor:
+    """Weights along gradient descent with noise: a trajectory on which parameters help and hurt."""
+    generator = torch.Generator().manual_seed(seed)
+    points = [objective.parameters()]
+    for _ in range(steps):
+        noise = torch.randn(objective.n_parameters, generator=generator, dtype=torch.float64)
+        points.append(points[-1] - 4 * size * objective.gradient(points[-1]) + size * 0.2 * noise)
+    return torch.stack(points)
+
+
+@given(degree=st.sampled_from([2, 3]), seed=st.integers(0, 10_000), size=st.integers(1, 6))
+def test_two_intervals_are_exact_for_quadratics_and_cubics(degree: int, seed: int, size: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    coefficients, start, end = (torch.randn(rows, size, generator=generator, dtype=torch.float64) for rows in (2, 1, 1))
+    objective = polynomial_objective(coefficients, degree)
+    allocation = lca.allocate(objective, start[0], end[0], max_error=1e-9)
+    scale = 1 + abs(allocation.loss_start) + abs(allocation.loss_end) + allocation.change.abs().sum().item()
+    assert allocation.intervals == 2
+    assert abs(allocation.error) < 1e-13 * scale
+
+
+def test_first_order_misses_half_the_curvature_of_a_quadratic(generator: torch.Generator) -> None:
+    """L(end) - L(start) = g.d + d.H d / 2, so first order is wrong by d.H d / 2 (LCA specification, 1.7)."""
+    objective = polynomial_objective(torch.randn(2, 5, generator=generator, dtype=torch.float64), degree=2)
+    start, movement = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    allocation = lca.allocate(objective, start, start + movement)
+    curvature = movement @ objective.hessian_vector_product(start, movement) / 2
+    missed = allocation.loss_end - allocation.loss_start - allocation.first_order.sum()
+    assert missed.item() == pytest.approx(curvature.item(), abs=1e-12)
+
+
+def test_allocations_of_a_smooth_net_sum_to_the_loss_change(examples: Examples) -> None:
+    objective = Objective(small_mlp(nn.Softplus), *examples, dtype=torch.float64)
+    start = objective.parameters()
+    end = start - 0.5 * objective.gradient(start)
+    allocation = lca.allocate(objective, start, end, max_error=1e-11)
+    assert allocation.change.sum().item() == pytest.approx(objective.value(end) - objective.value(start), abs=1e-10)
+
+
+def test_a_relu_net_meets_the_threshold_or_the_cap_and_reports_which(examples: Examples, generator: torch.Generator) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    start = objective.parameters()
+    end = start + 0.1 * torch.randn(objective.n_parameters, generator=generator, dtype=torch.float64)
+    tight = lca.allocate(objective, start, end, max_error=1e-15, max_intervals=16)
+    assert tight.intervals == 16
+    assert abs(tight.error) > 1e-15
+    assert tight.error == pytest.approx(tight.loss_end - tight.loss_start - tight.change.sum().item(), abs=1e-15)
+    loose = lca.allocate(objective, start, end, max_error=1e-3)
+    assert abs(loose.error) <= 1e-3
+
+
+def test_doubling_reuses_points_and_equals_composite_simpson(examples: Examples, generator: torch.Generator) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    start = objective.parameters()
+    movement = torch.randn(objective.n_parameters, generator=generator, dtype=torch.float64)
+    allocation = lca.allocate(objective, start, start + movement, max_error=1e-15, max_intervals=8)
+    weights = torch.tensor([1, 4, 2, 4, 2, 4, 2, 4, 1], dtype=torch.float64) / 24
+    gradients = torch.stack([objective.gradient(start + k / 8 * movement) for k in range(9)])
+    torch.testing.assert_close(allocation.change, weights @ gradients * movement, rtol=1e-12, atol=1e-14)
+
+
+def test_a_frozen_parameter_has_exactly_zero(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    start = objective.parameters()
+    end = start - 0.3 * objective.gradient(start)
+    end[10:40] = start[10:40]
+    assert (lca.allocate(objective, start, end).change[10:40] == 0).all()
+
+
+def test_reversing_a_step_negates_it(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    start = objective.parameters()
+    end = start - 0.5 * objective.gradient(start)
+    forth, back = lca.allocate(objective, start, end), lca.allocate(objective, end, start)
+    torch.testing.assert_close(forth.change, -back.change, rtol=0, atol=1e-15)
+
+
+def test_small_steps_of_gradient_descent_help_everywhere(examples: Examples) -> None:
+    """Full-batch descent with a rate that goes to zero: every A is at most 0 (LCA specification, 1.7)."""
+    objective = Objective(small_mlp(nn.Softplus), *examples, dtype=torch.float64)
+    start = objective.parameters()
+    assert (lca.allocate(objective, start, start - 1e-6 * objective.gradient(start)).change <= 0).all()
+
+
+def test_batch_statistics_balance_the_books(examples: Examples) -> None:
+    objective = Objective(small_batch_norm_net(nn.Softplus), *examples, batch_norm="batch", chunk=20, dtype=torch.float64)
+    start = objective.parameters()
+    end = start - 0.2 * objective.gradient(start)
+    allocation = lca.allocate(objective, start, end, max_error=1e-8, max_intervals=64)
+    assert abs(allocation.error) <= 1e-8
+
+
+def test_along_equals_allocate_step_by_step(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    trajectory = walk(objective, 5)
+    changes = torch.stack([lca.allocate(objective, a, b).change for a, b in zip(trajectory, trajectory[1:], strict=False)])
+    ledger = lca.along(objective, trajectory.numpy(), steps_at_once=2)
+    np.testing.assert_allclose(ledger.totals, changes.sum(0), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(ledger.helping, (changes < 0).sum(0))
+    np.testing.assert_array_equal(ledger.hurting, (changes > 0).sum(0))
+    tables = ledger.tables()
+    by_tensor = torch.stack([part.sum(1) for part in changes.split([s.stop - s.start for s in objective.layout], dim=1)], dim=1)
+    np.testing.assert_allclose(tables["layers"]["lca"], by_tensor.flatten(), rtol=0, atol=1e-14)
+    assert tables["histogram"]["count"].sum() + tables["elements"]["zeros"].item() == changes.numel()
+    assert tables["histogram"]["sum"].sum() == pytest.approx(changes.abs().sum().item(), rel=1e-12)
+    assert tables["elements"]["sum_of_fourth_powers"].item() == pytest.approx((changes**4).sum().item(), rel=1e-12)
+    inside = tables["histogram"]
+    assert (inside["sum"] / inside["count"]).between(inside["low"], inside["high"]).all()
+
+
+def test_sums_do_not_depend_on_the_grouping(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    tables = lca.along(objective, walk(objective, 4)).tables()
+    by_step = tables["layers"].groupby("step")
+    np.testing.assert_allclose(by_step["lca"].sum(), tables["steps"]["lca"], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(by_step["lca_shuffled"].sum(), tables["steps"]["lca_shuffled"], rtol=0, atol=1e-15)
+    sizes = by_step["parameters"].sum()
+    assert (by_step[["helping", "hurting", "zero"]].sum().sum(axis=1) == sizes).all()
+
+
+@given(cut=st.integers(1, 5), at_once=st.integers(1, 4))
+def test_spans_merge_to_the_whole_whatever_the_cut(cut: int, at_once: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    objective = Objective(small_mlp(), torch.randn(20, 16, generator=generator), torch.arange(20) % 3, dtype=torch.float64)
+    trajectory = walk(objective, 6)
+    whole = lca.along(objective, trajectory)
+    spans = [lca.along(objective, trajectory, steps=part, steps_at_once=at_once) for part in (range(cut, 6), range(cut))]
+    merged = lca.Ledger.merge(spans)
+    for name, values in whole.arrays().items():
+        if values.dtype.kind in "US":
+            assert (merged.arrays()[name] == values).all()
+        else:
+            np.testing.assert_allclose(merged.arrays()[name], values, rtol=1e-12, atol=1e-15)
+
+
+def test_spans_with_a_gap_do_not_merge(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    trajectory = walk(objective, 3)
+    first, last = (lca.along(objective, trajectory, steps=part) for part in (range(1), range(2, 3)))
+    with pytest.raises(ReplicationError, match="every step once"):
+        lca.Ledger.merge([first, last])
+    with pytest.raises(ReplicationError, match="every step once"):
+        lca.Ledger.merge([first, first])
+
+
+def test_the_ledger_survives_its_file(examples: Examples, tmp_path) -> None:
+    objective = Objective(small_mlp(), *examples)
+    ledger = lca.along(objective, walk(objective, 2))
+    np.savez(tmp_path / "ledger.npz", **ledger.arrays())
+    with np.load(tmp_path / "ledger.npz", allow_pickle=False) as arrays:
+        again = lca.Ledger.from_arrays(dict(arrays))
+    assert all(table.equals(again.tables()[name]) for name, table in ledger.tables().items())
+
+
+def test_shuffled_gradients_break_the_books(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    steps = lca.along(objective, walk(objective, 10)).tables()["steps"]
+    change = steps["loss_end"] - steps["loss_start"]
+    assert abs(change.sum() - steps["lca"].sum()) < 1e-2 * abs(change.sum())
+    assert abs(change.sum() - steps["lca_shuffled"].sum()) > 0.3 * abs(change.sum())
+
+
+def test_memory_does_not_grow_with_the_steps(examples: Examples) -> None:
+    """Beyond one row per step, the books hold the same arrays for two steps as for twenty."""
+    objective = Objective(small_mlp(), *examples)
+    trajectory = walk(objective, 20)
+    sizes = []
+    for count in (2, 20):
+        arrays = lca.along(objective, trajectory, steps=range(count)).arrays()
+        sizes.append(sum(a.nbytes for name, a in arrays.items() if name not in ("steps", "per_step", "per_tensor")))
+    assert sizes[0] == sizes[1]
+
+
+def test_a_diverged_path_is_kept_and_counted(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    trajectory = walk(objective, 3)
+    trajectory[2, 5] = float("nan")
+    tables = lca.along(objective, trajectory).tables()
+    assert tables["steps"]["error"].isna().tolist() == [False, True, True]
+    assert tables["steps"]["intervals"].tolist()[1:] == [2, 2]
+    assert tables["elements"]["non_finite"].item() > 0
+    assert np.isfinite(tables["elements"]["sum_of_squares"].item())
+
+
+def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples)
+    trajectory = walk(objective, 3)
+    for steps in (range(0), range(2, 5), range(-1, 2), range(0, 3, 2)):
+        with pytest.raises(ReplicationError, match=r"allowed: consecutive ones within range\(0, 3\)"):
+            lca.along(objective, trajectory, steps=steps)
+    with pytest.raises(ReplicationError, match="Row 0 of the trajectory"):
+        lca.along(objective, trajectory[:, :-1])
+    with pytest.raises(ReplicationError, match="max_error is 0"):
+        lca.allocate(objective, trajectory[0], trajectory[1], max_error=0)
+    with pytest.raises(ReplicationError, match="max_intervals 1"):
+        lca.along(objective, trajectory, max_intervals=1)
