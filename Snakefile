@@ -6,7 +6,9 @@ from replication import dag
 from replication.errors import ReplicationError
 
 REQUESTED = config.get("scale", dag.AUTO)
-REPLICATE = f"{sys.executable} -m replication"  # the interpreter that runs Snakemake, on every node
+
+# the interpreter that runs Snakemake and the package of this checkout, whatever is installed or first in PATH
+shell.prefix(f'replicate() {{{{ "{sys.executable}" -m replication "$@"; }}}}; ')  # it is formatted once more
 
 try:
     SCALES = dag.describe_scales(REQUESTED)
@@ -70,7 +72,7 @@ rule claims:
     input:
         all_figures(".verdicts.json"),
     shell:
-        "{REPLICATE} claims {input}"
+        "replicate claims {input}"
 
 
 rule claims_ci:
@@ -78,7 +80,7 @@ rule claims_ci:
     input:
         all_figures(".verdicts.json", only=dag.ci_figures()),
     shell:
-        "{REPLICATE} claims --ci {input}"
+        "replicate claims --ci {input}"
 
 
 for paper, figure, entry in dag.figures():
@@ -91,7 +93,7 @@ for paper, figure, entry in dag.figures():
             verdicts=figure_files(paper, figure, ".verdicts.json"),
             picture=figure_files(paper, figure, ".png"),
         shell:
-            "{REPLICATE} show --quantities-file {input.quantities} --verdicts-file {input.verdicts}"
+            "replicate show --quantities-file {input.quantities} --verdicts-file {input.verdicts}"
 
     # a docstring inside the rule cannot be a variable
     workflow.get_rule(f"figure_{figure}").docstring = f"{entry.reproduces}: {entry.caption}"
@@ -100,18 +102,18 @@ for paper, figure, entry in dag.figures():
 rule data:
     """A data set as one checked file (found, or downloaded)."""
     output:
-        "results/data/{dataset}.safetensors",
+        data="results/data/{dataset}.safetensors",
         record="results/data/{dataset}.safetensors.json",
     log:
         "results/logs/data/{dataset}.log",
-    params:
-        depends=dag.data_depends(),
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        depends=dag.data_depends(),
     shell:
-        "{REPLICATE} data {wildcards.dataset} --out {output[0]} > {log} 2>&1"
+        "replicate data {wildcards.dataset} --out {output.data} > {log} 2>&1"
 
 
 rule train:
@@ -127,14 +129,14 @@ rule train:
         "results/logs/{scale}/{paper}/train/{run}.{seed}.log",
     benchmark:
         "results/benchmarks/{scale}/{paper}/train/{run}.{seed}.tsv"
-    params:
-        depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     threads: 1
     resources:
         mem_mb=8000,
         runtime=240,
+    params:
+        depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     shell:
-        "{REPLICATE} train {wildcards.paper} {wildcards.run} --scale {wildcards.scale} --seed {wildcards.seed}"
+        "replicate train {wildcards.paper} {wildcards.run} --scale {wildcards.scale} --seed {wildcards.seed}"
         " --data-file {input.data} --folder $(dirname {output.record}) --threads {threads} > {log} 2>&1"
 
 
@@ -145,21 +147,21 @@ rule measure:
         record=lambda wildcards: f"{run_folder(wildcards)}/record.json",
         trajectory=lambda wildcards: f"{run_folder(wildcards)}/trajectory.npy",
     output:
-        "results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
+        part="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
         record="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.json",
     log:
         "results/logs/{scale}/{paper}/measure/{measurement}.{seed}.{part}.log",
     benchmark:
         "results/benchmarks/{scale}/{paper}/measure/{measurement}.{seed}.{part}.tsv"
-    params:
-        depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     threads: 1
     resources:
         mem_mb=8000,
         runtime=240,
+    params:
+        depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     shell:
-        "{REPLICATE} measure {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --part {wildcards.part} --run-folder $(dirname {input.record}) --data-file {input.data} --out {output[0]}"
+        "replicate measure {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
+        " --part {wildcards.part} --run-folder $(dirname {input.record}) --data-file {input.data} --out {output.part}"
         " --threads {threads} > {log} 2>&1"
 
 
@@ -174,7 +176,7 @@ rule gather:
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     shell:
-        "{REPLICATE} gather {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
+        "replicate gather {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
         " --folder {output} {input} > {log} 2>&1"
 
 
@@ -197,9 +199,9 @@ rule figure:
         "results/logs/{scale}/{paper}/figure/{figure}.log",
     params:
         depends=lambda wildcards: dag.drawing_depends(wildcards.scale, wildcards.paper, wildcards.figure),
-        caption=lambda wildcards: dag.papers(wildcards.scale)[wildcards.paper].figures[wildcards.figure].caption,
+        caption=lambda wildcards: dag.figure_of(wildcards.scale, wildcards.paper, wildcards.figure).caption,
     shell:
-        "{REPLICATE} figure {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --folder $(dirname {output.pdf})"
+        "replicate figure {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --folder $(dirname {output.pdf})"
         " {input} > {log} 2>&1"
 
 
@@ -215,5 +217,5 @@ rule judge:
     params:
         depends=lambda wildcards: dag.judging_depends(wildcards.scale, wildcards.paper, wildcards.figure),
     shell:
-        "{REPLICATE} judge {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --quantities-file {input.quantities}"
+        "replicate judge {wildcards.paper} {wildcards.figure} --scale {wildcards.scale} --quantities-file {input.quantities}"
         " --out {output} > {log} 2>&1"

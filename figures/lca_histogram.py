@@ -51,8 +51,9 @@ def _gaussian_shape(sigma: float) -> float:
 
 
 def _share_beyond(bins: pd.DataFrame, bound: float) -> float:
-    """Share of the sum of abs(A) in bins that begin at ``bound`` or later (a bin is 6 % wide)."""
-    return float(bins.loc[bins["low"] >= bound, "sum"].sum() / bins["sum"].sum())
+    """Share of the sum of abs(A) beyond ``bound``; the bin around the bound (6 % wide) is divided in proportion."""
+    beyond = ((bins["high"] - bound) / (bins["high"] - bins["low"])).clip(0, 1)
+    return float((bins["sum"] * beyond).sum() / bins["sum"].sum())
 
 
 def draw(tables: Tables) -> Figure:
@@ -62,8 +63,8 @@ def draw(tables: Tables) -> Figure:
     shape, scale = _fit(pooled)
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
     reach = pooled["high"].max()
-    _draw_density(left, pooled, np.linspace(-reach, reach, 161), shape, scale)
     left.set_yscale("log")
+    _draw_density(left, pooled, np.linspace(-reach, reach, 161), shape, scale)
     left.set_title("logarithmic: the tails")
     near = LINEAR_RANGE_IN_SCALES * scale
     _draw_density(right, pooled, np.linspace(-near, near, 121), shape, scale)
@@ -84,11 +85,12 @@ def _draw_density(axes: Axes, bins: pd.DataFrame, edges: np.ndarray, shape: floa
         density = np.abs(np.diff(cumulative)) / total / width
         axes.fill_between(centres, density, step="mid", color=colour, alpha=0.75, lw=0, label=sign)
         tallest = max(tallest, density.max())
+    one_element = 1 / (total * width)
     fine = np.linspace(edges[0], edges[-1], 1000)
     curve = 0.5 * stats.weibull_min.pdf(np.abs(fine), shape, scale=scale)
-    seen = curve * width * total > 1  # where the fit expects at least one element in a bin
+    seen = curve > one_element  # where the fit expects at least one element in a bin
     axes.plot(fine[seen], curve[seen], color="black", lw=1, label=f"double Weibull:\nshape {shape:.2f}, scale {scale:.1e}")
-    axes.set_ylim(top=1.3 * tallest)  # the fitted density has a pole at zero
+    axes.set_ylim(one_element / 2 if axes.get_yscale() == "log" else 0, 1.3 * tallest)  # the fitted density has a pole at zero
     axes.set(xlabel="A of one parameter in one iteration (loss units)", ylabel="density (zeros left out)")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))

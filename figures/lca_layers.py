@@ -82,8 +82,9 @@ def _draw_shares(axes: Axes, totals: pd.DataFrame) -> None:
         place = (group["parameters"].iloc[0], group["total"].mean())
         axes.annotate(str(layer), place, xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=0.1)  # a layer that hurts has a negative share
-    axes.set(xlim=(0.02, 300), ylim=(min(0.02, shares["total"].min() * 1.5), 200))
+    hurts = shares["total"].min() <= 0
+    axes.set_yscale("symlog" if hurts else "log")  # a layer that hurts has a negative share
+    axes.set(xlim=(0.02, 300), ylim=(1.5 * shares["total"].min() if hurts else 0.02, 300))
     axes.set_xlabel("share of the parameters (%)")
     axes.set_ylabel("share of the loss change (%)")
     axes.legend(fontsize=7, loc="upper left")

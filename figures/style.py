@@ -37,5 +37,4 @@ def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:
 def not_recorded(axes: Axes, what: str) -> None:
     """Say in an empty panel that its measurement has not been made at this scale."""
     axes.text(0.5, 0.5, f"{what}:\nnot recorded yet", ha="center", va="center", transform=axes.transAxes, color="#777777")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_axis_off()

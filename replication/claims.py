@@ -98,9 +98,13 @@ def _outcome(claim: Claim, estimates: dict[int, float], control: dict[int, float
     if not estimates:
         return ("not_evaluated" if may_be_absent else "error"), f"no estimate of {claim.quantity} was made", ""
     outcome, reason = compare(list(estimates.values()), claim.expect, exact=claim.kind == "identity")
-    control_outcome, _ = compare(list(control.values()), claim.expect, exact=claim.kind == "identity")
+    if not control:
+        return ("not_evaluated" if may_be_absent else "error"), f"no estimate of its control {claim.control.quantity} was made", ""
+    control_outcome, control_reason = compare(list(control.values()), claim.expect, exact=claim.kind == "identity")
     if outcome == "reproduced" and control_outcome == "reproduced":
         return "error", f"also holds with the mechanism broken ({claim.control.breaks}), so it proves nothing", control_outcome
+    if outcome == "reproduced" and control_outcome == "error":
+        return "error", f"its control {claim.control.quantity} cannot be judged: {control_reason}", control_outcome
     return outcome, reason, control_outcome
 
 
@@ -195,6 +199,8 @@ def amend(claim_id: str, raw: Mapping[str, Any], lock_path: Path, *, reason: str
     lock = read_json(lock_path)
     if claim_id not in lock:
         raise ReplicationError(f"Claim {claim_id} is not in {lock_path}; allowed: {', '.join(lock)}.")
+    if not reason.strip():
+        raise ReplicationError(f"The amendment of claim {claim_id} has no reason; say in one sentence why the claim was changed.")
     entry = lock[claim_id]
     change = {"date": _today(), "reason": reason, "results_seen": results_seen, "old": entry["claim"], "new": raw}
     entry |= {"sha256": claim_hash(raw), "claim": raw, "amendments": [*entry["amendments"], change]}

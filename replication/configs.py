@@ -7,6 +7,8 @@ and what is allowed.
 """
 
 import difflib
+import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -39,7 +41,7 @@ class Strict(BaseModel):
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(f"is {value!r}, but a mapping with the keys {', '.join(cls.model_fields)} is needed")
+            raise ValueError(f"is {reprlib.repr(value)}, but a mapping with the keys {', '.join(cls.model_fields)} is needed")
         for key in value:
             if key not in cls.model_fields:
                 near = difflib.get_close_matches(str(key), cls.model_fields, 1)
@@ -267,10 +269,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def read(path: Path) -> dict[str, Any]:
     """The raw content of one configuration file, all scales side by side."""
     try:
-        raw = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
+        json.dumps(raw, skipkeys=True, default=str)  # finds an alias that contains itself
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; run in the folder that holds the Snakefile.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except OSError as error:
+        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend it and run again.") from None
+    # ValueError: a date or number that YAML knows by its form but that does not exist, or bytes that are no text
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ReplicationError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend it and run again.") from None
     if not isinstance(raw, dict):
         raise ReplicationError(f"{path} holds {type(raw).__name__}, but a mapping with paper, runs, measurements, figures is needed.")
@@ -293,18 +299,36 @@ def at_scale(value: Any, scale: str) -> Any:
 
 
 def _parse(raw: dict[str, Any], scale: str, path: Path) -> PaperConfig:
+    resolved = at_scale(raw, scale)
     try:
-        return PaperConfig.model_validate(at_scale(raw, scale), context={"scale": scale})
+        return PaperConfig.model_validate({} if resolved is _ABSENT else resolved, context={"scale": scale})
     except ValidationError as error:
-        first, *others = error.errors()
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "missing":
-            text = f"is missing (or has no value for scale {scale})"
-        elif not first["type"].startswith("value_error"):
-            text = f"is {first['input']!r}: {text[0].lower()}{text[1:]}"
-        more = f" ({len(others)} more after this one.)" if others else ""
-        raise ReplicationError(f"{path}, scale {scale}: {where} {text}.{more}") from None
+        raise ReplicationError(f"{path}, scale {scale}: {_describe(error, scale)}.") from None
+
+
+def _describe(error: ValidationError, scale: str) -> str:
+    """Key, what was found and what is allowed, of the first mistake; the number of the others."""
+    errors = error.errors()
+    first, key = errors[0], _key(errors[0])
+    texts = list(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in errors if _key(each) == key))  # several for a union
+    if first["type"] == "missing":
+        text = f"is missing (or has no value for scale {scale})"
+    elif first["type"] == "value_error":
+        text = texts[0]
+    else:
+        found = f"{'has the key' if first['loc'][-1:] == ('[key]',) else 'is'} {reprlib.repr(first['input'])}"
+        text = f"{found}: {' or '.join(each[0].lower() + each[1:] for each in texts)}".replace("valid dictionary", "mapping")
+    if isinstance(first["input"], dict) and any(name in SCALES for name in first["input"]):
+        strangers = [name for name in first["input"] if name not in SCALES]
+        text = f"mixes scales with the key '{strangers[0]}'; allowed in a mapping by scale: {', '.join(SCALES)}" if strangers else text
+    others = len({_key(each) for each in errors}) - 1
+    return f"{key or 'the file'} {text}" + (f"; {others} more after this one" if others else "")
+
+
+def _key(error: Any) -> str:
+    """The key that holds the mistake, as written in the file; pydantic adds parts for unions and for keys themselves."""
+    parts = error["loc"][:-2] if error["loc"][-1:] == ("[key]",) else error["loc"]
+    return ".".join(str(part) for part in parts if not str(part).endswith("]"))
 
 
 def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:

@@ -54,12 +54,22 @@ def describe_scales(requested: str) -> str:
 
 def run_of(scale: str, paper: str, run: str) -> RunConfig:
     """Configuration of a training run."""
-    return _entry(papers(scale)[paper].runs, run, f"run of {paper}")
+    return _entry(paper_of(scale, paper).runs, run, f"run of {paper}")
 
 
 def measurement_of(scale: str, paper: str, measurement: str) -> LcaConfig:
     """Configuration of a measurement."""
-    return _entry(papers(scale)[paper].measurements, measurement, f"measurement of {paper}")
+    return _entry(paper_of(scale, paper).measurements, measurement, f"measurement of {paper}")
+
+
+def figure_of(scale: str, paper: str, figure: str) -> FigureConfig:
+    """Configuration of a figure."""
+    return _entry(paper_of(scale, paper).figures, figure, f"figure of {paper}")
+
+
+def paper_of(scale: str, paper: str) -> PaperConfig:
+    """Configuration of a paper."""
+    return _entry(papers(scale), paper, "paper")
 
 
 def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
@@ -70,8 +80,7 @@ def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
 
 def table_folders(scale: str, paper: str, figure: str) -> list[str]:
     """Folders of the tables that a figure is drawn from: one per measurement and seed; for ``recorded`` those there are."""
-    config = papers(scale)[paper]
-    needed = config.figures[figure].measurements
+    config, needed = paper_of(scale, paper), figure_of(scale, paper, figure).measurements
     if scale == RECORDED:
         found = [str(path) for name in needed for path in sorted((RECORDED_FOLDER / paper / name).glob("seed*"))]
         if not found:
@@ -96,13 +105,13 @@ def measuring_depends(scale: str, paper: str, measurement: str) -> str:
 
 def drawing_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of the module that draws a figure; its claims are judged apart from it."""
-    config = papers(scale)[paper].figures[figure]
+    config = figure_of(scale, paper, figure)
     return f"{config.reproduces} {code_fingerprint(f'figures.{figure}', 'replication.statistics')}"
 
 
 def judging_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of a figure's claims and of the code that judges them."""
-    config = papers(scale)[paper].figures[figure]
+    config = figure_of(scale, paper, figure)
     return " ".join([*(configs.identity(claim) for claim in config.claims), code_fingerprint("replication.claims")])
 
 

@@ -6,11 +6,13 @@ Snakemake does not see edits in imported modules; rules carry this fingerprint a
 import ast
 import functools
 import hashlib
+import importlib.util
 from pathlib import Path
 
 from replication.errors import ReplicationError
 
 _PACKAGES = ("replication", "figures")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # carry results from place to place without changing a number in them
 _PLUMBING = {"replication.errors", "replication.records", "replication.configs", "replication.models", "replication"}
 
@@ -35,13 +37,16 @@ def code_fingerprint(*modules: str, root: Path = Path()) -> str:
 
 def imports(module: str, root: Path = Path()) -> tuple[str, ...]:
     """Project modules that ``module`` imports."""
-    return tuple(name for name in _tree(_path(module, root))[1] if _is_module(name, root))
+    path = _path(module, root)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names = (importlib.util.resolve_name(name, package) for name in _tree(path)[1])
+    return tuple(name for name in names if _is_module(name, root))
 
 
 def _path(module: str, root: Path) -> Path:
     stem = root.joinpath(*module.split("."))
-    path = stem.with_suffix(".py")
-    return path if path.is_file() else stem / "__init__.py"
+    package = stem / "__init__.py"
+    return package if package.is_file() else stem.with_suffix(".py")
 
 
 def _is_module(name: str, root: Path) -> bool:
@@ -50,23 +55,26 @@ def _is_module(name: str, root: Path) -> bool:
 
 def _tree(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
-        return _parsed(path, path.stat().st_mtime_ns)
+        return _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; every model, instrument and figure of paper_configs needs its module.") from None
     except SyntaxError as error:
         raise ReplicationError(f"{path} does not parse (line {error.lineno}: {error.msg}); mend it and run again.") from None
+    except UnicodeDecodeError as error:
+        raise ReplicationError(f"{path} is not UTF-8 ({error.reason}); mend it and run again.") from None
 
 
 @functools.cache
-def _parsed(path: Path, _changed: int) -> tuple[str, tuple[str, ...]]:
-    """Text of the syntax tree without docstrings, and the dotted names that may be imported modules."""
-    tree = ast.parse(path.read_text())
+def _parsed(source: str) -> tuple[str, tuple[str, ...]]:
+    """Text of the syntax tree without docstrings, and the dotted names (relative ones too) that may be imported modules."""
+    tree = ast.parse(source)
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            names += [base, *(f"{base}{'.' if node.module else ''}{alias.name}" for alias in node.names)]
+        elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     return ast.dump(tree), tuple(names)

@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -31,17 +32,21 @@ _PACKAGES = ("torch", "numpy", "scipy", "pandas", "snakemake")
 def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """A temporary file (or folder) beside ``path`` that takes its name only if the block ends well.
 
-    What an earlier, killed writer of the same path left behind is removed first: there is one writer per path.
+    What an earlier, killed writer of the same path left behind is removed first: there is one writer per path. A folder
+    that is replaced steps aside whole, so no moment shows half of it.
 
     Raises:
         ReplicationError: the disk is full or the place cannot be written to.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
+    left_behind = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.tmp")  # and not those of name.json beside name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.tmp"):
-            _remove(stale)
+        for stale in path.parent.iterdir():
+            if left_behind.fullmatch(stale.name):
+                _remove(stale)
         if folder:
             temporary.mkdir()
         yield temporary
@@ -49,13 +54,14 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
             if written.is_file():
                 _flush(written)
         if folder and path.exists():
-            _remove(path)
+            os.replace(path, replaced)
         os.replace(temporary, path)
     except OSError as error:
         raise writing_failed(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # it would hide the reason
-            _remove(temporary)
+        for leftover in (temporary, replaced):
+            with contextlib.suppress(OSError):  # it would hide the reason
+                _remove(leftover)
 
 
 def writing_failed(path: Path, error: OSError) -> ReplicationError:
@@ -119,6 +125,7 @@ def _version(package: str) -> str:
 
 
 def processor() -> str:
+    """Name of the processor, as the system gives it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -136,13 +143,15 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ReplicationError: the file is missing or is no JSON.
+        ReplicationError: the file is missing, closed or no JSON.
     """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ReplicationError(f"{path} is missing; run the rule that makes it again (snakemake --forcerun).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReplicationError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
 
 
@@ -158,9 +167,10 @@ def read_record(path: Path, *, check: bool = True) -> dict[str, Any]:
         ReplicationError: a file is missing or was changed since it was recorded.
     """
     record = read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+    files = record.get("files") if isinstance(record, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(recorded, str) for recorded in files.values()):
         raise ReplicationError(f"{path} is not a record (it names no files); delete it and run again.")
-    for name, recorded in record["files"].items() if check else ():
+    for name, recorded in files.items() if check else ():
         file = Path(path).parent / name
         if not file.is_file():
             raise ReplicationError(f"{file} is missing though {Path(path).name} names it; delete {Path(path).parent} and run again.")
@@ -191,7 +201,8 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     tables = {}
     for name in read_record(Path(folder) / RECORD)["files"]:
         try:
-            tables[Path(name).stem] = pd.read_csv(Path(folder) / name, float_precision="round_trip")
+            tables[Path(name).stem] = pd.read_csv(Path(folder) / name)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise ReplicationError(f"{Path(folder) / name} is not a table ({error}); delete {folder} and run again.") from None
+            reason = " ".join(str(error).split())  # pandas' own goes over two lines
+            raise ReplicationError(f"{Path(folder) / name} is not a table ({reason}); delete {folder} and run again.") from None
     return tables

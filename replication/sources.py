@@ -4,20 +4,11 @@ Search order: the folder REPLICATION_DATA, ``data/``, ``../shared/data``, then t
 Every file is checked before its content is used, and nothing is ever unpickled.
 """
 
-import gzip
 import hashlib
 import http.client
-import io
-import itertools
-import math
 import os
-import shutil
 import socket
-import tarfile
 import urllib.error
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from errno import EACCES, EDQUOT, ENOSPC, EROFS
 from pathlib import Path
@@ -25,17 +16,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
+from replication import formats
 from replication.errors import ReplicationError
+from replication.formats import AGAIN, CIFAR, IDX_MD5, SUMS, Index, Splits
 from replication.records import atomic, sha256
 from replication.torchvision_shim import import_torchvision
 
-_Index = dict[str, np.ndarray]
-_Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # train and test: pixels [n, channels, height, width] and labels [n]
-
-SUMS = "SHA256SUMS"
-_AGAIN = "delete it and copy or download the data set again"
 _ELSEWHERE = "set REPLICATION_DATA to a folder that holds it, copy an offline bundle into data/, or run with --config scale=smoke"
 
 # Places inside a search folder. The first is where a download or, for gray images, a bundle is written.
@@ -65,45 +52,7 @@ _CLASSES = {
     "digits": _DIGITS,
 }
 
-_STRIPS = ("train.npz", "train.webp.bin", "test.npz", "test.webp.bin")
-_IMAGES_PER_STRIP = 500  # 16,000 rows: WebP allows 16,383
-_JPEG = 255  # mark of a lossy image in the index of a bundle
-# MD5 of the official files after decompression, so that a recompressed copy is as good as the original.
-_IDX_MD5 = {
-    "mnist": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "fashion_mnist": {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-}
-_IDX = tuple(_IDX_MD5["mnist"])
-
-
-@dataclass(frozen=True)
-class _Cifar:
-    """The official binary version of CIFAR: the Python version is a pickle, and reading a pickle can run code."""
-
-    archive: str
-    md5: str
-    label_bytes: int  # the last of them is the (fine) label
-    files: dict[str, int]  # number of images of each; the last file is the test part
-
-
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
-_CIFAR_FILES_10 = {f"data_batch_{k}.bin": 10_000 for k in range(1, 6)} | {"test_batch.bin": 10_000}
-_CIFAR_FILES_100 = {"train.bin": 50_000, "test.bin": 10_000}
-_CIFAR = {
-    "cifar10": _Cifar("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 1, _CIFAR_FILES_10),
-    "cifar100": _Cifar("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 2, _CIFAR_FILES_100),
-}
-
 # sha256 of decoded pixels (N x H x W [x C], uint8) -> what they are. Of the official CIFAR-10 pixels no sum is known.
 _KNOWN = {
     "10d94edc57bf6b034670d5061cb6ac228cfc0fd07d5ba6ba4082883c4999a6d6": "cifar10 train",  # 81 images from JPEG
@@ -204,38 +153,38 @@ def _check_name(name: str) -> None:
 
 
 def _is_binary(name: str, folder: Path) -> bool:
-    return name in _CIFAR and folder.name == _FOLDERS[name][0]
+    return name in CIFAR and folder.name == _FOLDERS[name][0]
 
 
 def _file_names(name: str, folder: Path) -> tuple[str, ...]:
-    if name not in _CIFAR:
-        return (*_IDX, *(f"{file}.gz" for file in _IDX))
-    return tuple(_CIFAR[name].files) if _is_binary(name, folder) else _STRIPS
+    if name not in CIFAR:
+        return (*formats.IDX_FILES, *(f"{file}.gz" for file in formats.IDX_FILES))
+    return tuple(CIFAR[name].files) if _is_binary(name, folder) else formats.STRIP_FILES
 
 
 def _open(name: str, folder: Path) -> Dataset:
-    if name in _IDX_MD5:
-        return _dataset(name, _read_idx(folder, _IDX_MD5[name]), "official", folder, "official")
+    if name in IDX_MD5:
+        return _dataset(name, formats.read_idx(folder, IDX_MD5[name]), "official", folder, "official")
     if not _is_binary(name, folder):
-        _check_sums(folder.parent, folder, _STRIPS if name in _CIFAR else [f"{file}.gz" for file in _IDX])
+        formats.check_sums(folder.parent, folder, formats.STRIP_FILES if name in CIFAR else [f"{file}.gz" for file in formats.IDX_FILES])
         splits, content = _read_bundle(name, folder)
         return _dataset(name, splits, "bundle", folder, content)
     # The checksum of the archive is seen at the download only, which leaves the sums of the files it held.
     downloaded = (folder / SUMS).is_file()
     if downloaded:
-        _check_sums(folder, folder, _CIFAR[name].files)
+        formats.check_sums(folder, folder, CIFAR[name].files)
     content = "official" if downloaded else "official file sizes and class counts"
-    return _dataset(name, _read_binary(name, folder), "official", folder, content)
+    return _dataset(name, formats.read_cifar(folder, CIFAR[name], len(_CLASSES[name])), "official", folder, content)
 
 
-def _dataset(name: str, splits: _Splits, kind: Literal["official", "bundle", "package"], folder: Path | str, content: str) -> Dataset:
+def _dataset(name: str, splits: Splits, kind: Literal["official", "bundle", "package"], folder: Path | str, content: str) -> Dataset:
     parts, checksums = {}, {}
     for split, (pixels, labels) in splits.items():
         lowest, highest = int(labels.min(initial=0)), int(labels.max(initial=0))
         if len(pixels) != len(labels) or lowest < 0 or highest >= len(_CLASSES[name]):
             raise ReplicationError(
                 f"The {split} part in {folder} has {len(pixels)} images and {len(labels)} labels from {lowest} to {highest}, "
-                f"but every image needs one label in 0..{len(_CLASSES[name]) - 1}; {_AGAIN}."
+                f"but every image needs one label in 0..{len(_CLASSES[name]) - 1}; {AGAIN}."
             )
         parts[split] = Images(torch.from_numpy(np.array(pixels, order="C")), torch.from_numpy(labels.astype(np.int64)))
         channels_last = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
@@ -259,116 +208,30 @@ def _digits() -> Dataset:
     return _dataset("digits", splits, "package", "scikit-learn", _DIGITS_CONTENT)
 
 
-def _bytes(path: Path, *, gunzip: bool = False) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if gunzip else content
-    except FileNotFoundError:
-        raise ReplicationError(f"{path} is missing beside the other files of its set; copy or download the whole set again.") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReplicationError(f"{path} is truncated, damaged or closed to you ({error}); {_AGAIN}.") from None
-
-
-def _read_idx(folder: Path, md5s: Mapping[str, str]) -> _Splits:
-    arrays = []
-    for stem in _IDX:
-        path = folder / stem if (folder / stem).is_file() else folder / f"{stem}.gz"
-        content = _bytes(path, gunzip=path.suffix == ".gz")
-        arrays.append(_parse_idx(path, content, rank=3 if "idx3" in stem else 1))
-        if stem in md5s and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5s[stem]:
-            raise ReplicationError(f"{path} is not the official file (the MD5 of its content is not {md5s[stem]}); {_AGAIN}.")
-    return {"train": (arrays[0][:, None], arrays[1]), "test": (arrays[2][:, None], arrays[3])}
-
-
-def _parse_idx(path: Path, content: bytes, rank: int) -> np.ndarray:
-    magic, header = bytes((0, 0, 8, rank)), 4 + 4 * rank
-    if content[:4] != magic:
-        raise ReplicationError(f"{path} has the magic number {content[:4].hex()} where {magic.hex()} is needed; {_AGAIN}.")
-    shape = [int.from_bytes(content[k : k + 4]) for k in range(4, header, 4)]
-    if len(content) != header + math.prod(shape):
-        raise ReplicationError(f"{path} holds {len(content)} bytes where its header announces {header + math.prod(shape)}; {_AGAIN}.")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-def _read_binary(name: str, folder: Path) -> _Splits:
-    cifar, records = _CIFAR[name], []
-    for file, images in cifar.files.items():
-        content, size = _bytes(folder / file), images * (cifar.label_bytes + 3072)
-        if len(content) != size:
-            raise ReplicationError(f"{folder / file} holds {len(content)} bytes where the official file has {size}; {_AGAIN}.")
-        records.append(np.frombuffer(content, np.uint8).reshape(images, -1))
-    splits = {}
-    for split, rows in {"train": np.concatenate(records[:-1]), "test": records[-1]}.items():
-        labels = rows[:, cifar.label_bytes - 1]
-        counts = np.bincount(labels, minlength=len(_CLASSES[name]))
-        if len(set(counts)) > 1:
-            raise ReplicationError(f"The {split} files in {folder} hold {min(counts)} to {max(counts)} images per class; {_AGAIN}.")
-        splits[split] = (rows[:, cifar.label_bytes :].reshape(-1, 3, 32, 32), labels)
-    return splits
-
-
-def _read_bundle(name: str, folder: Path) -> tuple[_Splits, str]:
-    if name not in _CIFAR:
-        return _read_idx(folder, _IDX_MD5.get(name, {})), _DIGITS_CONTENT
-    (train, first), (test, second) = (_read_strips(folder, split) for split in ("train", "test"))
+def _read_bundle(name: str, folder: Path) -> tuple[Splits, str]:
+    if name not in CIFAR:
+        return formats.read_idx(folder, IDX_MD5.get(name, {})), _DIGITS_CONTENT
+    (train, first), (test, second) = (formats.read_strips(folder, split) for split in ("train", "test"))
     return {"train": train, "test": test}, str(first["content"]) if "content" in first else _describe(name, first, second)
 
 
-def _describe(name: str, train: _Index, test: _Index) -> str:
+def _describe(name: str, train: Index, test: Index) -> str:
     """What the index of a bundle that does not state its content tells about it."""
-    lossy = [int((index["source"] == _JPEG).sum()) for index in (train, test) if "source" in index]
+    lossy = [int((index["source"] == formats.JPEG).sum()) for index in (train, test) if "source" in index]
     if any(lossy):
         return f"official order and labels; {lossy[0]} train and {lossy[-1]} test images decoded from JPEG"
     sizes = len(train["labels"]), len(test["labels"])
-    if sum(sizes) == sum(_CIFAR[name].files.values()):
+    if sum(sizes) == sum(CIFAR[name].files.values()):
         return "the whole set, rebuilt from public copies"
     per_class = [size // len(_CLASSES[name]) for size in sizes]
     return f"subset: {per_class[0]} train and {per_class[1]} test images per class"
 
 
-def _read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray], _Index]:
-    index_path, path = folder / f"{split}.npz", folder / f"{split}.webp.bin"
-    content, packed_index = _bytes(path), io.BytesIO(_bytes(index_path))
-    try:
-        with np.load(packed_index, allow_pickle=False) as archive:
-            index = dict(archive)
-        offsets, labels = index["offsets"], index["labels"]
-        if offsets[-1] != len(content):
-            raise ValueError(f"{len(content)} bytes where the index announces {offsets[-1]}")
-        strips = []
-        for start, end in itertools.pairwise(offsets):
-            with Image.open(io.BytesIO(content[start:end]), formats=["WEBP"]) as strip:
-                strips.append(np.asarray(strip.convert("RGB")).reshape(-1, strip.width, strip.width, 3))
-        return (np.concatenate(strips).transpose(0, 3, 1, 2), labels), index
-    # RuntimeError: what zipfile makes of a damaged header that seems to ask for encryption or a newer format
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ReplicationError(f"{path} or {index_path.name} is truncated or damaged ({error}); {_AGAIN}.") from None
-
-
-def _read_sums(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise ReplicationError(f"{path} is missing, so the bundle beside it cannot be checked; copy {SUMS} with the bundle.")
-    entries = [line.split(maxsplit=1) for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    if any(len(entry) != 2 or len(entry[0]) != 64 for entry in entries):
-        raise ReplicationError(f"{path} is damaged (a line is not a sha256 and a file name); copy it again with the bundle.")
-    return {file: digest for digest, file in entries}
-
-
-def _check_sums(root: Path, folder: Path, files: Iterable[str]) -> None:
-    recorded = _read_sums(root / SUMS)
-    for path in (folder / file for file in files):
-        listed = recorded.get(path.relative_to(root).as_posix())
-        if listed is None:
-            raise ReplicationError(f"{root / SUMS} does not list {path.relative_to(root)}; copy the sums that belong to the bundle.")
-        if hashlib.sha256(_bytes(path)).hexdigest() != listed:
-            raise ReplicationError(f"{path} is damaged or was changed (its sha256 is not the {listed[:12]}... of {SUMS}); {_AGAIN}.")
-
-
 def remote_files(name: str) -> list[tuple[str, str, list[str]]]:
     """File name, MD5 and addresses (mirrors in order) of every official file of a data set; empty for the digits."""
-    if name in _CIFAR:
-        return [(_CIFAR[name].archive, _CIFAR[name].md5, [_CIFAR_URL + _CIFAR[name].archive])]
-    if name not in _IDX_MD5:
+    if name in CIFAR:
+        return [(CIFAR[name].archive, CIFAR[name].md5, [_CIFAR_URL + CIFAR[name].archive])]
+    if name not in IDX_MD5:
         return []
     datasets = import_torchvision().datasets
     official = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
@@ -388,12 +251,12 @@ def download(name: str, folder: Path) -> Path:
     with atomic(target, folder=True) as temporary:
         for file, md5, urls in remote_files(name):
             _fetch(name, urls, temporary, file, md5)
-        if name in _CIFAR:
-            _unpack(name, temporary)
-            _read_binary(name, temporary)
-            (temporary / SUMS).write_text("".join(f"{sha256(temporary / file)}  {file}\n" for file in _CIFAR[name].files))
+        if name in CIFAR:
+            formats.unpack(temporary / CIFAR[name].archive, _FOLDERS[name][0], CIFAR[name].files)
+            formats.read_cifar(temporary, CIFAR[name], len(_CLASSES[name]))
+            formats.write_sums(temporary / SUMS, {file: sha256(temporary / file) for file in CIFAR[name].files})
         else:
-            _read_idx(temporary, _IDX_MD5[name])
+            formats.read_idx(temporary, IDX_MD5[name])
     return target
 
 
@@ -418,19 +281,6 @@ def offline() -> bool:
     return os.environ.get("REPLICATION_OFFLINE", "0") not in ("", "0")
 
 
-def _unpack(name: str, folder: Path) -> None:
-    archive, inner = folder / _CIFAR[name].archive, folder / _FOLDERS[name][0]
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ReplicationError(f"{archive.name} cannot be unpacked safely ({error}); download it again.") from None
-    for file in _CIFAR[name].files:
-        (inner / file).rename(folder / file)
-    shutil.rmtree(inner)
-    archive.unlink()
-
-
 def write_bundle(dataset: Dataset, folder: Path) -> Path:
     """Write a data set as an offline bundle and enter its sums into ``SHA256SUMS`` of ``folder``; returns the data set's folder.
 
@@ -441,40 +291,21 @@ def write_bundle(dataset: Dataset, folder: Path) -> Path:
         ReplicationError: gray images that are not the official ones (IDX cannot say so), full disk or closed folder.
     """
     _check_name(dataset.name)
-    if dataset.name in _IDX_MD5 and dataset.origin.content != "official":
+    if dataset.name in IDX_MD5 and dataset.origin.content != "official":
         raise ReplicationError(f"Only the official {dataset.name} can be bundled, not {dataset.origin.content!r}; read it from its source.")
-    root, inside = Path(folder), _FOLDERS[dataset.name][-1 if dataset.name in _CIFAR else 0]
+    root, inside = Path(folder), _FOLDERS[dataset.name][-1 if dataset.name in CIFAR else 0]
     with atomic(root / inside, folder=True) as temporary:
         for split, part in (("train", dataset.train), ("test", dataset.test)):
-            if dataset.name in _CIFAR:
-                _write_strips(temporary, split, part, dataset.origin.content)
+            if dataset.name in CIFAR:
+                formats.write_strips(temporary, split, part.pixels.numpy(), part.labels.numpy(), dataset.origin.content)
             else:
-                _write_idx(temporary, split, part)
+                formats.write_idx(temporary, split, part.pixels.numpy(), part.labels.numpy())
         splits, content = _read_bundle(dataset.name, temporary)
         if _dataset(dataset.name, splits, "bundle", temporary, content).origin.checksums != dataset.origin.checksums:
             raise ReplicationError(f"The bundle of {dataset.name} does not read back as it was; read the data set again before writing it.")
         sums = {f"{inside}/{path.name}": sha256(path) for path in sorted(temporary.iterdir())}
-    others = _read_sums(root / SUMS) if (root / SUMS).is_file() else {}
+    others = formats.read_sums(root / SUMS) if (root / SUMS).is_file() else {}
     kept = {path: digest for path, digest in others.items() if not path.startswith(f"{inside}/")}
     with atomic(root / SUMS) as temporary:
-        temporary.write_text("".join(f"{digest}  {path}\n" for path, digest in (kept | sums).items()))
+        formats.write_sums(temporary, kept | sums)
     return root / inside
-
-
-def _write_idx(folder: Path, split: str, part: Images) -> None:
-    images, labels = _IDX[:2] if split == "train" else _IDX[2:]
-    for stem, array in ((images, part.pixels[:, 0]), (labels, part.labels)):
-        header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4) for size in array.shape)
-        content = header + array.to(torch.uint8).contiguous().numpy().tobytes()
-        (folder / f"{stem}.gz").write_bytes(gzip.compress(content, mtime=0))
-
-
-def _write_strips(folder: Path, split: str, part: Images, content: str) -> None:
-    strips = []
-    for pixels in part.pixels.permute(0, 2, 3, 1).split(_IMAGES_PER_STRIP):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels.reshape(-1, pixels.shape[2], 3).numpy()).save(buffer, "WEBP", lossless=True)
-        strips.append(buffer.getvalue())
-    (folder / f"{split}.webp.bin").write_bytes(b"".join(strips))
-    offsets = np.cumsum([0, *map(len, strips)], dtype=np.int64)
-    np.savez(folder / f"{split}.npz", offsets=offsets, labels=part.labels.numpy().astype(np.uint8), content=np.array(content))

@@ -10,8 +10,10 @@ LEVEL = 0.90
 
 
 def mean_interval(estimates: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Student's t interval for the mean of one estimate per seed; unbounded for fewer than two seeds."""
+    """Student's t interval for the mean of one estimate per seed; unbounded for fewer than two seeds, nan where one is not finite."""
     values = np.asarray(estimates, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return math.nan, math.nan
     if len(values) < 2:
         return -math.inf, math.inf
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
@@ -27,33 +29,37 @@ def seeds_to_decide(estimates: Sequence[float], region: tuple[float, float], lev
     if len(values) < 2:
         return None
     distance = min(abs(float(values.mean()) - edge) for edge in region)
-    for n in range(len(values), most + 1):
-        if stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n) < distance:
-            return n
-    return None
+    n = np.arange(len(values), most + 1)
+    enough = n[stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n) < distance]
+    return int(enough[0]) if len(enough) else None
 
 
 def weibull_fit(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     """Maximum-likelihood shape and scale of a Weibull distribution for positive ``values``, each ``counts`` times.
 
     The shape k solves sum(w x^k ln x) / sum(w x^k) - 1/k = mean(ln x); the scale is mean(x^k)^(1/k). Values enter relative to
-    the largest, so that no power overflows. Returns (nan, nan) where fewer than two different values are given.
+    the largest, so that no power overflows, and k is at least 1/s with s = ln(max x) - mean(ln x). Returns (nan, nan) where
+    fewer than two different values are given or one is infinite.
     """
     used = (counts > 0) & (values > 0)
     x, w = np.asarray(values, dtype=np.float64)[used], np.asarray(counts, dtype=np.float64)[used]
-    if len(x) < 2:
+    if len(x) < 2 or not np.isfinite(x).all():
         return math.nan, math.nan
-    top = x.max()
-    logs = np.log(x / top)
+    logs = np.log(x) - np.log(x.max())
     w = w / w.sum()
     mean_log = float(w @ logs)
+    if not mean_log:  # all the same
+        return math.nan, math.nan
 
     def score(shape: float) -> float:
         powers = w * np.exp(shape * logs)
         return float(powers @ logs / powers.sum() - 1 / shape - mean_log)
 
-    shape = float(optimize.brentq(score, 1e-3, 1e3))
-    return shape, float(top * (w @ np.exp(shape * logs)) ** (1 / shape))
+    high = 2 / -mean_log
+    while score(high) < 0:
+        high *= 2
+    shape = float(optimize.brentq(score, 0.999 / -mean_log, high))
+    return shape, float(x.max() * (w @ np.exp(shape * logs)) ** (1 / shape))
 
 
 def gaussian_share_beyond(sigmas: float) -> float:

@@ -115,14 +115,14 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
 def read_quantities(path: Path) -> dict[str, dict[int, float]]:
     """Quantities of a figure: by name, one estimate per seed."""
     records.read_record(path.with_name(path.name.replace(".quantities.csv", ".json")))
-    table = pd.read_csv(path, float_precision="round_trip")
+    table = pd.read_csv(path)
     return {str(name): dict(zip(rows["seed"], rows["value"], strict=True)) for name, rows in table.groupby("quantity", sort=False)}
 
 
 def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, out: Path) -> None:
     """Judge a figure's claims; what is wrong shows as a verdict, and writing it always succeeds."""
     quantities = read_quantities(quantities_file)
-    config = dag.papers(scale)[paper].figures[figure]
+    config = dag.figure_of(scale, paper, figure)
     amended = claims.check_lock(raw_claims(), configs.FOLDER / claims.LOCK)
     verdicts = [claims.judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
     entries = [{**asdict(verdict), "post_hoc": verdict.id in amended} for verdict in verdicts]

@@ -130,28 +130,6 @@ def test_the_folder_is_no_part_of_an_origin(folder: Path, gray: dict[str, bytes]
     assert first.folder != second.folder
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda raw: gzip.compress(raw)[:-20], ["train-images-idx3-ubyte.gz", "truncated"]),
-        (lambda raw: b"no gzip at all", ["train-images-idx3-ubyte.gz", "damaged"]),
-        (lambda raw: gzip.compress(raw)[:40] + bytes(20) + gzip.compress(raw)[60:], ["train-images-idx3-ubyte.gz", "damaged"]),
-        (lambda raw: gzip.compress(raw[:-1]), ["holds 23535 bytes where its header announces 23536"]),
-        (lambda raw: gzip.compress(raw + b"x"), ["holds 23537 bytes where its header announces 23536"]),
-        (lambda raw: gzip.compress(raw[:9]), ["holds 9 bytes"]),
-        (lambda raw: gzip.compress(b""), ["magic number", "00000803"]),
-        (lambda raw: gzip.compress(b"\0\0\x08\x01" + raw[4:]), ["magic number 00000801 where 00000803"]),
-        (lambda raw: gzip.compress(raw[:-1] + bytes([raw[-1] ^ 1])), ["not the official file", "MD5", "download the data set again"]),
-    ],
-    ids=["cut gz", "no gz", "broken gz", "cut idx", "long idx", "cut header", "empty", "magic", "one pixel"],
-)
-def test_a_damaged_idx_file_is_named(folder: Path, gray: dict[str, bytes], damage, words: list[str]) -> None:  # type: ignore[no-untyped-def]
-    place = put(gray, folder / "mnist")
-    (place / "train-images-idx3-ubyte.gz").write_bytes(damage(gray["train-images-idx3-ubyte"]))
-    with fails(*words):
-        sources.read("mnist")
-
-
 def test_a_missing_file_of_a_set_is_named(folder: Path, gray: dict[str, bytes]) -> None:
     (put(gray, folder / "mnist") / "t10k-labels-idx1-ubyte.gz").unlink()
     with fails("t10k-labels-idx1-ubyte.gz is missing", "whole set"):
@@ -205,20 +183,6 @@ def test_cifar_class_names_are_the_official_ones() -> None:
     assert len(names) == len(set(names)) == 100
     assert list(names) == sorted(names)
     assert {name: len(names) for name, names in sources._CLASSES.items()} == dict.fromkeys(sources.NAMES, 10) | {"cifar100": 100}
-
-
-def test_damaged_binary_files_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = put_binary("cifar10", folder, monkeypatch)
-    whole = (place / "data_batch_2.bin").read_bytes()
-    (place / "data_batch_2.bin").write_bytes(whole[:-1])
-    with fails("data_batch_2.bin holds 614599 bytes where the official file has 614600"):
-        sources.read("cifar10")
-    (place / "data_batch_2.bin").write_bytes(b"\x01" + whole[1:])
-    with fails("train files", "59 to 61 images per class"):
-        sources.read("cifar10")
-    (place / "data_batch_2.bin").unlink()
-    with fails("data_batch_2.bin is missing"):
-        sources.read("cifar10")
 
 
 # Bundles
@@ -345,31 +309,6 @@ def test_every_file_of_a_bundle_is_checked(folder: Path, colour: Dataset, file: 
             sources.read("cifar10")
     (place / file).unlink()
     with fails(f"{file} is missing"):
-        sources.read("cifar10")
-
-
-@pytest.mark.parametrize("file", ["test.npz", "test.webp.bin"])
-def test_a_damaged_file_with_fitting_sums_is_an_error_and_no_crash(folder: Path, colour: Dataset, file: str) -> None:
-    place = sources.write_bundle(colour, folder)
-    whole = (place / file).read_bytes()
-    random = np.random.RandomState(0)
-    for cut in [0, 1, 10, len(whole) - 1, *random.randint(0, len(whole), 10)]:
-        (place / file).write_bytes(whole[:cut])
-        sum_again(folder)
-        with fails("truncated or damaged"):
-            sources.read("cifar10")
-    for position in random.randint(0, len(whole), 30):
-        (place / file).write_bytes(whole[:position] + bytes(50) + whole[position + 50 :])
-        sum_again(folder)
-        with contextlib.suppress(ReplicationError):
-            sources.read("cifar10")
-
-
-def test_an_index_is_never_unpickled(folder: Path, colour: Dataset) -> None:
-    place = sources.write_bundle(colour, folder)
-    np.savez(place / "test.npz", offsets=np.array([{"pickled": True}], dtype=object), labels=np.zeros(1, np.uint8))
-    sum_again(folder)
-    with fails("test.npz", "allow_pickle=False"):
         sources.read("cifar10")
 
 

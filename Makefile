@@ -1,0 +1,38 @@
+# make figure_lca_layers | figures | claims | claims_ci | test | lint | benchmarks | lock
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11, 4) or sys.exit("Python %d.%d.%d is too old: 3.11.4 or newer is needed; name one with make PYTHON=python3.12 ..." % v[:3])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+figures figure_%: .venv/installed
+	$(BIN)/snakemake $@ $(ARGS)
+
+claims claims_ci: .venv/installed
+	$(BIN)/snakemake $@ $(ARGS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile
+	$(BIN)/snakemake --lint
+
+benchmarks: .venv/installed
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+
+# torch and torchvision are pinned as a pair: the wheels of one release match one release of the other
+lock: .venv/installed
+	printf 'torch==2.13.0\ntorchvision==0.28.0\n' | $(BIN)/pip-compile --quiet --constraint /dev/stdin --extra dev --strip-extras --allow-unsafe \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu//' requirements.lock
+
+.PHONY: figures claims claims_ci test lint benchmarks lock

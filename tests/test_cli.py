@@ -1,0 +1,61 @@
+"""The command line as a person meets it: mistakes end with one sentence and status 2, never with a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from replication.cli import main
+
+JOB = ["--scale", "smoke", "--seed", "0"]
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0), capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "lca", "nope", *JOB, "--data-file", "x", "--folder", "y"], "no run of lca named 'nope'; allowed: mnist_fc, lenet"),
+        (["train", "nope", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y"], "no paper named 'nope'; allowed: lca"),
+        (["train", "lca", "mnist_fc", "--scale", "big", "--seed", "0", "--data-file", "x", "--folder", "y"], "The scale is 'big'"),
+        (["train", "lca", "mnist_fc", *JOB, "--data-file", "nowhere.safetensors", "--folder", "y"], "nowhere.safetensors"),
+        (["figure", "lca", "lca_layers", "--scale", "smoke", "--folder", "x", "nowhere"], "nowhere/record.json is missing"),
+        (["claims", "nowhere.verdicts.json"], "nowhere.verdicts.json is missing"),
+        (["record", "lca", "nope"], "There are no tables in results/full/lca/tables/nope"),
+        (["amend", "NO-CLAIM", "--reason", "x", "--results-seen", "no"], "There is no claim 'NO-CLAIM'"),
+        (["data", "imagenet", "--out", "x"], "imagenet"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "paper_configs").symlink_to(ROOT / "paper_configs")
+    monkeypatch.chdir(tmp_path)
+    status, error = run(*arguments, capsys=capsys)
+    assert status == 2
+    assert says in error
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
+
+
+def test_outside_of_a_checkout_the_next_step_is_named(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+    from replication import dag
+
+    monkeypatch.chdir(tmp_path)
+    dag.papers.cache_clear()
+    status, error = run("train", "lca", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y", capsys=capsys)
+    dag.papers.cache_clear()
+    assert status == 2
+    assert "run in the folder that holds the Snakefile" in error
+
+
+def test_help_answers_without_loading_torch() -> None:
+    code = "import sys\nfrom replication import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert "train one seed of a run" in ended.stdout
