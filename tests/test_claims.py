@@ -260,7 +260,7 @@ def test_a_new_claim_must_be_locked(lock: Path, tmp_path: Path) -> None:
         check_lock(more, lock)
     assert lock_new(more, lock) == ["LCA-C3"]
     assert check_lock(more, lock) == set()
-    with pytest.raises(ReplicationError, match="Claim LCA-C1 is not in .*none"):
+    with pytest.raises(ReplicationError, match=r"Claim LCA-C1 is not in .*none"):
         check_lock(RAW, tmp_path / "none")
 
 
