@@ -93,5 +93,5 @@ def _draw_density(axes: Axes, bins: pd.DataFrame, edges: np.ndarray, shape: floa
     axes.set_ylim(one_element / 2 if axes.get_yscale() == "log" else 0, 1.3 * tallest)  # the fitted density has a pole at zero
     axes.set(xlabel="A of one parameter in one iteration (loss units)", ylabel="density (zeros left out)")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     sns.despine(ax=axes)

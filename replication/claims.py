@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from replication.configs import Claim, Expectation
 from replication.errors import ReplicationError
 from replication.records import canonical_json, read_json, write_json
+from replication.schema import Claim, Expectation
 from replication.statistics import mean_interval, seeds_to_decide
 
 Outcome = Literal["reproduced", "not_reproduced", "inconclusive", "not_evaluated", "error", "withdrawn"]
@@ -114,7 +114,7 @@ def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = Fa
         return "error", "no estimates"
     if not all(math.isfinite(value) for value in estimates):
         return "error", f"{sum(not math.isfinite(value) for value in estimates)} of {len(estimates)} seeds gave a non-finite estimate"
-    low_edge, high_edge = expect.region
+    low_edge, high_edge = region(expect)
     if exact:
         inside = [low_edge < value < high_edge for value in estimates]
         if all(inside):
@@ -125,10 +125,20 @@ def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = Fa
         return "reproduced", "interval inside"
     if high <= low_edge or low >= high_edge:
         return "not_reproduced", "interval outside"
-    needed = seeds_to_decide(estimates, expect.region)
+    needed = seeds_to_decide(estimates, (low_edge, high_edge))
     if len(estimates) < 2:
         return "inconclusive", "one seed gives no interval; two or more are needed"
     return "inconclusive", f"interval across the edge; {f'about {needed}' if needed else 'more than 10,000'} seeds would decide"
+
+
+def region(expect: Expectation) -> tuple[float, float]:
+    """The open interval in which the quantity must lie."""
+    if expect.rule == "between":
+        assert expect.low is not None
+        assert expect.high is not None
+        return expect.low, expect.high
+    assert expect.bound is not None
+    return (-math.inf, expect.bound) if expect.rule == "below" else (expect.bound, math.inf)
 
 
 def region_text(expect: Expectation) -> str:
@@ -146,7 +156,7 @@ def exit_status(verdicts: Sequence[Verdict], *, ci: bool = False) -> int:
     counted = [verdict for verdict in verdicts if verdict.required and (verdict.ci or not ci)]
     if any(verdict.outcome == "error" for verdict in counted):
         return 2
-    fails = {"not_reproduced"} if ci else {"not_reproduced", "inconclusive", "not_evaluated"}
+    fails = {"not_reproduced"} if ci else {"not_reproduced", "inconclusive"}
     surprising = [v for v in counted if (v.outcome == "reproduced" if v.discrepancy else v.outcome in fails)]
     return 1 if surprising else 0
 

@@ -4,6 +4,7 @@ A user's mistake ends with one sentence and status 2, without a traceback.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = options.pop("command")
     try:
         status = _COMMANDS[command](**options)
+        sys.stdout.flush()
     except ReplicationError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print("Interrupted; run the same command again to continue.", file=sys.stderr)
         sys.exit(130)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from replication import configs, data, models
-from replication.configs import RECORDED, FigureConfig, LcaConfig, PaperConfig, RunConfig
+from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.fingerprints import code_fingerprint
+from replication.schema import SCALES, FigureConfig, LcaConfig, PaperConfig, RunConfig
 
 AUTO = "auto"
 RECORDED_FOLDER = Path("recorded")
@@ -32,8 +33,8 @@ def ci_figures() -> list[tuple[str, str]]:
 
 def scale_of(paper: str, figure: str, requested: str) -> str:
     """The requested scale, or for ``auto`` the largest that this machine can do: reduced where the data can be had, else smoke."""
-    if requested not in (AUTO, RECORDED, *configs.SCALES):
-        allowed = ", ".join([AUTO, *configs.SCALES, RECORDED])
+    if requested not in (AUTO, RECORDED, *SCALES):
+        allowed = ", ".join([AUTO, *SCALES, RECORDED])
         raise ReplicationError(f"The scale is '{requested}'; allowed with --config scale=...: {allowed}.")
     if requested != AUTO:
         return requested
@@ -117,4 +118,4 @@ def judging_depends(scale: str, paper: str, figure: str) -> str:
 
 def data_depends() -> str:
     """Fingerprint of the code that reads data sets."""
-    return code_fingerprint("replication.data")
+    return code_fingerprint("replication.data", "replication.sources", "replication.formats")

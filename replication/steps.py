@@ -19,6 +19,7 @@ from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.lca_ledger import Ledger
 from replication.objective import Objective
+from replication.schema import RunConfig
 from replication.training import derived_seed, train
 
 
@@ -154,13 +155,13 @@ def record_tables(*, paper: str, measurement: str) -> list[Path]:
     return written
 
 
-def _experiment(config: configs.RunConfig, data_file: Path, device: torch.device) -> tuple[data.Dataset, data.Experiment]:
+def _experiment(config: RunConfig, data_file: Path, device: torch.device) -> tuple[data.Dataset, data.Experiment]:
     dataset = data.load(data_file)
     settings = config.dataset.model_dump(exclude={"name"})
     return dataset, data.assemble(dataset, **settings, device=device)
 
 
-def _model(config: configs.RunConfig, experiment: data.Experiment, seed: int) -> torch.nn.Module:
+def _model(config: RunConfig, experiment: data.Experiment, seed: int) -> torch.nn.Module:
     channels = experiment.train.images.shape[1]
     return models.build(config.model, classes=experiment.classes, channels=channels, seed=derived_seed(seed, "initialisation"))
 

@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from replication.configs import OptimizerConfig, RunConfig
 from replication.data import Examples, Experiment
 from replication.records import atomic, write_tables
+from replication.schema import OptimizerConfig, RunConfig
 
 LOG_COLUMNS = ("loss", "accuracy")
 _RESUME = "resume.safetensors"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from replication import claims, configs, records, steps
 from replication.claims import Verdict, amend, check_lock, claim_hash, compare, exit_status, judge, lock_new
-from replication.configs import Claim, Expectation
 from replication.errors import ReplicationError
+from replication.schema import Claim, Expectation
 
 INSIDE, ACROSS, OUTSIDE = [-1.0, -1.1, -0.9], [-1.0, 0.5, 0.1], [1.0, 1.1, 0.9]
 BELOW = {"rule": "below", "bound": 0.0, "basis": "published"}
@@ -197,7 +197,7 @@ def test_a_known_discrepancy_is_told_with_its_hypothesis() -> None:
 
 # Exit status
 
-BAD = {"not_reproduced": 1, "inconclusive": 1, "not_evaluated": 1, "error": 2, "reproduced": 0, "withdrawn": 0}
+BAD = {"not_reproduced": 1, "inconclusive": 1, "not_evaluated": 0, "error": 2, "reproduced": 0, "withdrawn": 0}
 
 
 def verdict(outcome: str, *, required: bool = True, ci: bool = False, discrepancy: str = "") -> Verdict:

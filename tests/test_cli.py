@@ -33,7 +33,9 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_a_mistake_is_one_sentence(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path
+) -> None:
     (tmp_path / "paper_configs").symlink_to(ROOT / "paper_configs")
     monkeypatch.chdir(tmp_path)
     status, error = run(*arguments, capsys=capsys)

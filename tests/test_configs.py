@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replication import configs, models
-from replication.configs import SCALES, at_scale
+from replication.configs import at_scale
 from replication.errors import ReplicationError
+from replication.schema import SCALES
 
 RAW = yaml.safe_load((ROOT / "paper_configs/lca.yaml").read_text())
 RUN, FIGURE = ("runs", "mnist_fc"), ("figures", "lca_layers")

@@ -24,7 +24,9 @@ def lca_tables(seeds: int = 2, steps: int = 8) -> dict[str, pd.DataFrame]:
                 layer_rows.append((seed, step, tensor, layer, size, total, *counts, -total / 10, size // 2, size // 2))
             change = -1.25
             error = 1e-4 if step else 2e-3
-            step_rows.append((seed, step, -change * (steps - step), -change * (steps - step - 1), change - error, error, 2, change / 2, change))
+            step_rows.append(
+                (seed, step, -change * (steps - step), -change * (steps - step - 1), change - error, error, 2, change / 2, change)
+            )
     layers = pd.DataFrame(
         layer_rows,
         columns=[

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from replication import dag
 from replication.errors import ReplicationError
 from replication.fingerprints import code_fingerprint, imports
 
@@ -188,8 +189,18 @@ def test_the_instrument_depends_on_neither_training_nor_judging(package: Path, o
 
 
 @pytest.mark.parametrize("other", ["data", "sources", "formats"])
-def test_prepared_data_depend_on_their_readers(package: Path, other: str) -> None:
-    assert reaches(package, "replication.data", f"replication.{other}")
+def test_prepared_data_depend_on_their_readers(package: Path, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(package)
+    before = dag.data_depends()
+    path = package / f"replication/{other}.py"
+    path.write_text(path.read_text() + "\nADDED = 1\n")
+    assert dag.data_depends() != before
+
+
+@pytest.mark.parametrize("other", ["sources", "formats"])
+def test_training_depends_on_what_the_data_are_and_not_on_where_they_come_from(package: Path, other: str) -> None:
+    assert reaches(package, "replication.training", "replication.data")
+    assert not reaches(package, "replication.training", f"replication.{other}")
 
 
 def test_every_module_of_the_package_has_a_fingerprint(package: Path) -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_batch_statistics_balance_the_books(examples: Examples) -> None:
 def test_along_equals_allocate_step_by_step(examples: Examples) -> None:
     objective = Objective(small_mlp(), *examples, dtype=torch.float64)
     trajectory = walk(objective, 5)
-    changes = torch.stack([lca.allocate(objective, a, b).change for a, b in zip(trajectory, trajectory[1:], strict=False)])
+    changes = torch.stack([lca.allocate(objective, a, b).change for a, b in itertools.pairwise(trajectory)])
     ledger = lca.along(objective, trajectory.numpy(), steps_at_once=2)
     np.testing.assert_allclose(ledger.totals, changes.sum(0), rtol=0, atol=1e-14)
     np.testing.assert_array_equal(ledger.helping, (changes < 0).sum(0))

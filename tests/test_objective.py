@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_layout_covers_the_vector_without_gaps() -> None:
     assert [slot.name for slot in slots] == ["1.weight", "1.bias", "3.weight", "3.bias", "5.weight", "5.bias"]
     assert [slot.layer for slot in slots] == ["1", "1", "3", "3", "5", "5"]
     assert slots[0].start == 0
-    assert all(left.stop == right.start for left, right in zip(slots, slots[1:], strict=False))
+    assert all(left.stop == right.start for left, right in itertools.pairwise(slots))
     assert slots[-1].slice == slice(7 * 16 + 7 + 35 + 5 + 15, 7 * 16 + 7 + 35 + 5 + 15 + 3)
 
 

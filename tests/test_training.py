@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from replication import models, training
-from replication.configs import RunConfig
 from replication.data import Examples, Experiment
 from replication.records import sha256
+from replication.schema import RunConfig
 
 
 def run_config(**changes: object) -> RunConfig:
@@ -141,7 +141,7 @@ def test_a_diverging_run_is_a_result(tmp_path: Path) -> None:
     assert len(log) == 6
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     pass
 
 
