@@ -10,10 +10,10 @@ ARGS ?=
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-figures figure_%: .venv/installed
+figure_%: .venv/installed
 	$(BIN)/snakemake $@ $(ARGS)
 
-claims claims_ci: .venv/installed
+figures claims claims_ci: .venv/installed
 	$(BIN)/snakemake $@ $(ARGS)
 
 test: .venv/installed
