@@ -11,6 +11,8 @@ from pathlib import Path
 
 from replication.errors import ReplicationError
 
+UNFINISHED = 75  # EX_TEMPFAIL: nothing is wrong, run again
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = add("measure", "measure one part of one seed", "paper", "measurement", run_folder="the run", data_file="its data", out=".npz")
     job(measure, seed=True)
     measure.add_argument("--part", required=True, type=int)
+    train.add_argument("--stop-after", type=float, default=float("inf"), metavar="MINUTES", help="end unfinished; run again to continue")
     for command in (train, measure):
         command.add_argument("--threads", type=int, default=1)
     gather = job(add("gather", "join the parts of one seed into tables", "paper", "measurement", folder="folder to write"), seed=True)
@@ -90,6 +93,18 @@ def _bundle(name: str, into: Path) -> int:
     sources.write_bundle(sources.read(name), into)
     print(f"Wrote {name} into {into}; set REPLICATION_DATA={into} where it is to be used.")
     return 0
+
+
+def _train(**options: object) -> int:
+    from replication import steps
+
+    if steps.train_run(**options):  # type: ignore[arg-type]
+        return 0
+    print(
+        f"Unfinished: {options['run']} seed {options['seed']} was stopped as asked; run the same command again to continue.",
+        file=sys.stderr,
+    )
+    return UNFINISHED
 
 
 def _step(function: str) -> Callable[..., int]:
@@ -147,7 +162,7 @@ def _record(paper: str, measurement: str) -> int:
 _COMMANDS: dict[str, Callable[..., int]] = {
     "data": _data,
     "bundle": _bundle,
-    "train": _step("train_run"),
+    "train": _train,
     "measure": _step("measure_part"),
     "gather": _step("gather"),
     "figure": _step("draw_figure"),

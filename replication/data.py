@@ -39,12 +39,13 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """The three parts an experiment uses and the number of classes."""
+    """The three parts an experiment uses, the number of classes, and what a black pixel became (float32 [channels, 1, 1])."""
 
     train: Examples
     validation: Examples
     test: Examples
     classes: int
+    black: torch.Tensor
 
 
 def prepare(name: str, path: Path) -> None:
@@ -278,7 +279,8 @@ def assemble(
     how = _statistics(pixels[0]) if normalisation == "standardise" else normalisation
     images = [normalise(part, how) for part in pixels]
     train, held_out_part, test = (Examples(x.to(device), y.to(device)) for x, y in zip(images, labels, strict=True))
-    return Experiment(train, held_out_part, test, len(dataset.class_names))
+    black = normalise(pixels[0].new_zeros(1, pixels[0].shape[1], 1, 1), how)[0].to(device)
+    return Experiment(train, held_out_part, test, len(dataset.class_names), black)
 
 
 def _fit(pixels: torch.Tensor, size: int | None, channels: int | None) -> torch.Tensor:

@@ -58,7 +58,8 @@ def _print_verdicts(entries: list[tuple[str, dict[str, Any]]]) -> None:
         trust = _TRUST.get(entry["trust"], entry["trust"])
         verdict = f"{_MARKS[entry['outcome']]} {entry['outcome']}" + (" (post hoc)" if entry["post_hoc"] else "")
         control = f"{entry['control']} ({entry['control_mean']:.3g})" if entry["control_mean"] is not None else entry["control"]
-        measured = f"{mean} {interval}".strip() + (f" {entry['unit']}" if entry["unit"] and values else "")
+        seeds = f"; seeds {', '.join(f'{value:.4g}' for value in values)}" if values else ""
+        measured = f"{mean} {interval}".strip() + (f" {entry['unit']}" if entry["unit"] and values else "") + seeds
         rows.append((entry["id"], verdict, measured, entry["region"], f"{entry['published']}; {trust}", control, scale, entry["reason"]))
     headers = ["claim", "verdict", "measured [90 %]", "accepted", "published; trust", "under control", "scale", "why"]
     print(tabulate(rows, headers=headers, maxcolwidths=[None, None, 30, None, 34, 16, None, 30], disable_numparse=True))

@@ -19,12 +19,17 @@ from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.lca_ledger import Ledger
 from replication.objective import Objective
-from replication.schema import RunConfig
+from replication.schema import MeanStd, RunConfig
 from replication.training import derived_seed, train
 
 
-def train_run(*, scale: str, paper: str, run: str, seed: int, data_file: Path, folder: Path, threads: int) -> None:
-    """Train one seed of a run into ``folder``: log tables, final weights, kept weights, record."""
+def train_run(
+    *, scale: str, paper: str, run: str, seed: int, data_file: Path, folder: Path, threads: int, stop_after: float = float("inf")
+) -> bool:
+    """Train one seed of a run into ``folder``: log tables, final weights, kept weights, record.
+
+    Returns False where ``stop_after`` minutes ended it before its last step; the same call continues it.
+    """
     config, device = dag.run_of(scale, paper, run), machine.prepare(threads)
     dataset, experiment = _experiment(config, data_file, device)
     model = _model(config, experiment, seed).to(device)
@@ -32,11 +37,17 @@ def train_run(*, scale: str, paper: str, run: str, seed: int, data_file: Path, f
     checksums = dataset.origin.checksums
     identity = records.canonical_json([depends, checksums, seed, device.type, torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
-    trained = train(model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress)
+    trained = train(
+        model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress, stop_after_s=60 * stop_after
+    )
+    if not trained.finished:
+        return False
     details = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at, "non_finite_at_step": trained.non_finite_at}
     record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
     record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
-    records.write_record(folder / records.RECORD, record, [folder / "trajectory.npy", folder / "weights.safetensors"])
+    files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
+    records.write_record(folder / records.RECORD, record, files)
+    return True
 
 
 def measure_part(
@@ -158,12 +169,15 @@ def record_tables(*, paper: str, measurement: str) -> list[Path]:
 def _experiment(config: RunConfig, data_file: Path, device: torch.device) -> tuple[data.Dataset, data.Experiment]:
     dataset = data.load(data_file)
     settings = config.dataset.model_dump(exclude={"name"})
+    if isinstance(pixels := config.dataset.normalisation, MeanStd):
+        settings["normalisation"] = (pixels.mean, pixels.std)
     return dataset, data.assemble(dataset, **settings, device=device)
 
 
 def _model(config: RunConfig, experiment: data.Experiment, seed: int) -> torch.nn.Module:
     channels = experiment.train.images.shape[1]
-    return models.build(config.model, classes=experiment.classes, channels=channels, seed=derived_seed(seed, "initialisation"))
+    seed = derived_seed(seed, "initialisation")
+    return models.build(config.model, classes=experiment.classes, channels=channels, seed=seed, **config.model_settings)
 
 
 def _data_entry(dataset: data.Dataset) -> dict[str, Any]:

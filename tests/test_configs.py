@@ -143,7 +143,7 @@ EXPECT = (*CLAIM, "expect", "full")
 MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     "unknown key": (
         put(*RUN, "batchsize", to=3),
-        ["runs.mnist_fc", "unknown key 'batchsize'", "did you mean 'batch_size'?", "allowed: dataset, model, optimizer"],
+        ["runs.mnist_fc", "unknown key 'batchsize'", "did you mean 'batch_size'?", "allowed: dataset, model, model_settings, optimizer"],
     ),
     "far unknown key": (put(*RUN, "zzz", to=3), ["runs.mnist_fc has the unknown key 'zzz'; allowed: dataset, model"]),
     "unknown key of an optimizer": (put(*RUN, "optimizer", "learning_rate", to=1), ["optimizer", "'learning_rate'", "allowed: name, lr"]),
@@ -184,7 +184,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         put(*RUN, "optimizer", to={"name": "sgd", "lr": 0.1, "nesterov": True}),
         ["runs.mnist_fc.optimizer sets nesterov without momentum", "above 0"],
     ),
-    "schedule before the first step": (put(*RUN, "schedule", to={0: 0.1}), ["runs.mnist_fc.schedule has the key 0", "equal to 1"]),
+    "schedule before the first step": (put(*RUN, "schedule", to={-1: 0.1}), ["runs.mnist_fc.schedule has the key -1", "equal to 0"]),
     "claim without basis": (drop(*EXPECT, "basis"), ["scale full: figures.lca_layers.claims.0.expect.basis is missing"]),
     "unknown basis": (put(*EXPECT, "basis", to="guess"), ["expect.basis is 'guess'", "'published'", "'rounding'", "'judgement'"]),
     "judgement without note": (put(*EXPECT, "basis", to="judgement"), ["expect has basis judgement without a note", "one sentence"]),

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from torch import nn
 
 from replication import models, training
 from replication.data import Examples, Experiment
+from replication.errors import ReplicationError
+from replication.objective import layout_of
+from replication.optimisation import learning_rate_factor
 from replication.records import sha256
 from replication.schema import RunConfig
 
@@ -40,13 +44,29 @@ def experiment(n: int = 100) -> Experiment:
     labels = torch.arange(n) % 10
     images = torch.rand(n, 1, 28, 28, generator=generator) + labels[:, None, None, None] / 10
     examples = Examples(images, labels)
-    return Experiment(examples, examples, examples, 10)
+    return Experiment(examples, examples, examples, 10, torch.zeros(1, 1, 1))
 
 
 def train(folder: Path, config: RunConfig, **options: object) -> nn.Module:
     model = models.build("mnist_fc", classes=10, channels=1, seed=0)
     training.train(model, experiment(), config, seed=0, folder=folder, **options)
     return model
+
+
+def convolutional(seed: int = 0) -> nn.Module:
+    """Two convolutions with batch norm and a linear layer, in named layers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        first = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        second = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        parts = {"first": first, "second": second, "flatten": nn.Flatten(), "head": nn.Linear(8 * 49, 10)}
+        return nn.Sequential(OrderedDict(parts))
+
+
+def rows_of(folder: Path, model: nn.Module) -> dict[str, np.ndarray]:
+    """Kept weights ``[n_kept, ...]`` by parameter name."""
+    trajectory = np.load(folder / "trajectory.npy")
+    return {slot.name: trajectory[:, slot.slice] for slot in layout_of(model)}
 
 
 def test_sgd_is_the_heavy_ball(tmp_path: Path) -> None:
@@ -61,7 +81,7 @@ def test_sgd_is_the_heavy_ball(tmp_path: Path) -> None:
     velocity = torch.zeros_like(theta)
     for step in range(4):
         torch.nn.utils.vector_to_parameters(theta, model.parameters())
-        batch = training.batch_indices(step, 100, 20, seed=0)
+        batch = training.batch_indices(step, 100, run_config(), seed=0)
         loss = nn.functional.cross_entropy(model(data.images[batch].double()), data.labels[batch])
         gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
         velocity = 0.9 * velocity + gradient
@@ -83,7 +103,7 @@ def test_the_loop_is_the_usual_loop(optimizer: dict, reference, tmp_path: Path) 
     model, data = models.build("mnist_fc", classes=10, channels=1, seed=0), experiment().train
     usual = reference(model.parameters())
     for step in range(12):
-        batch = training.batch_indices(step, 100, 20, seed=0)
+        batch = training.batch_indices(step, 100, run_config(), seed=0)
         usual.zero_grad()
         nn.functional.cross_entropy(model(data.images[batch]), data.labels[batch]).backward()
         usual.step()
@@ -92,16 +112,18 @@ def test_the_loop_is_the_usual_loop(optimizer: dict, reference, tmp_path: Path) 
 
 
 @given(n=st.integers(1, 60), batch=st.integers(1, 20), seed=st.integers(0, 5), epoch=st.integers(0, 3))
-def test_an_epoch_visits_examples_once_and_drops_the_remainder(n: int, batch: int, seed: int, epoch: int) -> None:
+def test_an_epoch_visits_examples_once_and_drops_or_keeps_the_remainder(n: int, batch: int, seed: int, epoch: int) -> None:
     batch = min(batch, n)
-    steps = n // batch
-    seen = torch.cat([training.batch_indices(step, n, batch, seed) for step in range(epoch * steps, (epoch + 1) * steps)])
-    assert len(seen) == steps * batch
-    assert len(seen.unique()) == len(seen)
+    for last_batch, visited in (("drop", n // batch * batch), ("keep", n)):
+        config = run_config(batch_size=batch, last_batch=last_batch)
+        steps = training.steps_per_epoch(config, n)
+        seen = torch.cat([training.batch_indices(step, n, config, seed) for step in range(epoch * steps, (epoch + 1) * steps)])
+        assert len(seen) == visited
+        assert len(seen.unique()) == len(seen)
 
 
 def test_epochs_and_seeds_have_their_own_order() -> None:
-    orders = [training.batch_indices(step, 100, 100, seed) for step in (0, 1) for seed in (0, 1)]
+    orders = [training.batch_indices(step, 100, run_config(batch_size=100), seed) for step in (0, 1) for seed in (0, 1)]
     assert all(not torch.equal(a, b) for i, a in enumerate(orders) for b in orders[:i])
     assert training.derived_seed(0, "order", 1) != training.derived_seed(0, "initialisation")
 
@@ -137,7 +159,7 @@ def test_a_diverging_run_is_a_result(tmp_path: Path) -> None:
     trained = training.train(model, experiment(), config, seed=0, folder=tmp_path)
     assert trained.non_finite_at is not None
     log = pd.read_csv(tmp_path / "tables" / "log.csv")
-    assert log["loss"].iloc[trained.non_finite_at :].isna().any()
+    assert log["loss"].iloc[trained.non_finite_at - 1 :].isna().any()
     assert len(log) == 6
 
 
@@ -182,33 +204,210 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(tmp_path: Path) 
         assert training.train(model, experiment(), run_config(), seed=0, folder=folder, identity=identity).resumed_at == 0
 
 
+def test_a_stopped_divergence_is_recorded_and_ends_early(tmp_path: Path) -> None:
+    config = run_config(optimizer={"name": "sgd", "lr": 1e30}, steps=50, stop_when_non_finite=True)
+    trained = training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path)
+    assert trained.finished
+    assert trained.last_step == trained.non_finite_at < 50
+    log = pd.read_csv(tmp_path / "tables" / "log.csv")
+    assert len(log) == trained.last_step
+    assert not np.isfinite(log["loss"].iloc[-1])
+    kept = np.load(tmp_path / "trajectory.npy")
+    assert np.isnan(kept[trained.last_step + 1 :]).all()
+
+
+FULL_RECIPE = {
+    "augment": {"crop": 3, "flip": True},
+    "schedule": {4: 0.5, 9: 0.1},
+    "freeze": {"first": 6},
+    "last_batch": "keep",
+    "batch_size": 30,
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}, {"name": "adam", "lr": 0.001}])
+def test_every_setting_survives_an_interruption(optimizer: dict, precision: str, tmp_path: Path) -> None:
+    """Batch norm, augmentation, schedule, freezing: stopped by the clock after every step, the same bits come out."""
+    config = run_config(optimizer=optimizer, precision=precision, **FULL_RECIPE)
+    calls = 0
+    while True:
+        calls += 1
+        model = convolutional(seed=calls - 1)  # later processes may start from other weights: the saved ones count
+        trained = training.train(model, experiment(), config, seed=0, folder=tmp_path / "b", stop_after_s=-1)
+        if trained.finished:
+            break
+        assert trained.last_step == calls
+    assert calls == config.steps
+    training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / "a")
+    for name in ("trajectory.npy", "buffers.npy", "weights.safetensors", "tables/log.csv", "tables/evaluation.csv"):
+        assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name), name
+
+
+def test_a_layer_frozen_from_the_start_never_moves(tmp_path: Path) -> None:
+    config = run_config(freeze={"first": 0}, optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01})
+    model = convolutional()
+    training.train(model, experiment(), config, seed=0, folder=tmp_path)
+    for name, rows in rows_of(tmp_path, model).items():
+        moves = (rows != rows[0]).any()
+        assert moves == (not name.startswith("first.")), name
+    mean, variance = model.first[1].running_mean, model.first[1].running_var
+    assert torch.equal(mean, torch.zeros(4))
+    assert torch.equal(variance, torch.ones(4))
+    assert not torch.equal(model.second[1].running_mean, torch.zeros(8))
+
+
+def test_a_schedule_freezes_layer_after_layer(tmp_path: Path) -> None:
+    config = run_config(freeze={"first": 3, "second": 8})
+    model = convolutional()
+    training.train(model, experiment(), config, seed=0, folder=tmp_path)
+    for name, rows in rows_of(tmp_path, model).items():
+        last = {"first": 3, "second": 8, "head": 12}[name.split(".")[0]]
+        moved = [bool((rows[step] != rows[step + 1]).any()) for step in range(12)]
+        assert moved == [step < last for step in range(12)], name
+
+
+def test_nothing_is_propagated_back_into_frozen_first_layers(tmp_path: Path) -> None:
+    model, reached = convolutional(), {"first": 0, "second": 0}
+
+    def watch(name: str) -> None:
+        def count(_gradient: torch.Tensor) -> None:
+            reached[name] += 1
+
+        def after(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(count)
+
+        model.get_submodule(name).register_forward_hook(after)
+
+    for name in reached:
+        watch(name)
+    training.train(model, experiment(), run_config(freeze={"first": 5}), seed=0, folder=tmp_path)
+    assert reached == {"first": 5, "second": 12}
+
+
+def test_a_whole_frozen_network_keeps_its_weights(tmp_path: Path) -> None:
+    config = run_config(freeze={"fc1": 2, "fc2": 2, "fc3": 2})
+    train(tmp_path, config)
+    rows = np.load(tmp_path / "trajectory.npy")
+    assert (rows[2:] == rows[2]).all()
+    assert (rows[1] != rows[2]).any()
+
+
+def test_layers_have_their_own_momentum_and_learning_rate(tmp_path: Path) -> None:
+    """Replayed with a reference optimizer of three groups."""
+    layers = {"fc3": {"momentum": 0.0, "lr": 0.5}, "fc2": {"momentum": 0.5}}
+    config = run_config(optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "layers": layers}, schedule={6: 0.5})
+    trained = train(tmp_path, config)
+    model, data = models.build("mnist_fc", classes=10, channels=1, seed=0), experiment().train
+    settings = ((model.fc1, 0.05, 0.9), (model.fc2, 0.05, 0.5), (model.fc3, 0.5, 0.0))
+    groups = [{"params": list(layer.parameters()), "lr": lr, "momentum": m} for layer, lr, m in settings]
+    usual = torch.optim.SGD(groups, lr=1)
+    for step in range(12):
+        if step == 6:
+            for group in usual.param_groups:
+                group["lr"] *= 0.5
+        batch = training.batch_indices(step, 100, config, seed=0)
+        usual.zero_grad()
+        nn.functional.cross_entropy(model(data.images[batch]), data.labels[batch]).backward()
+        usual.step()
+    for ours, theirs in zip(trained.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_weight_decay_can_spare_biases_and_batch_norm(tmp_path: Path) -> None:
+    """With a loss gradient of zero (rate of the data's part aside) only what decays moves: compare with and without decay."""
+    moved = {}
+    for name, where in {"none": None, "weights": "weights", "all": "all"}.items():
+        decay = {} if where is None else {"weight_decay": 0.5, "weight_decay_on": where}
+        model = convolutional()
+        config = run_config(optimizer={"name": "sgd", "lr": 0.1, **decay}, steps=1)
+        training.train(model, experiment(), config, seed=0, folder=tmp_path / name)
+        moved[name] = {key: value.clone() for key, value in model.named_parameters()}
+    start = dict(convolutional().named_parameters())
+    for name, value in moved["none"].items():
+        decayed = value - 0.1 * 0.5 * start[name]
+        torch.testing.assert_close(moved["all"][name], decayed, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(moved["weights"][name], decayed if value.dim() > 1 else value, rtol=1e-5, atol=1e-7)
+
+
+def test_schedules(tmp_path: Path) -> None:
+    steps = run_config(schedule={3: 0.1, 8: 0.01})
+    assert [learning_rate_factor(steps, step) for step in (0, 2, 3, 7, 8, 11)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    line = run_config(schedule={0: 0.0, 4: 1.0, 12: 0.0}, schedule_between="linear")
+    assert [learning_rate_factor(line, step) for step in (0, 1, 4, 8, 12)] == pytest.approx([0, 0.25, 1, 0.5, 0])
+    train(tmp_path, run_config(schedule={0: 0.0, 3: 1.0}))
+    rows = np.load(tmp_path / "trajectory.npy")
+    assert (rows[:4] == rows[0]).all(), "a rate of zero moves nothing"
+    assert (rows[4] != rows[3]).any()
+
+
+def test_accumulated_microbatches_are_one_batch(tmp_path: Path) -> None:
+    whole = train(tmp_path / "a", run_config())
+    parts = train(tmp_path / "b", run_config(microbatch=7))
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    logs = [pd.read_csv(tmp_path / name / "tables" / "log.csv") for name in "ab"]
+    np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
+
+
+def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path) -> None:
+    """On the digits, with batch norm; weights and evaluation are float32 in both."""
+    from replication import data, sources
+
+    digits = data.assemble(sources.read("digits"), image_size=28)
+    accuracy = {}
+    for precision in ("float32", "bfloat16"):
+        config = run_config(precision=precision, steps=150, batch_size=50, evaluations=1, keep=[], model="lenet")
+        trained = convolutional()
+        training.train(trained, digits, config, seed=0, folder=tmp_path / precision)
+        assert all(parameter.dtype == torch.float32 for parameter in trained.parameters())
+        accuracy[precision] = training.evaluate(trained, digits.test)[1]
+    assert accuracy["float32"] > 0.9
+    assert abs(accuracy["float32"] - accuracy["bfloat16"]) < 0.03
+    weights = [load_file(tmp_path / precision / "weights.safetensors")["head.weight"] for precision in accuracy]
+    assert not torch.equal(*weights), "the setting does something"
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ReplicationError, match="freeze names the layer 'fc9', which the model does not have; allowed: fc1, fc2, fc3"):
+        train(tmp_path, run_config(freeze={"fc9": 0}))
+    with pytest.raises(ReplicationError, match=r"optimizer\.layers names the layer 'last'"):
+        train(tmp_path, run_config(optimizer={"name": "sgd", "lr": 0.1, "layers": {"last": {"lr": 0.0}}}))
+    with pytest.raises(ReplicationError, match="batch_size is 101 and there are 100 training examples"):
+        train(tmp_path, run_config(batch_size=101))
+
+
 SCRIPT = """
 import sys; sys.path[:0] = [{tests!r}, {root!r}]
 import conftest, test_training as t
 from pathlib import Path
-t.train(Path(sys.argv[1]), t.run_config(steps=400, evaluations=2), save_every_s=0.01)
+config = t.run_config(**t.KILLED, optimizer={optimizer!r})
+t.training.train(t.convolutional(), t.experiment(), config, seed=0, folder=Path(sys.argv[1]), save_every_s=0.01)
 """
+KILLED = FULL_RECIPE | {"steps": 150, "evaluations": 2, "freeze": {"first": 100}, "schedule": {50: 0.5}}
 
 
-def test_sigkill_at_random_moments_loses_nothing(tmp_path: Path) -> None:
-    """Kill the process again and again; the last one ends with the weights of an undisturbed run."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT)))
+@pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.05, "momentum": 0.9}, {"name": "adam", "lr": 0.001}], ids=["sgd", "adam"])
+def test_sigkill_at_random_moments_loses_nothing(optimizer: dict, tmp_path: Path) -> None:
+    """Killed at ten random moments for each optimizer, and continued each time, a run ends with the bits of an undisturbed one."""
+    script, folder = tmp_path / "script.py", tmp_path / "broken"
+    script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT), optimizer=optimizer))
     moments, kills = random.Random(0), 0
-    for _ in range(12):
-        process = subprocess.Popen([sys.executable, script, tmp_path / "broken"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not list((tmp_path / "broken").glob("resume*")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0, 0.3))
+    while kills < 10:
+        state = folder / "resume.safetensors"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen([sys.executable, script, folder], stdout=subprocess.DEVNULL)
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.002)  # until the process has made progress, so that ten kills are ten different states
+        time.sleep(moments.uniform(0, 0.02))
         if process.poll() is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         kills += 1
-        assert not (tmp_path / "broken" / "record.json").exists()
-    subprocess.run([sys.executable, script, tmp_path / "broken"], check=True)
-    assert kills > 0
-    train(tmp_path / "whole", run_config(steps=400, evaluations=2))
-    for name in ("trajectory.npy", "weights.safetensors", "tables/log.csv"):
-        assert sha256(tmp_path / "broken" / name) == sha256(tmp_path / "whole" / name), name
+    subprocess.run([sys.executable, script, folder], check=True)
+    training.train(convolutional(), experiment(), run_config(**KILLED, optimizer=optimizer), seed=0, folder=tmp_path / "whole")
+    for name in ("trajectory.npy", "buffers.npy", "weights.safetensors", "tables/log.csv"):
+        assert sha256(folder / name) == sha256(tmp_path / "whole" / name), name
+    assert kills >= 3, "the run ended before it could be killed"
