@@ -101,7 +101,7 @@ def _train(**options: object) -> int:
     if steps.train_run(**options):  # type: ignore[arg-type]
         return 0
     print(
-        f"Unfinished: {options['run']} seed {options['seed']} was stopped as asked; run the same command again to continue.",
+        f"Unfinished: {options['run']} seed {options['seed']} was stopped as asked; run again to continue.",
         file=sys.stderr,
     )
     return UNFINISHED

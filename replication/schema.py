@@ -117,7 +117,7 @@ class RunConfig(Strict):
 
     dataset: DatasetConfig
     model: str
-    model_settings: dict[str, int | float | bool] = {}
+    model_settings: dict[str, int | float | bool | list[int]] = {}
     optimizer: OptimizerConfig
     schedule: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0)]] = {}
     schedule_between: Literal["step", "linear"] = "step"
@@ -139,6 +139,9 @@ class RunConfig(Strict):
             near = difflib.get_close_matches(self.model, models.names(), 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise ValueError(f"names the unknown model '{self.model}'{hint}; allowed: {', '.join(models.names())}")
+        allowed = models.entry_of(self.model).overrides
+        if unknown := [key for key in self.model_settings if key not in allowed]:
+            raise ValueError(f"sets '{unknown[0]}' in model_settings, which {self.model} does not have; allowed: {', '.join(allowed)}")
         if late := [step for step in self.keep if isinstance(step, int) and step > self.steps]:
             raise ValueError(f"keeps the weights of step {late[0]}, after the last step {self.steps}")
         return self

@@ -61,3 +61,19 @@ def test_help_answers_without_loading_torch() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     assert "train one seed of a run" in ended.stdout
+
+
+def test_a_time_box_ends_unfinished_and_the_same_command_continues(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder in ("paper_configs", "replication"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    run("data", "digits", "--out", "digits.safetensors", capsys=capsys)
+    train = ["train", "lca", "mnist_fc", *JOB, "--data-file", "digits.safetensors", "--folder", "run"]
+    status, error = run(*train, "--stop-after", "0", capsys=capsys)
+    assert status == 75
+    assert "Unfinished: mnist_fc seed 0 was stopped as asked; run again to continue." in error
+    assert not (tmp_path / "run" / "record.json").exists()
+    assert run(*train, capsys=capsys)[0] == 0
+    assert '"resumed_at_step": 1' in (tmp_path / "run" / "record.json").read_text()
