@@ -2,18 +2,23 @@
 
 Run: python benchmarks/training.py [NAME ...]  (random images in CIFAR-10's format; batch 128, the widest networks 16).
 
-usual     float32, contiguous NCHW, torchvision's DataLoader with RandomCrop, RandomHorizontalFlip, ToTensor and Normalize on PIL images
+usual     float32, contiguous NCHW, DataLoader with RandomCrop, RandomHorizontalFlip, ToTensor and Normalize on PIL images, in a
+          process of its own
 float32   this package's loop: images resident as one tensor, crop and flip by one gather, channels_last
 bfloat16  the same with autocast
+compiled  the same through torch.compile (only where COMPILE=1 is set: it takes half a minute or more per network)
 
 The ceiling is the matrix product of two 2048 x 2048 matrices in the same precision, measured beside each network; a step counts as 6 MACs
 per forward MAC.
 """
 
+import multiprocessing
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +36,7 @@ from replication.torchvision_shim import import_torchvision
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 N_IMAGES = 2048
 REPEATS = 3
+LOOPS = ("float32", "bfloat16", *(("compiled",) if os.environ.get("COMPILE") == "1" else ()))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -73,15 +79,25 @@ def usual_steps(name: str, pixels: Tensor, labels: Tensor, batch: int) -> Iterat
             yield
 
 
-def our_steps(name: str, experiment: Experiment, batch: int, precision: str) -> Iterator[None]:
+def usual_process(connection: Connection, name: str, batch: int) -> None:
+    """Makes a step whenever it is asked to and answers with its seconds."""
+    torch.set_num_threads(1)
+    pixels, labels = random_images()
+    steps = usual_steps(name, pixels, labels, batch)
+    while connection.recv():
+        connection.send(seconds(lambda: next(steps)))
+
+
+def our_steps(name: str, experiment: Experiment, batch: int, loop: str) -> Iterator[None]:
     """Steps of ``training.train``, one per item."""
-    config = config_of(name, batch, precision)
+    config = config_of(name, batch, "float32" if loop == "float32" else "bfloat16")
     model = models.build(name, classes=10, channels=3, seed=0).train()
     model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config.optimizer)
+    forward = training._compiled(model, torch.device("cpu")) if loop == "compiled" else model
     step = 0
     while True:
-        training._step(model, optimizer, experiment, config, step, seed=0)
+        training._step(forward, optimizer, experiment, config, step, seed=0)
         step += 1
         yield
 
@@ -103,42 +119,51 @@ def data_share(experiment: Experiment, batch: int, step_seconds: float) -> float
     return statistics.median(seconds(prepare) for _ in range(10)) / step_seconds
 
 
-def measure(name: str, pixels: Tensor, labels: Tensor, experiment: Experiment) -> None:
+def measure(name: str, experiment: Experiment) -> None:
     macs = multiply_accumulates(on_meta(name), (3, 32, 32))
     batch = 16 if macs > 1e9 else 128
-    loops = {
-        "usual": usual_steps(name, pixels, labels, batch),
-        "float32": our_steps(name, experiment, batch, "float32"),
-        "bfloat16": our_steps(name, experiment, batch, "bfloat16"),
-    }
-    times: dict[str, list[float]] = {loop: [] for loop in loops}
-    for _ in range(REPEATS + 1):
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    usual = multiprocessing.get_context("spawn").Process(target=usual_process, args=(there, name, batch), daemon=True)
+    usual.start()
+    loops = {loop: our_steps(name, experiment, batch, loop) for loop in LOOPS}
+    times: dict[str, list[float]] = {loop: [] for loop in ("usual", *loops)}
+    for _ in range(REPEATS + 1):  # one after the other, so that the core's drift meets all alike
+        here.send(True)
+        times["usual"].append(here.recv())
         for loop, steps in loops.items():
             times[loop].append(seconds(lambda steps=steps: next(steps)))
+    here.send(False)
+    usual.join()
     median = {loop: statistics.median(values[1:]) for loop, values in times.items()}
     speed = {loop: batch / value for loop, value in median.items()}
-    share = {
-        loop: 6 * macs * speed[loop] / 1e9 / ceiling(dtype) for loop, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-    }
-    ratios = " ".join(f"{speed[loop] / speed['usual']:5.2f}x" for loop in ("float32", "bfloat16"))
-    shares = " ".join(f"{share[loop]:5.0%}" for loop in ("float32", "bfloat16"))
-    row = " ".join(f"{speed[loop]:8.0f}" for loop in loops)
-    print(f"{name:24} {batch:5} {row}   {ratios}   {shares}   {data_share(experiment, batch, median['bfloat16']):6.1%}", flush=True)
+    ceilings = {"float32": ceiling(torch.float32), "bfloat16": ceiling(torch.bfloat16)}
+    share = {loop: 6 * macs * speed[loop] / 1e9 / ceilings["float32" if loop == "float32" else "bfloat16"] for loop in LOOPS}
+    row = " ".join(f"{speed[loop]:8.0f}" for loop in times)
+    ratios = " ".join(f"{speed[loop] / speed['usual']:7.2f}x" for loop in LOOPS)
+    shares = " ".join(f"{share[loop]:8.0%}" for loop in LOOPS)
+    print(f"{name:24} {batch:5} {row}  {ratios}  {shares}  {data_share(experiment, batch, min(median.values())):6.1%}", flush=True)
+
+
+def random_images() -> tuple[Tensor, Tensor]:
+    """Pixels (uint8) and labels in CIFAR-10's format."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (N_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return pixels, torch.randint(0, 10, (N_IMAGES,), generator=generator)
 
 
 def main() -> None:
     device = machine.prepare(threads=1)
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (N_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (N_IMAGES,), generator=generator)
+    pixels, labels = random_images()
     images = (pixels / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     examples = Examples(images.contiguous(), labels)
     experiment = Experiment(examples, examples, examples, 10, -torch.tensor(MEAN)[:, None, None] / torch.tensor(STD)[:, None, None])
     print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS} steps")
-    print(f"{'images/s':24} {'batch':>5} {'usual':>8} {'float32':>8} {'bfloat16':>8}   {'over usual':13}   {'of ceiling':11}   data")
+    columns = " ".join(f"{loop:>8}" for loop in LOOPS)
+    print(f"{'':30} {'images/s':>8} {'':{9 * len(LOOPS)}} {'times the usual':{9 * len(LOOPS)}} share of the ceiling")
+    print(f"{'':24} {'batch':>5} {'usual':>8} {columns}  {columns}  {columns}  data")
     chosen = sys.argv[1:] or [name for name in models.names() if models.entry_of(name).image == (3, 32, 32)]
     for name in chosen:
-        measure(name, pixels, labels, experiment)
+        measure(name, experiment)
 
 
 if __name__ == "__main__":

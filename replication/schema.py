@@ -111,6 +111,7 @@ class RunConfig(Strict):
         last_batch: what becomes of an epoch's remainder: LCA drops it, the landscape paper keeps it.
         freeze: layer (a module's name, with everything inside it) -> step from which it is frozen.
         precision: "bfloat16" is autocast of the forward pass; weights, optimizer and evaluation stay float32.
+        compile: the training's forward and backward pass go through torch.compile; pays after minutes, not for short runs.
         stop_when_non_finite: end a diverged run at once instead of at its last step.
         evaluations: how often validation and test set are evaluated, evenly spread, the last time at the end.
     """
@@ -127,6 +128,7 @@ class RunConfig(Strict):
     last_batch: Literal["drop", "keep"] = "drop"
     freeze: dict[str, Annotated[int, Field(ge=0)]] = {}
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     stop_when_non_finite: bool = False
     steps: Count
     seeds: Count

@@ -89,6 +89,7 @@ def train(
     kept = kept_steps(config, len(data.labels))
     trajectory = Trajectory(folder, kept, model, fresh=first == 0)
     evaluated = set(np.linspace(0, config.steps, config.evaluations + 1).round().astype(int)[1:].tolist())
+    forward = _compiled(model, data.images.device) if config.compile else model
     started = saved = time.monotonic()
     done, frozen = first, frozen_at(config, first - 1)
     diverged = config.stop_when_non_finite and first > 0 and not bool(log[first - 1, 0].isfinite())
@@ -99,7 +100,7 @@ def train(
             freeze(model, optimizer, frozen)
             train_mode(model, frozen)
         set_learning_rates(optimizer, learning_rate_factor(config, step))
-        log[step] = _step(model, optimizer, experiment, config, step, seed)
+        log[step] = _step(forward, optimizer, experiment, config, step, seed)
         done = step + 1
         trajectory.keep(done, model)
         diverged = config.stop_when_non_finite and not bool(log[step, 0].isfinite())
@@ -121,6 +122,11 @@ def train(
     if finished:
         _finish(folder, model, log[:done], checkpoint, trajectory)
     return trained
+
+
+def _compiled(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model compiled; on a GPU its kernels are launched as one graph."""
+    return torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")  # type: ignore[return-value]
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experiment, config: RunConfig, step: int, seed: int) -> Tensor:

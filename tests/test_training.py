@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,6 +370,17 @@ def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path) -> None:
     assert not torch.equal(*weights), "the setting does something"
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
+def test_a_compiled_training_is_the_same_training(tmp_path: Path) -> None:
+    """Also where a layer freezes on the way; rounding apart."""
+    for name, compiled in (("eager", False), ("compiled", True)):
+        config = run_config(compile=compiled, steps=6, freeze={"first": 4}, optimizer={"name": "sgd", "lr": 0.01, "momentum": 0.9})
+        training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / name)
+    eager, compiled = (np.load(tmp_path / name / "trajectory.npy") for name in ("eager", "compiled"))
+    np.testing.assert_allclose(compiled, eager, rtol=1e-3, atol=1e-5)
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReplicationError, match="freeze names the layer 'fc9', which the model does not have; allowed: fc1, fc2, fc3"):
         train(tmp_path, run_config(freeze={"fc9": 0}))
@@ -411,3 +423,36 @@ def test_sigkill_at_random_moments_loses_nothing(optimizer: dict, tmp_path: Path
     for name in ("trajectory.npy", "buffers.npy", "weights.safetensors", "tables/log.csv"):
         assert sha256(folder / name) == sha256(tmp_path / "whole" / name), name
     assert kills >= 3, "the run ended before it could be killed"
+
+
+SMALL: dict[str, dict[str, object]] = {
+    "vgg9": {"width": 8},
+    "densenet121": {"growth": 4, "blocks": [2, 2, 2, 2]},
+    "mnist_fc": {},
+    "lenet": {"width": 4, "hidden": 32},
+    "allcnn": {"width": 8},
+    "svcca_convnet": {"width": 8, "hidden": [32, 16]},
+    "pwcca_convnet": {"width": 8},
+    "stiffness_fc": {},
+    "stiffness_cnn": {},
+    **{name: {"width": 4, "depth": 8} for name in models.names() if "resnet" in name},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if name != "svcca_toy"])  # which is no classifier
+def test_every_network_trains_an_epoch_on_digits(name: str, tmp_path: Path) -> None:
+    from replication import data, sources
+
+    channels, size, _ = models.entry_of(name).image
+    size = size if name in ("mnist_fc", "lenet", "stiffness_fc", "vgg9", "densenet121") else 16
+    settings = SMALL[name] | ({"image_size": size} if size == 16 else {})
+    digits = data.assemble(sources.read("digits"), examples=400, image_size=size, channels=channels, normalisation="standardise")
+    model = models.build(name, classes=10, channels=channels, seed=0, **settings)
+    config = run_config(optimizer={"name": "adam", "lr": 0.003}, batch_size=40, steps=10, evaluations=1, keep=[0])
+    trained = training.train(model, digits, config, seed=0, folder=tmp_path)
+    assert trained.non_finite_at is None
+    rows = rows_of(tmp_path, model)
+    still = [key for key, (first, last) in rows.items() if (first == last).all()]
+    assert not still, "every tensor moves"
+    log = pd.read_csv(tmp_path / "tables" / "log.csv")["loss"]
+    assert log[7:].mean() < log[0], "and the loss falls"

@@ -3,21 +3,25 @@
 from torch import Tensor, nn
 
 from replication.models.initialisation import he_truncated_
+from replication.models.parts import halved
 
 
 class LeNet(nn.Module):
     """Two 5x5 convolutions with pooling and two dense layers, 808,970 parameters (LCA specification, section 2.2).
 
-    Input ``[n, channels, 28, 28]``. ``dropout`` switches the two dropout layers of the definition (0.25 before and 0.5 after
-    the first dense layer) on in training mode; the released code never does (LCA specification, trap 1), hence the default.
+    Input ``[n, channels, 28, 28]``. ``width`` counts the filters of the first convolution, the second has twice as many.
+    ``dropout`` switches the two dropout layers of the definition (0.25 before and 0.5 after the first dense layer) on in
+    training mode; the released code never does (LCA specification, trap 1), hence the default.
     """
 
-    def __init__(self, *, classes: int = 10, channels: int = 1, dropout: bool = False) -> None:
+    def __init__(
+        self, *, classes: int = 10, channels: int = 1, image_size: int = 28, width: int = 20, hidden: int = 400, dropout: bool = False
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 20, 5, padding="same")
-        self.conv2 = nn.Conv2d(20, 40, 5, padding="same")
-        self.fc1 = nn.Linear(40 * 7 * 7, 400)
-        self.fc2 = nn.Linear(400, classes)
+        self.conv1 = nn.Conv2d(channels, width, 5, padding="same")
+        self.conv2 = nn.Conv2d(width, 2 * width, 5, padding="same")
+        self.fc1 = nn.Linear(2 * width * halved(image_size, 2) ** 2, hidden)
+        self.fc2 = nn.Linear(hidden, classes)
         self.pool = nn.MaxPool2d(2)
         self.dropout1 = nn.Dropout(0.25 if dropout else 0.0)
         self.dropout2 = nn.Dropout(0.5 if dropout else 0.0)

@@ -2,25 +2,44 @@
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from replication.models.initialisation import he_truncated_
+from replication.models.initialisation import glorot_uniform_, he_truncated_
 
 
-def mnist_fc(*, classes: int = 10, channels: int = 1) -> nn.Module:
+def mnist_fc(*, classes: int = 10, channels: int = 1, image_size: int = 28, hidden: Sequence[int] = (100, 50)) -> nn.Sequential:
     """LCA's MNIST-FC: 784-100-50-10 with ReLU, 84,060 parameters (LCA specification, section 2.2).
 
-    Input ``[n, channels, 28, 28]``.
+    Input ``[n, channels, 28, 28]``. ``hidden`` are the widths of the hidden layers.
     """
-    return fully_connected([channels * 28 * 28, 100, 50, classes])
+    return fully_connected([channels * image_size**2, *hidden, classes])
 
 
-def fully_connected(widths: list[int]) -> nn.Module:
-    """Linear layers with ReLU between them, He-initialised as LCA does; ``widths`` from input to output."""
+def stiffness_fc(*, classes: int = 10, channels: int = 1, image_size: int = 28, hidden: Sequence[int] = (500, 300, 100)) -> nn.Sequential:
+    """Stiffness' FC: 784-500-300-100-10 with ReLU, 573,910 parameters (stiffness specification, section 2).
+
+    Input ``[n, channels, 28, 28]``. Keras' initialisation: Glorot-uniform kernels, zero biases.
+    """
+    return fully_connected([channels * image_size**2, *hidden, classes], glorot_uniform_)
+
+
+def svcca_toy(*, classes: int = 4, channels: int = 1, image_size: int = 1, hidden: Sequence[int] = (200,) * 4) -> nn.Sequential:
+    """SVCCA's toy regression net: 1-200-200-200-200-4 (SVCCA specification, section 2); 121,804 parameters (not published).
+
+    Input ``[n, 1]`` or ``[n, 1, 1, 1]``. Activation and initialisation are not published: ReLU, and PyTorch's own
+    initialisation, because zero biases on a one-dimensional input would put the kink of every first-layer unit at 0.
+    """
+    return fully_connected([channels * image_size**2, *hidden, classes], None)
+
+
+def fully_connected(widths: Sequence[int], initialise: Callable[[nn.Module], None] | None = he_truncated_) -> nn.Sequential:
+    """Linear layers with ReLU between them, initialised as LCA does unless told; ``widths`` from input to output."""
     layers: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
     for number, (width_in, width_out) in enumerate(itertools.pairwise(widths), start=1):
         layers += [(f"fc{number}", nn.Linear(width_in, width_out)), (f"relu{number}", nn.ReLU())]
     model = nn.Sequential(OrderedDict(layers[:-1]))
-    he_truncated_(model)
+    if initialise is not None:
+        initialise(model)
     return model
