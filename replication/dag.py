@@ -8,7 +8,7 @@ from replication import configs, data, models
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.fingerprints import code_fingerprint
-from replication.schema import SCALES, FigureConfig, LcaConfig, PaperConfig, RunConfig
+from replication.schema import SCALES, FigureConfig, Measurement, PaperConfig, RunConfig
 
 AUTO = "auto"
 RECORDED_FOLDER = Path("recorded")
@@ -58,7 +58,7 @@ def run_of(scale: str, paper: str, run: str) -> RunConfig:
     return _entry(paper_of(scale, paper).runs, run, f"run of {paper}")
 
 
-def measurement_of(scale: str, paper: str, measurement: str) -> LcaConfig:
+def measurement_of(scale: str, paper: str, measurement: str) -> Measurement:
     """Configuration of a measurement."""
     return _entry(paper_of(scale, paper).measurements, measurement, f"measurement of {paper}")
 

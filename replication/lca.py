@@ -107,9 +107,7 @@ def along(
         ReplicationError: the trajectory's rows have another length, or the steps lie outside of it.
     """
     _check_limits(max_error, max_intervals)
-    steps = range(len(trajectory) - 1) if steps is None else steps
-    if len(steps) == 0 or steps.step != 1 or steps.start < 0 or steps.stop > len(trajectory) - 1:
-        raise ReplicationError(f"The steps are {steps}; allowed: consecutive ones within range(0, {len(trajectory) - 1}).")
+    steps = check_steps(trajectory, steps)
     ledger = Ledger.empty(objective.layout, steps)
     limits = {"max_error": max_error, "max_intervals": max_intervals}
     for done, (step, allocation) in enumerate(_allocations(objective, trajectory, steps, steps_at_once, limits), start=1):
@@ -125,11 +123,11 @@ def _allocations(
     objective: Objective, trajectory: Any, steps: range, steps_at_once: int, limits: dict[str, Any]
 ) -> Iterator[tuple[int, Allocation]]:
     """Every step with its allocation; end gradients are carried over to the next step."""
-    point = _row(trajectory, steps.start, objective)
+    point = row(trajectory, steps.start, objective)
     loss, gradient = objective.value_and_gradient(point)
     for first in range(steps.start, steps.stop, steps_at_once):
         block = range(first, min(first + steps_at_once, steps.stop))
-        ends = [_row(trajectory, step + 1, objective) for step in block]
+        ends = [row(trajectory, step + 1, objective) for step in block]
         starts = [point, *ends[:-1]]
         middles = [(start + end) / 2 for start, end in zip(starts, ends, strict=True)]
         values, gradients = objective.values_and_gradients(torch.stack([p for pair in zip(middles, ends, strict=True) for p in pair]))
@@ -174,7 +172,24 @@ def _refine(
     return Allocation(change, error, intervals, *losses, gradients[0], gradients[2], mean_gradient, movement)
 
 
-def _row(trajectory: Any, step: int, objective: Objective) -> Tensor:
+def check_steps(trajectory: Any, steps: range | None) -> range:
+    """The steps to allocate, all of them by default.
+
+    Raises:
+        ReplicationError: they are not consecutive steps of the trajectory.
+    """
+    steps = range(len(trajectory) - 1) if steps is None else steps
+    if len(steps) == 0 or steps.step != 1 or steps.start < 0 or steps.stop > len(trajectory) - 1:
+        raise ReplicationError(f"The steps are {steps}; allowed: consecutive ones within range(0, {len(trajectory) - 1}).")
+    return steps
+
+
+def row(trajectory: Any, step: int, objective: Objective) -> Tensor:
+    """The weights after ``step`` steps, float64 ``[n_parameters]`` on the objective's device.
+
+    Raises:
+        ReplicationError: they are not as many as the objective's parameters.
+    """
     row = torch.as_tensor(np.array(trajectory[step]) if not isinstance(trajectory, Tensor) else trajectory[step])
     if row.shape != (objective.n_parameters,):
         raise ReplicationError(

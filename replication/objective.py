@@ -5,7 +5,7 @@ is never changed; vectors hold the parameters in the order of ``model.named_para
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,19 +134,37 @@ class Objective:
 
         Plain ReLU networks of linear layers evaluate all points in one larger matrix product.
         """
+        values, gradients = self._sums(thetas, self._chunks())
+        return values / len(self.labels), gradients / len(self.labels)
+
+    def gradients_on(self, thetas: Tensor, examples: Tensor) -> Tensor:
+        """Gradients ``[n_points, n_parameters]`` of the mean loss over some of the examples, float64.
+
+        Args:
+            examples: their indices ``[m]``; where batch statistics couple examples, one chunk of the objective's size.
+
+        Raises:
+            ReplicationError: batch statistics, and another number of examples than a chunk.
+        """
+        if self._examples_interact and len(examples) != self.chunk:
+            raise ReplicationError(f"Batch statistics are of chunks of {self.chunk} examples, and {len(examples)} are given; give as many.")
+        chunks = ((self.images[members], self.labels[members]) for members in examples.to(self.device).split(self.chunk))
+        return self._sums(thetas, chunks)[1] / len(examples)
+
+    def _sums(self, thetas: Tensor, chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Sums over the examples of the losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]``, float64."""
         vectors = thetas.to(self.device, self.dtype)
         if self._stacked is not None:
-            values, gradients = self._stacked.sums(vectors, self._chunks())
-            return values / len(self.labels), gradients / len(self.labels)
+            return self._stacked.sums(vectors, chunks)
         values = torch.zeros(len(thetas), dtype=torch.float64, device=self.device)
         gradients = torch.zeros(thetas.shape, dtype=torch.float64, device=self.device)
-        for index, point in enumerate(vectors):
-            for images, labels in self._chunks():
+        for images, labels in chunks:
+            for index, point in enumerate(vectors):
                 variable = point.detach().requires_grad_()
                 loss = self._losses(variable, images, labels).sum()
                 gradients[index] += torch.autograd.grad(loss, variable)[0]
                 values[index] += loss.detach()
-        return values / len(self.labels), gradients / len(self.labels)
+        return values, gradients
 
     def gradient_by_class(self, theta: Tensor) -> Tensor:
         """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.

@@ -166,6 +166,29 @@ class LcaConfig(Strict):
         return self.spans
 
 
+class SampledLcaConfig(Strict):
+    """Sums over layers from a random subset per step; see ``replication.lca_sampled.along``."""
+
+    instrument: Literal["lca_sampled"]
+    run: Name
+    spans: Count = 1
+    examples: Count
+    groups: Annotated[int, Field(ge=2)] = 10
+    seed: int = 0
+    fresh: bool = True
+    intervals: Literal[2, 4, 8, 16] = 2
+    batch_norm: Literal["running", "batch"] = "running"
+    chunk: Count | None = None
+
+    @property
+    def parts(self) -> int:
+        """Into how many jobs one seed is scattered."""
+        return self.spans
+
+
+Measurement = LcaConfig | SampledLcaConfig
+
+
 class Published(Strict):
     """What the paper says; ``trust`` is how well that is known, ``none`` where it gives no number."""
 
@@ -263,7 +286,7 @@ class PaperConfig(Strict):
 
     paper: Paper
     runs: dict[Name, RunConfig]
-    measurements: dict[Name, LcaConfig]
+    measurements: dict[Name, Annotated[Measurement, Field(discriminator="instrument")]]
     figures: dict[Name, FigureConfig]
 
     @model_validator(mode="after")

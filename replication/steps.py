@@ -5,7 +5,7 @@ import hashlib
 import importlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from replication import claims, configs, dag, data, lca, machine, models, records
+from replication import claims, configs, dag, data, lca, lca_sampled, machine, models, records
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.lca_ledger import Ledger
+from replication.lca_sampled import SampledLedger
 from replication.objective import Objective
-from replication.schema import MeanStd, RunConfig
+from replication.schema import LcaConfig, MeanStd, Measurement, RunConfig, SampledLcaConfig
 from replication.training import derived_seed, train
 
 
@@ -66,7 +67,7 @@ def measure_part(
     span = range(int(bounds[part]), int(bounds[part + 1]))
     progress = machine.reporter(f"measure {measurement} seed {seed} steps {span.start}-{span.stop}")
     start = time.monotonic()
-    ledger = lca.along(objective, trajectory, steps=span, max_error=config.max_error, max_intervals=config.max_intervals, progress=progress)
+    ledger = _measure(config, objective, trajectory, span, progress)
     details = {"seconds": time.monotonic() - start, "chunk": objective.chunk, "config": config.model_dump(mode="json")}
     record = _provenance("part", scale, paper, seed, device, measurement=measurement, run=config.run, part=part, **details)
     record |= {"depends": dag.measuring_depends(scale, paper, measurement), "data": _data_entry(dataset), "training": trained}
@@ -75,23 +76,35 @@ def measure_part(
     records.write_record(Path(f"{out}.json"), record, [out])
 
 
+def _measure(
+    config: Measurement, objective: Objective, trajectory: np.ndarray, span: range, progress: Callable[[int, int], None]
+) -> Ledger | SampledLedger:
+    """Point the configured instrument at a span of a trajectory."""
+    if isinstance(config, SampledLcaConfig):
+        settings = config.model_dump(include={"examples", "groups", "seed", "fresh", "intervals"})
+        return lca_sampled.along(objective, trajectory, steps=span, progress=progress, **settings)
+    limits = config.model_dump(include={"max_error", "max_intervals"})
+    return lca.along(objective, trajectory, steps=span, progress=progress, **limits)
+
+
 def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of one seed into tidy tables."""
     part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
+    config = dag.measurement_of(scale, paper, measurement)
+    kind: Any = SampledLedger if isinstance(config, SampledLcaConfig) else Ledger
     ledgers = []
     for part in parts:
         with np.load(part, allow_pickle=False) as arrays:
-            ledgers.append(Ledger.from_arrays(dict(arrays)))
+            ledgers.append(kind.from_arrays(dict(arrays)))
     first = part_records[0]
-    config = dag.measurement_of(scale, paper, measurement)
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
-    ledger = Ledger.merge(ledgers)
-    tables = ledger.tables()
-    missed = int((tables["steps"]["error"].abs() > config.max_error).sum())
-    record["steps_above_max_error"] = missed
+    tables = kind.merge(ledgers).tables()
+    if isinstance(config, LcaConfig):
+        missed = int((tables["steps"]["error"].abs() > config.max_error).sum())
+        record["steps_above_max_error"] = missed
+        print(f"{measurement} seed {seed}: {missed} of {len(tables['steps'])} steps above the error threshold {config.max_error:g}")
     records.write_tables(folder, tables, record)
-    print(f"{measurement} seed {seed}: {missed} of {len(tables['steps'])} steps above the error threshold {config.max_error:g}")
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:

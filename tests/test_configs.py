@@ -212,7 +212,10 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         ["measurement lenet_lca of the unknown run 'lenot'; allowed:", "mnist_fc"],
     ),
     "measurement of a run without weights": (drop(*RUN, "keep"), ["mnist_fc_lca", "needs run mnist_fc to say keep: every_step"]),
-    "unknown instrument": (put("measurements", "lenet_lca", "instrument", to="lcaa"), ["instrument is 'lcaa'", "'lca'"]),
+    "unknown instrument": (
+        put("measurements", "lenet_lca", "instrument", to="lcaa"),
+        ["measurements.lenet_lca", "'lcaa'", "'lca', 'lca_sampled'"],
+    ),
     "intervals that are no power of two": (put("measurements", "lenet_lca", "max_intervals", to=3), ["max_intervals is 3", "16, 32 or 64"]),
     "misspelt keep": (put(*RUN, "keep", to="evry_step"), ["runs.mnist_fc.keep is 'evry_step'", "'every_step' or 'every_epoch' or", "list"]),
     "weights after the end": (put(*RUN, "keep", to=[9999]), ["runs.mnist_fc keeps the weights of step 9999, after the last step"]),
