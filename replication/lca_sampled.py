@@ -1,7 +1,7 @@
 """Sampled loss change allocation: sums over tensors estimated from a fresh random subset of the training set in every step.
 
 Where only sums over layers are wanted, the full-set gradient is wasteful: the mean over a random subset is an unbiased
-estimate of it, and the errors of many steps average out. Beyond the paper, which always uses the whole set.
+estimate of it with a standard error. Beyond the paper, which always uses the whole set.
 """
 
 from collections.abc import Callable, Sequence
@@ -108,7 +108,7 @@ def along(
 
     Args:
         examples: m, the size of a subset; a multiple of ``groups``.
-        fresh: False draws one subset for all steps, whose errors then do not average out: the control.
+        fresh: False draws one subset for all steps: unbiased too, but its errors in different steps go together.
         intervals: Simpson intervals of every step, an even number; there is no error estimate to refine by.
         steps, progress: as in ``lca.along``.
 

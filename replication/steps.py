@@ -217,7 +217,7 @@ def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
         images = f"{count:,} images" if count else "all training images"
         parts.append(f"{ours[0]['run']}: {source['name']}, {images}, {config['steps']:,} iterations, seeds {seeds}")
     lead = {"smoke": "SMOKE SCALE, digits in place of the paper's data: speaks for no claim", "recorded": _recorded_lead(table_records)}
-    return "\n".join([lead.get(scale, f"{scale} scale"), *parts])
+    return "\n".join([lead.get(scale, f"{scale} scale"), *dict.fromkeys(parts)])
 
 
 def _recorded_lead(table_records: list[dict[str, Any]]) -> str:
