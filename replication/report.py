@@ -41,7 +41,10 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
         1: "not every required claim is reproduced",
         2: "something is broken: see the verdict error",
     }
-    print(f"{len(entries)} claims: {words[status]}.")
+    for known in (entry for _, entry in entries if entry["discrepancy"]):
+        print(f"{known['id']}, known discrepancy. {known['discrepancy']}\n")
+    apart = ", known discrepancies apart" if any(entry["discrepancy"] for _, entry in entries) else ""
+    print(f"{len(entries)} claims: {words[status]}{apart}.")
     return status
 
 
@@ -57,6 +60,7 @@ def _print_verdicts(entries: list[tuple[str, dict[str, Any]]]) -> None:
         mean, interval = _spread(values) if values else ("", "")
         trust = _TRUST.get(entry["trust"], entry["trust"])
         verdict = f"{_MARKS[entry['outcome']]} {entry['outcome']}" + (" (post hoc)" if entry["post_hoc"] else "")
+        verdict += " (known discrepancy)" if entry["discrepancy"] else ""
         control = f"{entry['control']} ({entry['control_mean']:.3g})" if entry["control_mean"] is not None else entry["control"]
         seeds = f"; seeds {', '.join(f'{value:.4g}' for value in values)}" if values else ""
         measured = f"{mean} {interval}".strip() + (f" {entry['unit']}" if entry["unit"] and values else "") + seeds

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from replication.report import show_claims
+
+ENTRY = {
+    "id": "LCA-X1",
+    "statement": "It falls.",
+    "published": "negative (Figure 5)",
+    "trust": "recalled",
+    "quantity": "total",
+    "unit": "%",
+    "outcome": "reproduced",
+    "reason": "interval inside",
+    "required": True,
+    "ci": True,
+    "estimates": {"0": -1.25, "1": -1.5, "2": None},
+    "mean": -1.4,
+    "low": -2.0,
+    "high": -1.0,
+    "region": "below 0",
+    "basis": "analytic",
+    "control": "not_reproduced",
+    "control_mean": 0.5,
+    "discrepancy": "",
+    "post_hoc": False,
+}
+
+
+def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], *changes: dict, ci: bool = False) -> tuple[int, str]:
+    file = tmp_path / "figure.verdicts.json"
+    file.write_text(json.dumps({"scale": "full", "verdicts": [ENTRY | change for change in changes]}))
+    return show_claims([file], ci=ci), capsys.readouterr().out
+
+
+def test_a_row_has_estimates_region_trust_and_control(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = shown(tmp_path, capsys, {})
+    assert status == 0
+    for part in ("LCA-X1", "+ reproduced", "-1.25, -1.5, nan", "below 0", "recalled, not checked", "not_reproduced (0.5)", "full"):
+        assert part in text.replace("\n", " "), part
+    assert "1 reproduced, 0 not_reproduced" in text
+
+
+def test_what_fails_sets_the_status_and_the_last_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {"outcome": "not_reproduced"}
+    assert shown(tmp_path, capsys, {}, failed)[0] == 1
+    assert shown(tmp_path, capsys, {"outcome": "error"})[0] == 2
+    status, text = shown(tmp_path, capsys, {}, failed | {"ci": False}, ci=True)
+    assert status == 0
+    assert text.rstrip().endswith("1 claims: no claim checked here fails.")
+
+
+def test_a_known_discrepancy_is_told_with_its_evidence_and_its_end_is_a_surprise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"discrepancy": "Off by 7 %. Hypothesis: noise."}
+    status, text = shown(tmp_path, capsys, {"outcome": "inconclusive"} | known)
+    assert status == 0
+    assert "(known discrepancy)" in text
+    assert "Off by 7 %. Hypothesis: noise." in text
+    assert "known discrepancies apart" in text
+    assert shown(tmp_path, capsys, known)[0] == 1
