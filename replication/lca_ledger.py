@@ -2,15 +2,15 @@
 times the number of parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from replication.errors import ReplicationError
+from replication.lca_books import Books
 from replication.objective import Slot
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ ELEMENT_COLUMNS = ("elements", "zeros", "non_finite", "sum", "sum_of_squares", "
 BINS_PER_DECADE = 40
 DECADES = (-24, 4)
 _N_BINS = BINS_PER_DECADE * (DECADES[1] - DECADES[0])
-_PER_NETWORK = ("names", "layers", "sizes")
-_PER_STEP = ("steps", "per_step", "per_tensor")
 
 
 @dataclass
-class Ledger:
+class Ledger(Books):
     """What ``lca.along`` accumulates; sums are float64.
 
     Attributes:
@@ -51,10 +49,10 @@ class Ledger:
         moments: number of elements, of zeros, of non-finite ones; sums of A, A^2 and A^4 over the finite ones.
     """
 
-    names: list[str]
+    PER_NETWORK = ("names", "layers", "sizes")
+    PER_STEP = ("steps", "per_step", "per_tensor")
+
     layers: list[str]
-    sizes: list[int]
-    steps: np.ndarray
     per_step: np.ndarray
     per_tensor: np.ndarray
     totals: np.ndarray
@@ -117,36 +115,6 @@ class Ledger:
             bins = np.floor((np.log10(part) - DECADES[0]) * BINS_PER_DECADE).astype(np.int64).clip(0, _N_BINS - 1)
             self.histogram_count[sign] += np.bincount(bins, minlength=_N_BINS)
             self.histogram_sum[sign] += np.bincount(bins, weights=part, minlength=_N_BINS)
-
-    @classmethod
-    def merge(cls, spans: Sequence[Self]) -> Self:
-        """The books of consecutive spans of one trajectory as one.
-
-        Raises:
-            ReplicationError: the spans are of different networks or leave a gap.
-        """
-        spans = sorted(spans, key=lambda span: int(span.steps[0]))
-        steps = np.concatenate([span.steps for span in spans])
-        if any(span.names != spans[0].names or span.sizes != spans[0].sizes for span in spans) or (np.diff(steps) != 1).any():
-            raise ReplicationError("The spans do not join: they must be of one network and hold every step once; measure again.")
-        merged: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(span, field.name) for span in spans]
-            if field.name in _PER_NETWORK:
-                merged[field.name] = values[0]
-            else:
-                merged[field.name] = np.concatenate(values) if field.name in _PER_STEP else np.sum(values, axis=0)
-        return cls(**merged)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as arrays, for ``numpy.savez``."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """The inverse of ``arrays``."""
-        read: dict[str, Any] = {name: values.tolist() if name in _PER_NETWORK else values for name, values in arrays.items()}
-        return cls(**read)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tidy tables: ``steps`` (a row per step), ``layers`` (a row per step and parameter tensor), ``histogram`` (a row per sign

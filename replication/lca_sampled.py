@@ -4,9 +4,9 @@ Where only sums over layers are wanted, the full-set gradient is wasteful: the m
 estimate of it with a standard error. Beyond the paper, which always uses the whole set.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,12 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.lca import check_steps, row
+from replication.lca_books import Books
 from replication.objective import Objective
-
-_PER_NETWORK = ("names", "kinds", "sizes")
 
 
 @dataclass
-class SampledLedger:
+class SampledLedger(Books):
     """Estimates per step, of parameter tensors and of layers.
 
     Attributes:
@@ -35,39 +34,13 @@ class SampledLedger:
             since its tensors' errors go together.
     """
 
-    names: list[str]
+    PER_NETWORK = ("names", "kinds", "sizes")
+    PER_STEP = ("steps", "groups", "lca", "standard_error")
+
     kinds: list[str]
-    sizes: list[int]
-    steps: np.ndarray
     groups: np.ndarray
     lca: np.ndarray
     standard_error: np.ndarray
-
-    @classmethod
-    def merge(cls, spans: Sequence[Self]) -> Self:
-        """The estimates of consecutive spans of one trajectory as one.
-
-        Raises:
-            ReplicationError: the spans are of different networks or leave a gap.
-        """
-        spans = sorted(spans, key=lambda span: int(span.steps[0]))
-        if any(span.names != spans[0].names for span in spans) or (np.diff(np.concatenate([span.steps for span in spans])) != 1).any():
-            raise ReplicationError("The spans do not join: they must be of one network and hold every step once; measure again.")
-        merged: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(span, field.name) for span in spans]
-            merged[field.name] = values[0] if field.name in _PER_NETWORK else np.concatenate(values)
-        return cls(**merged)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything as arrays, for ``numpy.savez``."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
-        """The inverse of ``arrays``."""
-        read: dict[str, Any] = {name: values.tolist() if name in _PER_NETWORK else values for name, values in arrays.items()}
-        return cls(**read)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tidy tables ``tensors`` and ``layers``, each with a row per step and tensor or layer."""
