@@ -38,7 +38,8 @@ def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], *changes: dict, ci
 def test_a_row_has_estimates_region_trust_and_control(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, text = shown(tmp_path, capsys, {})
     assert status == 0
-    for part in ("LCA-X1", "+ reproduced", "-1.25", "-1.5", "nan", "below 0", "recalled, not", "checked", "not_reproduced", "(0.5)", "full"):
+    parts = ("LCA-X1", "+ reproduced", "-1.25", "-1.5", "nan", "below 0", "recalled, not", "checked", "not_reproduced", "(0.5)", "full")
+    for part in parts:
         assert part in text.replace("\n", " "), part
     assert "1 reproduced, 0 not_reproduced" in text
 
