@@ -193,6 +193,23 @@ def test_a_damaged_table_is_named_and_stops_the_figure(edited: Path) -> None:
         snakemake(edited, "figures")
 
 
+@pytest.mark.parametrize("damaged", ["results/smoke/lca/runs/lenet/seed0/trajectory.npy", "results/data/digits.safetensors"])
+def test_a_damaged_trajectory_or_data_file_is_named_before_anything_is_measured(project: Path, damaged: str, tmp_path: Path) -> None:
+    path = project / damaged
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        command = [sys.executable, "-m", "replication", "measure", "lca", "lenet_lca", "--scale", "smoke", "--seed", "0", "--part", "0"]
+        paths = ["--run-folder", "results/smoke/lca/runs/lenet/seed0", "--data-file", "results/data/digits.safetensors"]
+        ended = subprocess.run([*command, *paths, "--out", str(tmp_path / "part.npz")], cwd=project, capture_output=True, text=True)
+    finally:
+        path.write_bytes(content)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"Error: {damaged} was changed or damaged after it was written")
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("scale", "says"), [("huge", "The scale is 'huge'; allowed with --config scale=...: auto, smoke, reduced, full, recorded.")]
 )
