@@ -77,6 +77,11 @@ class Trajectory:
     def __init__(self, folder: Path, steps: list[int], model: nn.Module, *, fresh: bool) -> None:
         self._rows = {step: row for row, step in enumerate(steps)}
         sizes = {"trajectory": _flat(model.parameters()).size, "buffers": _flat(_statistics(model)).size}
+        finished = folder / "buffers.npy"
+        if fresh:
+            finished.unlink(missing_ok=True)  # of an earlier training; nobody else removes it
+        elif finished.exists():
+            finished.replace(folder / "buffers.partial.npy")  # killed between the two renames of ``finish``
         self._arrays = {
             name: np.lib.format.open_memmap(
                 folder / f"{name}.partial.npy", mode="w+" if fresh else "r+", dtype=np.float32, shape=(len(steps), size) if fresh else None

@@ -15,7 +15,7 @@ def prepare(threads: int = 1) -> torch.device:
     """Set the number of threads and the allocator, forbid TF32, and return the device to compute on.
 
     glibc otherwise gives every large tensor back to the system and takes page faults for the next one: an elementwise
-    backward pass of MNIST-FC took five times as long (benchmarks/lca.py).
+    backward pass of MNIST-FC took five times as long in a profile (docs/performance.md).
     """
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False

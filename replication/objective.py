@@ -153,7 +153,7 @@ class Objective:
 
     def _sums(self, thetas: Tensor, chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Sums over the examples of the losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]``, float64."""
-        vectors = thetas.to(self.device, self.dtype)
+        vectors = torch.stack([self._vector(theta) for theta in thetas])
         if self._stacked is not None:
             return self._stacked.sums(vectors, chunks)
         values = torch.zeros(len(thetas), dtype=torch.float64, device=self.device)

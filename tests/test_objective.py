@@ -147,5 +147,6 @@ def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
         with pytest.raises(ReplicationError, match=f"divides the 60 examples, and it is {chunk}"):
             Objective(small_batch_norm_net(), images, labels, batch_norm="batch", chunk=chunk)
     objective = Objective(small_mlp(), images, labels)
-    with pytest.raises(ReplicationError, match=r"shape \(5,\)"):
-        objective.value(torch.zeros(5))
+    for method in (objective.value, objective.gradient):
+        with pytest.raises(ReplicationError, match=r"shape \(5,\)"):
+            method(torch.zeros(5))

@@ -245,6 +245,26 @@ def test_every_setting_survives_an_interruption(optimizer: dict, precision: str,
         assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name), name
 
 
+def test_a_kill_while_the_arrays_take_their_names_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == "trajectory.partial.npy":
+            raise Stop
+        return replace(self, target)
+
+    config = run_config()
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Stop):
+        training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / "b")
+    monkeypatch.undo()
+    assert (tmp_path / "b" / "buffers.npy").exists()
+    assert training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / "b").resumed_at == config.steps
+    training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / "a")
+    for name in ("trajectory.npy", "buffers.npy", "weights.safetensors"):
+        assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name), name
+
+
 def test_a_layer_frozen_from_the_start_never_moves(tmp_path: Path) -> None:
     config = run_config(freeze={"first": 0}, optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01})
     model = convolutional()
