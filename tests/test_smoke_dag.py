@@ -20,7 +20,7 @@ PARTS = ("Snakefile", "replication", "figures", "paper_configs", "profiles", "re
 
 def snakemake(project: Path, *arguments: str, scale: str = "smoke", **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=os.environ | environment)
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, env=os.environ | {"REPLICATION_DATA": ""} | environment)
 
 
 @pytest.fixture(scope="module")
