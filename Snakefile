@@ -27,14 +27,19 @@ def all_figures(*endings, only=None):
 
 
 def data_of(wildcards):
-    """The prepared data set of a run, or of the run that a measurement is of."""
-    run = wildcards.get("run") or dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).run
-    return f"results/data/{dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name}.safetensors"
+    """The prepared data sets of a run, or of the runs that a measurement is of, each once."""
+    runs = [wildcards.run] if wildcards.get("run") else [run for run, _ in sources_of(wildcards)]
+    names = [dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name for run in runs]
+    return [f"results/data/{name}.safetensors" for name in dict.fromkeys(names)]
 
 
-def run_folder(wildcards):
-    run = dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).run
-    return f"results/{wildcards.scale}/{wildcards.paper}/runs/{run}/seed{wildcards.seed}"
+def sources_of(wildcards):
+    return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed))
+
+
+def run_folders(wildcards, file=""):
+    folder = f"results/{wildcards.scale}/{wildcards.paper}/runs"
+    return [f"{folder}/{run}/seed{seed}{file}" for run, seed in sources_of(wildcards)]
 
 
 def parts_of(wildcards):
@@ -141,11 +146,11 @@ rule train:
 
 
 rule measure:
-    """One part (a span of iterations) of one seed of a measurement."""
+    """One part of one seed of a measurement."""
     input:
         data=data_of,
-        record=lambda wildcards: f"{run_folder(wildcards)}/record.json",
-        trajectory=lambda wildcards: f"{run_folder(wildcards)}/trajectory.npy",
+        records=lambda wildcards: run_folders(wildcards, "/record.json"),
+        trajectories=lambda wildcards: run_folders(wildcards, "/trajectory.npy"),
     output:
         part="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
         record="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.json",
@@ -159,9 +164,10 @@ rule measure:
         runtime=240,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
+        folders=run_folders,
     shell:
         "replicate measure {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --part {wildcards.part} --run-folder $(dirname {input.record}) --data-file {input.data} --out {output.part}"
+        " --part {wildcards.part} --run-folders {params.folders} --data-files {input.data} --out {output.part}"
         " --threads {threads} > {log} 2>&1"
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from replication import data, machine, models, training
-from replication.schema import RunConfig
+from replication.schema.runs import RunConfig
 
 BATCH, N_TRAIN = 256, 50_000
 

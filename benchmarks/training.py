@@ -30,7 +30,7 @@ from replication.augmentation import crop_and_flip
 from replication.data import Examples, Experiment
 from replication.models_table import multiply_accumulates, on_meta
 from replication.optimisation import build_optimizer
-from replication.schema import RunConfig
+from replication.schema.runs import RunConfig
 from replication.torchvision_shim import import_torchvision
 
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)

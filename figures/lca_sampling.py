@@ -11,41 +11,51 @@ from scipy import stats
 from figures.style import LOSS, Quantities, Tables, not_recorded
 from replication.statistics import LEVEL
 
-EXACT, SAMPLED, FIXED = "mnist_fc_lca", "mnist_fc_lca_sampled", "mnist_fc_lca_fixed"
+EXACT, FRESH, FIXED, MINIBATCH = (f"mnist_fc_lca{tail}" for tail in ("", "_fresh", "_fixed", "_minibatch"))
+NAMES = {FRESH: "fresh subset in every step", FIXED: "one fixed subset", MINIBATCH: "the step's own mini-batch"}
 
 
 def by_layer(tables: Tables, measurement: str) -> pd.DataFrame:
     """Per seed, step and layer (kernel and bias together): the estimate with its standard error beside the exact sum."""
     keys = ["seed", "step", "layer"]
     exact = tables[EXACT]["layers"].groupby(keys, sort=False)["lca"].sum().rename("exact").reset_index()
-    joined = tables[measurement]["layers"].rename(columns={"lca": "estimate"}).merge(exact, on=keys)
-    joined["variance"] = joined["standard_error"] ** 2
-    return joined
+    return tables[measurement]["layers"].rename(columns={"lca": "estimate"}).merge(exact, on=keys)
+
+
+def totals(tables: Tables, measurement: str) -> pd.DataFrame:
+    """Per seed and layer: the total over the run with its standard error, the exact total and the error in per cent."""
+    exact = tables[EXACT]["layers"].groupby(["seed", "layer"], sort=False)["lca"].sum().rename("exact").reset_index()
+    found = tables[measurement]["totals"].query("kind == 'layer'").rename(columns={"lca": "estimate", "name": "layer"})
+    joined = found.merge(exact, on=["seed", "layer"])
+    return joined.assign(error_percent=100 * (joined["estimate"] / joined["exact"] - 1))
 
 
 def quantities(tables: Tables) -> Quantities:
     """Per seed: error of the layer totals, bias and coverage over steps and layers, and the share of gradients that was computed."""
-    if EXACT not in tables or SAMPLED not in tables:
+    if EXACT not in tables:
         return {}
-    rows = {seed: _of_seed(run) for seed, run in by_layer(tables, SAMPLED).groupby("seed")}
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    found = {str(name): table[name] for name in table}
-    if FIXED in tables:
-        fixed = by_layer(tables, FIXED).groupby("seed")
-        found["worst_layer_total_error_percent_fixed"] = pd.Series({seed: _worst_total(run) for seed, run in fixed})
+    found: Quantities = {}
+    for measurement in (name for name in NAMES if name in tables):
+        ending = "" if measurement == FRESH else measurement.removeprefix(EXACT)
+        compared = totals(tables, measurement)
+        found[f"worst_layer_total_error_percent{ending}"] = compared.groupby("seed")["error_percent"].agg(lambda error: error.abs().max())
+        score = (compared["estimate"] - compared["exact"]) / compared["standard_error"]
+        found[f"largest_total_z{ending}"] = score.abs().groupby(compared["seed"]).max()
+        points = 2 if measurement == FIXED else 3  # gradients in a step, of which the exact measurement needs 2
+        found[f"gradients_percent{ending}"] = 100 * points / 2 * compared.groupby("seed")["share"].first()
+    if FRESH in tables:
+        rows = {seed: _of_steps(run) for seed, run in by_layer(tables, FRESH).groupby("seed")}
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        found |= {str(name): table[name] for name in table}
     return found
 
 
-def _of_seed(run: pd.DataFrame) -> dict[str, float]:
-    totals = run.groupby("layer")[["estimate", "exact", "variance"]].sum()
-    score = (totals["estimate"] - totals["exact"]) / totals["variance"] ** 0.5
+def _of_steps(run: pd.DataFrame) -> dict[str, float]:
     half = _half_width(run)
     missed = (run["estimate"] - run["exact"]).abs()
     shuffled = np.random.default_rng(0).permutation(half.to_numpy())
     return {
-        "worst_layer_total_error_percent": _worst_total(run),
-        "largest_total_z": score.abs().max(),
-        "mean_z": float(((run["estimate"] - run["exact"]) / run["standard_error"]).median()),
+        "median_step_z": float(((run["estimate"] - run["exact"]) / run["standard_error"]).median()),
         "coverage_percent": 100 * float((missed <= half).mean()),
         "coverage_percent_shuffled": 100 * float((missed.to_numpy() <= shuffled).mean()),
     }
@@ -56,21 +66,16 @@ def _half_width(run: pd.DataFrame) -> pd.Series:
     return stats.t.ppf((1 + LEVEL) / 2, run["groups"] - 1) * run["standard_error"]
 
 
-def _worst_total(run: pd.DataFrame) -> float:
-    """Largest relative error of a layer's total over the run, in per cent."""
-    totals = run.groupby("layer")[["estimate", "exact"]].sum()
-    return float((100 * (totals["estimate"] - totals["exact"]).abs() / totals["exact"].abs()).max())
-
-
 def draw(tables: Tables) -> Figure:
-    """Left: cumulative sums per layer, exact and sampled with its interval; right: how often intervals cover the exact value."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
-    if EXACT not in tables or SAMPLED not in tables:
-        not_recorded(left, "sampled LCA")
-        not_recorded(right, "sampled LCA")
+    """Cumulative sums per layer, exact and sampled; the totals' errors in per cent; how often the steps' intervals cover."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6))
+    if EXACT not in tables or FRESH not in tables:
+        for axes in (left, middle, right):
+            not_recorded(axes, "sampled LCA")
         return figure
-    joined = by_layer(tables, SAMPLED)
+    joined = by_layer(tables, FRESH)
     _draw_cumulative(left, joined[joined["seed"] == joined["seed"].min()])
+    _draw_totals(middle, tables)
     _draw_coverage(right, joined)
     sns.despine(figure)
     return figure
@@ -78,6 +83,7 @@ def draw(tables: Tables) -> Figure:
 
 def _draw_cumulative(axes: Axes, run: pd.DataFrame) -> None:
     z = stats.norm.ppf((1 + LEVEL) / 2)
+    run = run.assign(variance=run["standard_error"] ** 2)
     for colour, (layer, part) in zip(sns.color_palette("deep"), run.groupby("layer", sort=False), strict=False):
         sums = part[["estimate", "exact", "variance"]].cumsum()
         axes.plot(part["step"], sums["exact"], color=colour, lw=2.5, alpha=0.4)
@@ -85,8 +91,26 @@ def _draw_cumulative(axes: Axes, run: pd.DataFrame) -> None:
         half = z * sums["variance"] ** 0.5
         axes.fill_between(part["step"], sums["estimate"] - half, sums["estimate"] + half, color=colour, alpha=0.2, lw=0)
     axes.set(xlabel="iteration", ylabel="LCA summed up to the iteration (loss units)")
-    axes.set_title(f"exact (wide) and sampled (thin), seed {run['seed'].iloc[0]}")
+    axes.set_title(f"exact (wide) and fresh subsets (thin), seed {run['seed'].iloc[0]}")
     axes.legend(fontsize=7, title="layer", title_fontsize=7)
+
+
+def _draw_totals(axes: Axes, tables: Tables) -> None:
+    """A point per seed and layer, with its 90 % interval."""
+    layers = list(dict.fromkeys(tables[EXACT]["layers"]["layer"]))
+    measurements = [name for name in NAMES if name in tables]
+    for number, (measurement, colour) in enumerate(zip(measurements, sns.color_palette("deep"), strict=False)):
+        compared = totals(tables, measurement)
+        place = compared["layer"].map(layers.index) + 0.25 * (number - 1) + 0.05 * (compared["seed"].rank(method="dense") - 2)
+        half = 100 * _half_width(compared) / compared["exact"].abs()
+        label = f"{NAMES[measurement]}, {100 * compared['share'].iloc[0]:.3g} %"
+        axes.errorbar(place, compared["error_percent"], half, fmt="o", ms=3, lw=0.8, color=colour, label=label)
+    axes.axhspan(-2, 2, color="#cccccc", alpha=0.5, lw=0, zorder=0)
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set(xlabel="layer", ylabel="error of the layer's total (%)")
+    axes.set_title("totals over the run, 90 % intervals; grey: within 2 %")
+    axes.legend(fontsize=7)
 
 
 def _draw_coverage(axes: Axes, joined: pd.DataFrame) -> None:

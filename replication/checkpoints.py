@@ -128,3 +128,13 @@ def _statistics(model: nn.Module) -> list[Tensor]:
 def _flat(tensors: Any) -> np.ndarray:
     pieces = [tensor.detach().reshape(-1) for tensor in tensors]
     return torch.cat(pieces).cpu().numpy() if pieces else np.empty(0, dtype=np.float32)
+
+
+def load_row(model: nn.Module, folder: Path, row: int) -> None:
+    """Put the parameters, and batch norm's running statistics where there are any, of a kept step into ``model``."""
+    for name, tensors in (("trajectory", list(model.parameters())), ("buffers", _statistics(model))):
+        if tensors:
+            values = torch.from_numpy(np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[row]))
+            with torch.no_grad():
+                for tensor, piece in zip(tensors, values.split([tensor.numel() for tensor in tensors]), strict=True):
+                    tensor.copy_(piece.view(tensor.shape))

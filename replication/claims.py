@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from replication.errors import ReplicationError
 from replication.records import canonical_json, read_json, write_json
-from replication.schema import Claim, Expectation
+from replication.schema.claims import Claim, Expectation
 from replication.statistics import mean_interval, seeds_to_decide
 
 Outcome = Literal["reproduced", "not_reproduced", "inconclusive", "not_evaluated", "error", "withdrawn"]

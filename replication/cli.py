@@ -54,8 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     add("data", "prepare a data set as one file", "name", out="file to write (.safetensors)")
     add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
     train = job(add("train", "train one seed of a run", "paper", "run", data_file="prepared data", folder="folder of the run"), seed=True)
-    measure = add("measure", "measure one part of one seed", "paper", "measurement", run_folder="the run", data_file="its data", out=".npz")
-    job(measure, seed=True)
+    measure = job(add("measure", "measure one part of one seed", "paper", "measurement", out=".npz"), seed=True)
+    measure.add_argument("--run-folders", nargs="*", type=Path, default=[], help="the trainings it reads, in order")
+    measure.add_argument("--data-files", nargs="*", type=Path, default=[], help="their data, each once")
     measure.add_argument("--part", required=True, type=int)
     train.add_argument("--stop-after", type=float, default=float("inf"), metavar="MINUTES", help="end unfinished; run again to continue")
     for command in (train, measure):

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from replication.errors import ReplicationError
 from replication.records import canonical_json
-from replication.schema import SCALES, Claim, PaperConfig, Strict
+from replication.schema.base import SCALES, Strict
+from replication.schema.claims import Claim
+from replication.schema.papers import PaperConfig
 
 RECORDED = "recorded"  # redraws the `full` configuration from recorded/ without training
 FOLDER = Path("paper_configs")

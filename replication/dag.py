@@ -8,7 +8,9 @@ from replication import configs, data, models
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.fingerprints import code_fingerprint
-from replication.schema import SCALES, FigureConfig, Measurement, PaperConfig, RunConfig
+from replication.schema.base import SCALES
+from replication.schema.papers import FigureConfig, Measurement, PaperConfig
+from replication.schema.runs import RunConfig
 
 AUTO = "auto"
 RECORDED_FOLDER = Path("recorded")
@@ -39,8 +41,20 @@ def scale_of(paper: str, figure: str, requested: str) -> str:
     if requested != AUTO:
         return requested
     config = papers("reduced")[paper]
-    needed = {config.runs[config.measurements[name].run].dataset.name for name in config.figures[figure].measurements}
+    needed = {config.runs[run].dataset.name for run in runs_of(config, figure)}
     return "reduced" if all(data.available(name) for name in needed) else "smoke"
+
+
+def runs_of(config: PaperConfig, figure: str) -> list[str]:
+    """The runs that a figure is drawn from, by themselves or through measurements."""
+    entry = config.figures[figure]
+    measured = (run for name in entry.measurements for run in config.measurements[name].run_names)
+    return list(dict.fromkeys([*entry.runs, *measured]))
+
+
+def sources(scale: str, paper: str, measurement: str, seed: int) -> list[tuple[str, int]]:
+    """Run and seed of every training that one seed of a measurement reads."""
+    return list(measurement_of(scale, paper, measurement).sources(seed))
 
 
 def describe_scales(requested: str) -> str:
@@ -80,15 +94,18 @@ def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
 
 
 def table_folders(scale: str, paper: str, figure: str) -> list[str]:
-    """Folders of the tables that a figure is drawn from: one per measurement and seed; for ``recorded`` those there are."""
-    config, needed = paper_of(scale, paper), figure_of(scale, paper, figure).measurements
+    """Folders of the tables that a figure is drawn from: one per measurement or run and seed; for ``recorded`` those there are."""
+    config, entry = paper_of(scale, paper), figure_of(scale, paper, figure)
     if scale == RECORDED:
-        found = [str(path) for name in needed for path in sorted((RECORDED_FOLDER / paper / name).glob("seed*"))]
+        folders = [RECORDED_FOLDER / paper / name for name in (*entry.measurements, *entry.runs)]
+        found = [str(path) for folder in folders for path in sorted(folder.glob("seed*"))]
         if not found:
             raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
         return found
-    seeds = {name: range(config.runs[config.measurements[name].run].seeds) for name in needed}
-    return [f"results/{scale}/{paper}/tables/{name}/seed{seed}" for name in needed for seed in seeds[name]]
+    measurements = [(name, config.measurements[name].n_seeds(config.runs)) for name in entry.measurements]
+    measured = [f"results/{scale}/{paper}/tables/{name}/seed{seed}" for name, n in measurements for seed in range(n)]
+    trained = [f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables" for run in entry.runs for seed in range(config.runs[run].seeds)]
+    return measured + trained
 
 
 def training_depends(scale: str, paper: str, run: str) -> str:
@@ -100,8 +117,8 @@ def training_depends(scale: str, paper: str, run: str) -> str:
 def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     """Fingerprint of a measurement's configuration and of the code that makes it."""
     config = measurement_of(scale, paper, measurement)
-    model = models.module_of(run_of(scale, paper, config.run).model)
-    return f"{configs.identity(config)} {code_fingerprint(f'replication.{config.instrument}', model)}"
+    built = [models.module_of(run_of(scale, paper, run).model) for run in config.run_names]
+    return f"{configs.identity(config)} {code_fingerprint(f'replication.measurements.{config.instrument}', *built)}"
 
 
 def drawing_depends(scale: str, paper: str, figure: str) -> str:

@@ -16,7 +16,8 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # carry results from place to place without changing a number in them; where data comes from is the business of the rule that prepares it
 _PLUMBING = {
     "replication",
-    *(f"replication.{name}" for name in ("configs", "errors", "formats", "models", "records", "schema", "sources", "torchvision_shim")),
+    *(f"replication.{name}" for name in ("configs", "errors", "formats", "measurements", "models", "records", "schema", "sources")),
+    "replication.torchvision_shim",
 }
 
 
@@ -33,7 +34,7 @@ def code_fingerprint(*modules: str, root: Path = Path()) -> str:
         module = pending.pop()
         if module not in seen:
             seen.add(module)
-            pending += (name for name in imports(module, root) if name not in _PLUMBING)
+            pending += (name for name in imports(module, root) if not _is_plumbing(name))
     digest = hashlib.sha256()
     for module in sorted(seen):
         digest.update(f"{module}\n{_tree(_path(module, root))[0]}\n".encode())
@@ -46,6 +47,10 @@ def imports(module: str, root: Path = Path()) -> tuple[str, ...]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names = (importlib.util.resolve_name(name, package) for name in _tree(path)[1])
     return tuple(name for name in names if _is_module(name, root))
+
+
+def _is_plumbing(name: str) -> bool:
+    return name in _PLUMBING or name.startswith("replication.schema.")
 
 
 def _path(module: str, root: Path) -> Path:

@@ -6,7 +6,7 @@ sum over i is the change of the loss in step t. The paper calls the rule RK4; al
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ class Allocation:
         gradient_start, gradient_end: its gradients there, float64 ``[n_parameters]``.
         mean_gradient: the gradient averaged along the segment; ``change`` is its product with the movement.
         movement: theta_end - theta_start, float64.
+        by_class: A of each class's share of the loss ``[n_classes, n_parameters]``, which sum to ``change``; None if not asked for.
+        validation: A of the validation loss ``[n_parameters]``; None without one.
+        validation_losses: that loss at both ends; nan without one.
     """
 
     change: Tensor
@@ -41,6 +44,9 @@ class Allocation:
     gradient_end: Tensor
     mean_gradient: Tensor
     movement: Tensor
+    by_class: Tensor | None = None
+    validation: Tensor | None = None
+    validation_losses: tuple[float, float] = (float("nan"), float("nan"))
 
     @property
     def first_order(self) -> Tensor:
@@ -53,6 +59,31 @@ class Allocation:
         return (self.gradient_start + self.gradient_end) / 2 * self.movement
 
 
+@dataclass(frozen=True)
+class _Integrand:
+    """What is integrated along a segment: a row of gradients for the training loss, or for each class's share of it, and one for the
+    validation loss if there is one."""
+
+    objective: Objective
+    by_class: bool
+    validation: Objective | None
+
+    @property
+    def training_rows(self) -> int:
+        return self.objective.n_classes if self.by_class else 1
+
+    def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``[n_points, n_rows]`` and gradients ``[n_points, n_rows, n_parameters]``."""
+        if self.by_class:
+            values, gradients = self.objective.values_and_gradients_by_class(points)
+        else:
+            values, gradients = (result[:, None] for result in self.objective.values_and_gradients(points))
+        if self.validation is None:
+            return values, gradients
+        others = self.validation.values_and_gradients(points)
+        return torch.cat([values, others[0][:, None]], 1), torch.cat([gradients, others[1][:, None]], 1)
+
+
 def allocate(
     objective: Objective,
     theta_start: Tensor,
@@ -60,6 +91,8 @@ def allocate(
     *,
     max_error: float = 1e-3,
     max_intervals: int = 32,
+    by_class: bool = False,
+    validation: Objective | None = None,
 ) -> Allocation:
     """Split the loss change of one step over the parameters (LCA, section 3; specification 1.1 and 1.3).
 
@@ -69,15 +102,17 @@ def allocate(
     Args:
         objective: the loss on a fixed set of examples.
         theta_start, theta_end: parameter vectors ``[n_parameters]``; interpolated in float64.
+        by_class: also split over the classes of the examples (specification 1.6).
+        validation: the loss of the same network on other examples, allocated at the same points; its error does not split further.
 
     Raises:
         ReplicationError: a vector of another length, or limits that are not positive.
     """
     _check_limits(max_error, max_intervals)
     start, end = theta_start.to(objective.device).double(), theta_end.to(objective.device).double()
-    values, gradients = objective.values_and_gradients(torch.stack([start, (start + end) / 2, end]))
-    ends = (values[0].item(), values[2].item())
-    return _refine(objective, start, end - start, ends, gradients, max_error=max_error, max_intervals=max_intervals)
+    integrand = _Integrand(objective, by_class, validation)
+    values, gradients = integrand.at(torch.stack([start, (start + end) / 2, end]))
+    return _refine(integrand, start, end - start, values[[0, 2]], gradients, max_error=max_error, max_intervals=max_intervals)
 
 
 def along(
@@ -87,6 +122,9 @@ def along(
     steps: range | None = None,
     max_error: float = 1e-3,
     max_intervals: int = 32,
+    by_class: bool = False,
+    validation: Objective | None = None,
+    trace: tuple[str, range] | None = None,
     steps_at_once: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ledger:
@@ -100,76 +138,87 @@ def along(
         trajectory: weights after 0, 1, ..., T steps ``[T + 1, n_parameters]``: an array, a memory map or a tensor.
         steps: which steps to allocate, ``range(0, T)`` by default; spans merge with ``Ledger.merge``.
         max_error, max_intervals: as in ``allocate``; steps that miss ``max_error`` are kept and show in the ledger.
+        by_class, validation: as in ``allocate``; sums over tensors are kept.
+        trace: a layer and steps in which each of its parameters' weight, gradient and A are kept (LCA, Figure 4).
         steps_at_once: steps whose points are evaluated together where the objective can stack them.
         progress: called with (steps done, steps in all).
 
     Raises:
-        ReplicationError: the trajectory's rows have another length, or the steps lie outside of it.
+        ReplicationError: the trajectory's rows have another length, the steps lie outside of it, or there is no such layer to trace.
     """
     _check_limits(max_error, max_intervals)
     steps = check_steps(trajectory, steps)
-    ledger = Ledger.empty(objective.layout, steps)
+    integrand = _Integrand(objective, by_class, validation)
+    ledger = Ledger.empty(objective.layout, steps, n_classes=objective.n_classes if by_class else 0, trace=trace)
+    before = row(trajectory, steps.start, objective) - row(trajectory, steps.start - 1, objective) if steps.start else None
     limits = {"max_error": max_error, "max_intervals": max_intervals}
-    for done, (step, allocation) in enumerate(_allocations(objective, trajectory, steps, steps_at_once, limits), start=1):
+    for done, (step, allocation) in enumerate(_allocations(integrand, trajectory, steps, steps_at_once, limits), start=1):
         generator = torch.Generator().manual_seed(step)
         permutation = torch.randperm(objective.n_parameters, generator=generator).to(objective.device)
-        ledger.enter(step, allocation, permutation)
+        ledger.enter(step, allocation, permutation, before)
+        before = allocation.movement
+        if trace is not None and step in trace[1]:
+            ledger.enter_trace(step, row(trajectory, step, objective), allocation)
         if progress is not None:
             progress(done, len(steps))
     return ledger
 
 
 def _allocations(
-    objective: Objective, trajectory: Any, steps: range, steps_at_once: int, limits: dict[str, Any]
+    integrand: _Integrand, trajectory: Any, steps: range, steps_at_once: int, limits: dict[str, Any]
 ) -> Iterator[tuple[int, Allocation]]:
     """Every step with its allocation; end gradients are carried over to the next step."""
+    objective = integrand.objective
     point = row(trajectory, steps.start, objective)
-    loss, gradient = objective.value_and_gradient(point)
+    loss, gradient = (result[0] for result in integrand.at(point[None]))
     for first in range(steps.start, steps.stop, steps_at_once):
         block = range(first, min(first + steps_at_once, steps.stop))
         ends = [row(trajectory, step + 1, objective) for step in block]
         starts = [point, *ends[:-1]]
         middles = [(start + end) / 2 for start, end in zip(starts, ends, strict=True)]
-        values, gradients = objective.values_and_gradients(torch.stack([p for pair in zip(middles, ends, strict=True) for p in pair]))
+        values, gradients = integrand.at(torch.stack([p for pair in zip(middles, ends, strict=True) for p in pair]))
         for index, step in enumerate(block):
-            middle_gradient, end_gradient = gradients[2 * index], gradients[2 * index + 1]
-            end_loss = values[2 * index + 1].item()
-            known = torch.stack([gradient, middle_gradient, end_gradient])
-            yield step, _refine(objective, starts[index], ends[index] - starts[index], (loss, end_loss), known, **limits)
-            loss, gradient = end_loss, end_gradient
+            known = torch.stack([gradient, gradients[2 * index], gradients[2 * index + 1]])
+            losses = torch.stack([loss, values[2 * index + 1]])
+            yield step, _refine(integrand, starts[index], ends[index] - starts[index], losses, known, **limits)
+            loss, gradient = losses[1], known[2]
         point = ends[-1]
 
 
 def _refine(
-    objective: Objective,
-    start: Tensor,
-    movement: Tensor,
-    losses: tuple[float, float],
-    gradients: Tensor,
-    *,
-    max_error: float,
-    max_intervals: int,
+    integrand: _Integrand, start: Tensor, movement: Tensor, losses: Tensor, gradients: Tensor, *, max_error: float, max_intervals: int
 ) -> Allocation:
-    """Composite Simpson from gradients at start, middle and end, doubling the intervals until the error is small.
+    """Composite Simpson from rows of gradients at start, middle and end, doubling the intervals until the error is small.
 
     Three running sums (ends, even and odd interior points) hold whatever number of intervals.
     """
-    ends, even, odd = gradients[0] + gradients[2], torch.zeros_like(movement), gradients[1]
+    rows = integrand.training_rows
+    ends, even, odd = gradients[0] + gradients[2], torch.zeros_like(gradients[0]), gradients[1]
+    loss_start, loss_end = losses[:, :rows].sum(1).tolist()
     intervals = 2
     while True:
-        mean_gradient = (ends + 4 * odd + 2 * even) / (3 * intervals)
+        mean_gradients = (ends + 4 * odd + 2 * even) / (3 * intervals)
+        mean_gradient = mean_gradients[:rows].sum(0)
         change = mean_gradient * movement
-        error = losses[1] - losses[0] - change.sum().item()
+        error = loss_end - loss_start - change.sum().item()
         # a non-finite error stays as it is: splitting further cannot mend it
         if not abs(error) > max_error or not np.isfinite(error) or 2 * intervals > max_intervals:
             break
         intervals *= 2
         even = even + odd
         fractions = torch.arange(1, intervals, 2, dtype=torch.float64, device=movement.device) / intervals
-        odd = torch.zeros_like(movement)
+        odd = torch.zeros_like(ends)
         for pair in fractions.split(4):
-            odd += objective.values_and_gradients(start + pair[:, None] * movement)[1].sum(0)
-    return Allocation(change, error, intervals, *losses, gradients[0], gradients[2], mean_gradient, movement)
+            odd += integrand.at(start + pair[:, None] * movement)[1].sum(0)
+    allocation = Allocation(
+        change, error, intervals, loss_start, loss_end, gradients[0, :rows].sum(0), gradients[2, :rows].sum(0), mean_gradient, movement
+    )
+    return replace(
+        allocation,
+        by_class=mean_gradients[:rows] * movement if integrand.by_class else None,
+        validation=mean_gradients[rows] * movement if integrand.validation is not None else None,
+        validation_losses=(losses[0, -1].item(), losses[1, -1].item()) if integrand.validation is not None else (np.nan, np.nan),
+    )
 
 
 def check_steps(trajectory: Any, steps: range | None) -> range:

@@ -5,6 +5,7 @@ is never changed; vectors hold the parameters in the order of ``model.named_para
 """
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -169,20 +170,42 @@ class Objective:
     def gradient_by_class(self, theta: Tensor) -> Tensor:
         """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.
 
-        Row c is n_c / n times the gradient of class c's mean loss (LCA specification, section 1.6). Where batch statistics
+        Row c is n_c / n times the gradient of class c's mean loss (LCA specification, section 1.6).
+        """
+        return self.values_and_gradients_by_class(theta[None])[1][0]
+
+    def values_and_gradients_by_class(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+        """The share of each class in values ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]``, float64.
+
+        Examples of one class pass the network together, so this costs what ``values_and_gradients`` costs. Where batch statistics
         couple the examples the chunks stay mixed and the losses are masked, one backward pass per class.
         """
-        vector = self._vector(theta)
-        n_classes = int(self.labels.max()) + 1
-        total = torch.zeros(n_classes, self.n_parameters, dtype=torch.float64, device=self.device)
-        for images, labels in self._chunks() if self._examples_interact else self._chunks_of_one_class():
-            variable = vector.detach().requires_grad_()
-            losses = self._losses(variable, images, labels)
-            present = labels.unique().tolist()
-            for number, label in enumerate(present, start=1):
-                share = losses[labels == label].sum()
-                total[label] += torch.autograd.grad(share, variable, retain_graph=number < len(present))[0]
-        return total / len(self.labels)
+        if self._examples_interact:
+            return self._masked_by_class(thetas)
+        sums = [self._sums(thetas, self._chunks_of(label)) for label in range(self.n_classes)]
+        values, gradients = (torch.stack(parts, dim=1) for parts in zip(*sums, strict=True))
+        return values / len(self.labels), gradients / len(self.labels)
+
+    @property
+    def n_classes(self) -> int:
+        """One more than the largest label."""
+        return int(self.labels.max()) + 1
+
+    def _masked_by_class(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (len(thetas), self.n_classes)
+        values = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        gradients = torch.zeros(*shape, self.n_parameters, dtype=torch.float64, device=self.device)
+        for index, theta in enumerate(thetas):
+            vector = self._vector(theta)
+            for images, labels in self._chunks():
+                variable = vector.detach().requires_grad_()
+                losses = self._losses(variable, images, labels)
+                present = labels.unique().tolist()
+                for number, label in enumerate(present, start=1):
+                    share = losses[labels == label].sum()
+                    gradients[index, label] += torch.autograd.grad(share, variable, retain_graph=number < len(present))[0]
+                    values[index, label] += share.detach()
+        return values / len(self.labels), gradients / len(self.labels)
 
     def hessian_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``, by double backward."""
@@ -203,10 +226,15 @@ class Objective:
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.images.split(self.chunk), self.labels.split(self.chunk), strict=True)
 
-    def _chunks_of_one_class(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for label in self.labels.unique():
-            for members in (self.labels == label).nonzero().flatten().split(self.chunk):
-                yield self.images[members], self.labels[members]
+    def _chunks_of(self, label: int) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self._classes[label]
+        return zip(images.split(self.chunk), labels.split(self.chunk), strict=True)
+
+    @functools.cached_property
+    def _classes(self) -> list[tuple[Tensor, Tensor]]:
+        """A copy of the examples, class by class."""
+        members = [(self.labels == label).nonzero().flatten() for label in range(self.n_classes)]
+        return [(self.images[each], self.labels[each]) for each in members]
 
     def _losses(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Loss of every example of a chunk at one point, float64 ``[n]``."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from replication.errors import ReplicationError
-from replication.schema import OptimizerConfig, RunConfig
+from replication.schema.runs import OptimizerConfig, RunConfig
 
 
 def learning_rate_factor(config: RunConfig, step: int) -> float:

@@ -5,7 +5,7 @@ import hashlib
 import importlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from replication import claims, configs, dag, data, lca, lca_sampled, machine, models, records
+from replication import claims, configs, dag, data, machine, records
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
-from replication.lca_ledger import Ledger
-from replication.lca_sampled import SampledLedger
-from replication.objective import Objective
-from replication.schema import LcaConfig, MeanStd, Measurement, RunConfig, SampledLcaConfig
-from replication.training import derived_seed, train
+from replication.measurements import instrument_of
+from replication.trained_run import TrainedRun, experiment_of, initial_model
+from replication.training import train
+
+MAX_STAMPED = 6  # lines below a figure
 
 
 def train_run(
@@ -32,8 +32,9 @@ def train_run(
     Returns False where ``stop_after`` minutes ended it before its last step; the same call continues it.
     """
     config, device = dag.run_of(scale, paper, run), machine.prepare(threads)
-    dataset, experiment = _experiment(config, data_file, device)
-    model = _model(config, experiment, seed).to(device)
+    dataset = data.load(data_file)
+    experiment = experiment_of(config, dataset, device)
+    model = initial_model(config, experiment, seed).to(device)
     depends = dag.training_depends(scale, paper, run)
     checksums = dataset.origin.checksums
     identity = records.canonical_json([depends, checksums, seed, device.type, torch.__version__])
@@ -48,63 +49,54 @@ def train_run(
     record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
     records.write_record(folder / records.RECORD, record, files)
+    log = {key: value for key, value in record.items() if key != "kind"} | {"kind": "tables", "measurement": run, "trainings": [record]}
+    records.write_tables(folder / "tables", records.read_tables(folder / "tables"), log)
     return True
 
 
 def measure_part(
-    *, scale: str, paper: str, measurement: str, seed: int, part: int, run_folder: Path, data_file: Path, out: Path, threads: int
+    *,
+    scale: str,
+    paper: str,
+    measurement: str,
+    seed: int,
+    part: int,
+    run_folders: Sequence[Path],
+    data_files: Sequence[Path],
+    out: Path,
+    threads: int,
 ) -> None:
-    """Measure one part (a span of iterations) of one seed into an .npz file with its record."""
+    """Measure one part of one seed into an .npz file with its record."""
     config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
-    run = dag.run_of(scale, paper, config.run)
-    trained = records.read_record(run_folder / records.RECORD)
-    dataset, experiment = _experiment(run, data_file, device)
-    objective = Objective(
-        _model(run, experiment, seed), experiment.train.images, experiment.train.labels, batch_norm=config.batch_norm, chunk=config.chunk
-    )
-    trajectory = np.load(run_folder / "trajectory.npy", mmap_mode="r")
-    bounds = np.linspace(0, run.steps, config.spans + 1).round().astype(int)
-    span = range(int(bounds[part]), int(bounds[part + 1]))
-    progress = machine.reporter(f"measure {measurement} seed {seed} steps {span.start}-{span.stop}")
+    datasets = {dataset.name: dataset for dataset in map(data.load, data_files)}
+    runs, trainings = [], []
+    for (name, run_seed), folder in zip(config.sources(seed), run_folders, strict=True):
+        run = dag.run_of(scale, paper, name)
+        runs.append(TrainedRun(name, run_seed, run, folder, datasets[run.dataset.name], device))
+        trainings.append(records.read_record(folder / records.RECORD))
+    progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
     start = time.monotonic()
-    ledger = _measure(config, objective, trajectory, span, progress)
-    details = {"seconds": time.monotonic() - start, "chunk": objective.chunk, "config": config.model_dump(mode="json")}
-    record = _provenance("part", scale, paper, seed, device, measurement=measurement, run=config.run, part=part, **details)
-    record |= {"depends": dag.measuring_depends(scale, paper, measurement), "data": _data_entry(dataset), "training": trained}
+    arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
+    details = {"seconds": time.monotonic() - start, "config": config.model_dump(mode="json"), "trainings": trainings}
+    record = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
+    record |= {"depends": dag.measuring_depends(scale, paper, measurement)}
     with records.atomic(out) as temporary, open(temporary, "wb") as handle:
-        np.savez_compressed(handle, **ledger.arrays())  # type: ignore[arg-type]
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     records.write_record(Path(f"{out}.json"), record, [out])
-
-
-def _measure(
-    config: Measurement, objective: Objective, trajectory: np.ndarray, span: range, progress: Callable[[int, int], None]
-) -> Ledger | SampledLedger:
-    """Point the configured instrument at a span of a trajectory."""
-    if isinstance(config, SampledLcaConfig):
-        settings = config.model_dump(include={"examples", "groups", "seed", "fresh", "intervals"})
-        return lca_sampled.along(objective, trajectory, steps=span, progress=progress, **settings)
-    limits = config.model_dump(include={"max_error", "max_intervals"})
-    return lca.along(objective, trajectory, steps=span, progress=progress, **limits)
 
 
 def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of one seed into tidy tables."""
     part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
     config = dag.measurement_of(scale, paper, measurement)
-    kind: Any = SampledLedger if isinstance(config, SampledLcaConfig) else Ledger
-    ledgers = []
+    collected = []
     for part in parts:
         with np.load(part, allow_pickle=False) as arrays:
-            ledgers.append(kind.from_arrays(dict(arrays)))
+            collected.append(dict(arrays))
     first = part_records[0]
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
-    tables = kind.merge(ledgers).tables()
-    if isinstance(config, LcaConfig):
-        missed = int((tables["steps"]["error"].abs() > config.max_error).sum())
-        record["steps_above_max_error"] = missed
-        print(f"{measurement} seed {seed}: {missed} of {len(tables['steps'])} steps above the error threshold {config.max_error:g}")
-    records.write_tables(folder, tables, record)
+    records.write_tables(folder, instrument_of(config).tables(config, collected), record)
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
@@ -179,20 +171,6 @@ def record_tables(*, paper: str, measurement: str) -> list[Path]:
     return written
 
 
-def _experiment(config: RunConfig, data_file: Path, device: torch.device) -> tuple[data.Dataset, data.Experiment]:
-    dataset = data.load(data_file)
-    settings = config.dataset.model_dump(exclude={"name"})
-    if isinstance(pixels := config.dataset.normalisation, MeanStd):
-        settings["normalisation"] = (pixels.mean, pixels.std)
-    return dataset, data.assemble(dataset, **settings, device=device)
-
-
-def _model(config: RunConfig, experiment: data.Experiment, seed: int) -> torch.nn.Module:
-    channels = experiment.train.images.shape[1]
-    seed = derived_seed(seed, "initialisation")
-    return models.build(config.model, classes=experiment.classes, channels=channels, seed=seed, **config.model_settings)
-
-
 def _data_entry(dataset: data.Dataset) -> dict[str, Any]:
     origin = dataset.origin
     return {"name": dataset.name, "source": origin.kind, "content": origin.content, "checksums": dict(origin.checksums)}
@@ -208,16 +186,18 @@ def _short(text: str) -> str:
 
 def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
     """The line below a figure: what it was measured on, and how much that can say."""
-    parts = []
-    for name in dict.fromkeys(record["measurement"] for record in table_records):
-        ours = [record for record in table_records if record["measurement"] == name]
-        config, source = ours[0]["training"]["config"], ours[0]["data"]
-        seeds = ", ".join(str(record["seed"]) for record in ours)
-        count = config["dataset"]["examples"]
+    seeds: dict[str, list[int]] = {}
+    trainings = [training for record in table_records for training in record["trainings"]]
+    for training in trainings:
+        count = training["config"]["dataset"]["examples"]
         images = f"{count:,} images" if count else "all training images"
-        parts.append(f"{ours[0]['run']}: {source['name']}, {images}, {config['steps']:,} iterations, seeds {seeds}")
-    lead = {"smoke": "SMOKE SCALE, digits in place of the paper's data: speaks for no claim", "recorded": _recorded_lead(table_records)}
-    return "\n".join([lead.get(scale, f"{scale} scale"), *dict.fromkeys(parts)])
+        what = f"{training['run']}: {training['data']['name']}, {images}, {training['config']['steps']:,} iterations"
+        seeds.setdefault(what, []).append(training["seed"])
+    parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
+    parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
+    smoke = "SMOKE SCALE, digits in place of the paper's data: speaks for no claim" if trainings else "SMOKE SCALE: speaks for no claim"
+    lead = {"smoke": smoke, "recorded": _recorded_lead(table_records)}
+    return "\n".join([lead.get(scale, f"{scale} scale"), *parts])
 
 
 def _recorded_lead(table_records: list[dict[str, Any]]) -> str:

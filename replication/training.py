@@ -23,7 +23,7 @@ from replication.data import Examples, Experiment
 from replication.errors import ReplicationError
 from replication.optimisation import build_optimizer, freeze, frozen_at, learning_rate_factor, set_learning_rates, train_mode
 from replication.records import write_tables
-from replication.schema import RunConfig
+from replication.schema.runs import RunConfig
 
 LOG_COLUMNS = ("loss", "accuracy")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from replication import claims, configs, records, steps
 from replication.claims import Verdict, amend, check_lock, claim_hash, compare, exit_status, judge, lock_new
 from replication.errors import ReplicationError
-from replication.schema import Claim, Expectation
+from replication.schema.claims import Claim, Expectation
 
 INSIDE, ACROSS, OUTSIDE = [-1.0, -1.1, -0.9], [-1.0, 0.5, 0.1], [1.0, 1.1, 0.9]
 BELOW = {"rule": "below", "bound": 0.0, "basis": "published"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from replication import configs, models
 from replication.configs import at_scale
 from replication.errors import ReplicationError
-from replication.schema import SCALES
+from replication.schema.base import SCALES
 
 RAW = yaml.safe_load((ROOT / "paper_configs/lca.yaml").read_text())
 RUN, FIGURE = ("runs", "mnist_fc"), ("figures", "lca_layers")

@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT
 
 from replication import claims, configs, records, steps
-from replication.schema import FigureConfig, RunConfig
+from replication.schema.papers import FigureConfig
+from replication.schema.runs import RunConfig
 
 FOLDERS = sorted((ROOT / "recorded").glob("*/*/seed*"))
 PAPERS = configs.load("recorded", ROOT / "paper_configs")

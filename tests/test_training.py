@@ -24,7 +24,7 @@ from replication.errors import ReplicationError
 from replication.objective import layout_of
 from replication.optimisation import learning_rate_factor
 from replication.records import sha256
-from replication.schema import RunConfig
+from replication.schema.runs import RunConfig
 
 
 def run_config(**changes: object) -> RunConfig:
