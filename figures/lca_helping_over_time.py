@@ -1,15 +1,15 @@
 """LCA Figure 3, middle: share of parameters that help, hurt or do neither at each iteration."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
+from figures.networks import RowTables, quantities_of, rows_of
 from figures.style import HELPS, HURTS, LOSS, NEUTRAL, Quantities, Tables
 
-MEASUREMENT = "mnist_fc_lca"
 SMOOTHING = 1.0  # iterations: standard deviation of the published curve's Gaussian filter; never applied to statistics
 
 
@@ -19,9 +19,12 @@ def helping_share(steps: pd.DataFrame, helping: str = "helping", hurting: str = 
 
 
 def quantities(tables: Tables) -> Quantities:
-    """Mean share over the run, over its first 100 steps, with zeros in the denominator, and under shuffled gradients."""
-    steps = tables[MEASUREMENT]["steps"]
-    layers = tables[MEASUREMENT]["layers"]
+    """Per network: mean share over the run, over its first 100 steps, with zeros in the denominator, and under shuffled gradients."""
+    return quantities_of(tables, _of_network)
+
+
+def _of_network(tables: RowTables) -> Quantities:
+    steps, layers = tables["steps"], tables["layers"]
     shuffled = layers.groupby(["seed", "step"])[["helping_shuffled", "hurting_shuffled"]].sum().reset_index()
     return {
         "helping_percent": _mean(steps, helping_share(steps)),
@@ -38,9 +41,12 @@ def _mean(table: pd.DataFrame, values: pd.Series) -> pd.Series:
 
 
 def draw(tables: Tables) -> Figure:
-    """Stacked shares of one seed, all seeds' helping shares without zeros as lines, the loss on the right."""
-    steps = tables[MEASUREMENT]["steps"]
-    figure, (axes, detail) = plt.subplots(1, 2, figsize=(8.6, 3.4))
+    """A row per network: stacked shares of one seed with the loss on the right; all seeds' helping shares without zeros as lines."""
+    return rows_of(tables, _draw_network)
+
+
+def _draw_network(panels: list[Axes], tables: RowTables) -> None:
+    steps, (axes, detail) = tables["steps"], panels
     first = steps[steps["seed"] == steps["seed"].min()]
     parts = first[["helping", "zero", "hurting"]].to_numpy(dtype=float)
     smooth = gaussian_filter1d(100 * parts / parts.sum(1, keepdims=True), SMOOTHING, axis=0)
@@ -63,4 +69,3 @@ def draw(tables: Tables) -> Figure:
     if np.isfinite(helping_share(steps)).all():
         detail.legend(fontsize=7, loc="upper right")
     sns.despine(ax=detail)
-    return figure

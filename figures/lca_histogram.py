@@ -2,7 +2,6 @@
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -11,17 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
+from figures.networks import RowTables, quantities_of, rows_of
 from figures.style import HELPS, HURTS, Quantities, Tables
 from replication.statistics import gaussian_share_beyond, weibull_fit
 
-MEASUREMENT = "mnist_fc_lca"
 PUBLISHED_SHAPE, PUBLISHED_SCALE = 0.53, 5.1e-8  # CIFAR-ResNet20, SGD 0.1: the overlay of the authors' old plotting code
 LINEAR_RANGE_IN_SCALES = 18  # the published linear panel spans +-9.1e-7, that is 18 scales
 
 
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: Weibull shape and scale of abs(A), the same fit to a Gaussian of equal spread, kurtosis, tail shares."""
-    histogram, elements = (tables[MEASUREMENT][name] for name in ("histogram", "elements"))
+    """Per network and seed: Weibull shape and scale of abs(A), the same fit to a Gaussian of equal spread, kurtosis, tail shares, and
+    how much of the learning few of the helping elements and parameters do."""
+    return quantities_of(tables, _of_network)
+
+
+def _of_network(tables: RowTables) -> Quantities:
+    histogram, elements = (tables[name] for name in ("histogram", "elements"))
     rows = {}
     for seed, bins in histogram.groupby("seed"):
         moments = elements[elements["seed"] == seed].iloc[0]
@@ -37,7 +41,13 @@ def quantities(tables: Tables) -> Quantities:
             "non_finite_elements": moments["non_finite"],
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return {str(name): table[name] for name in table}
+    return {str(name): table[name] for name in table} | _concentration(tables["concentration"])
+
+
+def _concentration(table: pd.DataFrame) -> Quantities:
+    """Gini coefficient, what the top per cent holds, and how many per cent hold 90 %: of helping elements and helping parameters."""
+    names = ("gini", "top_1_percent_hold", "percent_holding_90")
+    return {f"{name}_of_{of}": part.set_index("seed")[name] for of, part in table.groupby("of") for name in names}
 
 
 def _fit(bins: pd.DataFrame) -> tuple[float, float]:
@@ -57,11 +67,14 @@ def _share_beyond(bins: pd.DataFrame, bound: float) -> float:
 
 
 def draw(tables: Tables) -> Figure:
-    """Left: logarithmic counts with the tails; right: linear, near zero; both as densities with the fitted double Weibull."""
-    histogram = tables[MEASUREMENT]["histogram"]
+    """A row per network. Left: logarithmic, the tails; right: linear, near zero; both as densities with the fitted double Weibull."""
+    return rows_of(tables, _draw_network)
+
+
+def _draw_network(panels: list[Axes], tables: RowTables) -> None:
+    histogram, (left, right) = tables["histogram"], panels
     pooled = histogram.groupby(["sign", "low", "high"], as_index=False)[["count", "sum"]].sum()
     shape, scale = _fit(pooled)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
     reach = pooled["high"].max()
     left.set_yscale("log")
     _draw_density(left, pooled, np.linspace(-reach, reach, 161), shape, scale)
@@ -71,7 +84,6 @@ def draw(tables: Tables) -> Figure:
     right.set_title("linear: around zero")
     published = f"published (ResNet-20):\nshape {PUBLISHED_SHAPE}, scale {PUBLISHED_SCALE:g}"
     left.legend(fontsize=7, loc="upper right", title=published, title_fontsize=7)
-    return figure
 
 
 def _draw_density(axes: Axes, bins: pd.DataFrame, edges: np.ndarray, shape: float, scale: float) -> None:

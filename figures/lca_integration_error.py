@@ -1,21 +1,25 @@
 """LCA supplement: allocated against true loss change, for first order, trapezoid and Simpson's rule."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.networks import RowTables, quantities_of, rows_of
 from figures.style import LOSS, Quantities, Tables
 
-MEASUREMENT = "mnist_fc_lca"
 THRESHOLD = 1e-3  # loss units per iteration: the official code's criterion
 RULES = {"first_order": ("first order", "#e07a1f"), "trapezoid": ("trapezoid", "#8e6bbf"), "lca": ("Simpson", "#2a9d8f")}
 
 
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: relative errors of the sum over the run, worst step, share of steps within the threshold, and control values."""
-    rows = {seed: _of_seed(run) for seed, run in tables[MEASUREMENT]["steps"].groupby("seed")}
+    """Per network and seed: relative errors of the sum over the run, worst step, share of steps within the threshold, and controls."""
+    return quantities_of(tables, _of_network)
+
+
+def _of_network(tables: RowTables) -> Quantities:
+    rows = {seed: _of_seed(run) for seed, run in tables["steps"].groupby("seed")}
     table = pd.DataFrame.from_dict(rows, orient="index")
     return {str(name): table[name] for name in table}
 
@@ -41,11 +45,14 @@ def _of_seed(run: pd.DataFrame) -> dict[str, float]:
 
 
 def draw(tables: Tables) -> Figure:
-    """Left: the loss rebuilt from each rule's allocations; right: the absolute error of every step."""
-    steps = tables[MEASUREMENT]["steps"]
+    """A row per network. Left: the loss rebuilt from each rule's allocations; right: the absolute error of every step."""
+    return rows_of(tables, _draw_network)
+
+
+def _draw_network(panels: list[Axes], tables: RowTables) -> None:
+    steps, (left, right) = tables["steps"], panels
     run = steps[steps["seed"] == steps["seed"].min()]
     change = run["loss_end"] - run["loss_start"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.4))
     left.plot(run["step"] + 1, run["loss_end"], color=LOSS, lw=3, alpha=0.35, label="true training loss")
     for rule, (label, colour) in RULES.items():
         rebuilt = run["loss_start"].iloc[0] + run[rule].cumsum()
@@ -58,5 +65,5 @@ def draw(tables: Tables) -> Figure:
     right.set(xlabel="iteration", ylabel="absolute error of the step (loss units)", yscale="log")
     right.set_title("error of each step")
     right.legend(fontsize=7, markerscale=3, loc="lower left")
-    sns.despine(figure)
-    return figure
+    for axes in panels:
+        sns.despine(ax=axes)

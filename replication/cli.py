@@ -4,6 +4,7 @@ A user's mistake ends with one sentence and status 2, without a traceback.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -108,11 +109,9 @@ def _train(**options: object) -> int:
     return UNFINISHED
 
 
-def _step(function: str) -> Callable[..., int]:
+def _step(module: str, function: str) -> Callable[..., int]:
     def call(**options: object) -> int:
-        from replication import steps
-
-        getattr(steps, function)(**options)
+        getattr(importlib.import_module(f"replication.{module}"), function)(**options)
         return 0
 
     return call
@@ -132,19 +131,19 @@ def _claims(verdict_files: list[Path], ci: bool) -> int:
 
 
 def _lock() -> int:
-    from replication import claims, configs, steps
+    from replication import claims, configs, judging
 
     configs.load("full")
-    new = claims.lock_new(steps.raw_claims(), configs.FOLDER / claims.LOCK)
+    new = claims.lock_new(judging.raw_claims(), configs.FOLDER / claims.LOCK)
     print(f"Locked {len(new)} new claims: {', '.join(new) or 'none'}.")
     return 0
 
 
 def _amend(claim: str, reason: str, results_seen: str) -> int:
-    from replication import claims, configs, steps
+    from replication import claims, configs, judging
 
     configs.load("full")
-    raw = steps.raw_claims()
+    raw = judging.raw_claims()
     if claim not in raw:
         raise ReplicationError(f"There is no claim '{claim}'; allowed: {', '.join(raw)}.")
     claims.amend(claim, raw[claim], configs.FOLDER / claims.LOCK, reason=reason, results_seen=results_seen == "yes")
@@ -164,10 +163,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "data": _data,
     "bundle": _bundle,
     "train": _train,
-    "measure": _step("measure_part"),
-    "gather": _step("gather"),
-    "figure": _step("draw_figure"),
-    "judge": _step("judge_figure"),
+    "measure": _step("steps", "measure_part"),
+    "gather": _step("steps", "gather"),
+    "figure": _step("drawing", "draw_figure"),
+    "judge": _step("judging", "judge_figure"),
     "show": _show,
     "claims": _claims,
     "lock": _lock,

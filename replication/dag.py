@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import TypeVar
 
-from replication import configs, data, models
+from replication import configs, models
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
 from replication.fingerprints import code_fingerprint
@@ -40,6 +40,8 @@ def scale_of(paper: str, figure: str, requested: str) -> str:
         raise ReplicationError(f"The scale is '{requested}'; allowed with --config scale=...: {allowed}.")
     if requested != AUTO:
         return requested
+    from replication import data  # it imports torch, which a job whose scale is known may not need
+
     config = papers("reduced")[paper]
     needed = {config.runs[run].dataset.name for run in runs_of(config, figure)}
     return "reduced" if all(data.available(name) for name in needed) else "smoke"

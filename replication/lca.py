@@ -153,9 +153,7 @@ def along(
     before = row(trajectory, steps.start, objective) - row(trajectory, steps.start - 1, objective) if steps.start else None
     limits = {"max_error": max_error, "max_intervals": max_intervals}
     for done, (step, allocation) in enumerate(_allocations(integrand, trajectory, steps, steps_at_once, limits), start=1):
-        generator = torch.Generator().manual_seed(step)
-        permutation = torch.randperm(objective.n_parameters, generator=generator).to(objective.device)
-        ledger.enter(step, allocation, permutation, before)
+        ledger.enter(step, allocation, permutation_of(step, objective), before)
         before = allocation.movement
         if trace is not None and step in trace[1]:
             ledger.enter_trace(step, row(trajectory, step, objective), allocation)
@@ -245,6 +243,12 @@ def row(trajectory: Any, step: int, objective: Objective) -> Tensor:
             f"Row {step} of the trajectory has shape {tuple(row.shape)}; the objective's parameters have ({objective.n_parameters},)."
         )
     return row.to(objective.device).double()
+
+
+def permutation_of(step: int, objective: Objective) -> Tensor:
+    """The control's permutation of the parameters, fixed by the step's number, so that it does not depend on the spans."""
+    generator = torch.Generator().manual_seed(step)
+    return torch.randperm(objective.n_parameters, generator=generator).to(objective.device)
 
 
 def _check_limits(max_error: float, max_intervals: int) -> None:

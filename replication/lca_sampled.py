@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.lca import check_steps, row
+from replication.lca import check_steps, permutation_of, row
 from replication.lca_books import Books
 from replication.objective import Objective
 
@@ -37,6 +37,7 @@ class SampledLedger(Books):
             since its tensors' errors go together.
         share: ``[n_steps]``: m / n, the part of the examples that a step looks at.
         group_totals: ``[n_groups, n_names]``: sums over the steps of each group's estimate.
+        shuffled_totals: ``[n_names]``: the control, sums over the steps with the gradient's entries permuted over all parameters.
     """
 
     PER_NETWORK = ("names", "kinds", "sizes")
@@ -48,6 +49,7 @@ class SampledLedger(Books):
     standard_error: np.ndarray
     share: np.ndarray
     group_totals: np.ndarray
+    shuffled_totals: np.ndarray
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tidy tables ``tensors`` and ``layers``, each with a row per step and tensor or layer, and ``totals`` over the steps.
@@ -74,7 +76,8 @@ class SampledLedger(Books):
         n_groups = len(self.group_totals)
         variance = self.group_totals.var(0, ddof=1) / n_groups * (1 - self.share[0])
         columns = {"kind": self.kinds, "name": self.names, "parameters": self.sizes, "lca": self.lca.sum(0)}
-        return pd.DataFrame(columns | {"standard_error": np.sqrt(variance), "groups": n_groups, "share": self.share[0]})
+        columns |= {"standard_error": np.sqrt(variance), "lca_shuffled": self.shuffled_totals}
+        return pd.DataFrame(columns | {"groups": n_groups, "share": self.share[0]})
 
 
 Subset = Callable[[int], Tensor]
@@ -131,13 +134,16 @@ def along(
     sums, sizes = _sums_over_tensors_and_layers(objective)
     layers = list(dict.fromkeys(slot.layer for slot in objective.layout))
     values, known, last = [], None, None
+    shuffled = torch.zeros(len(objective.layout), dtype=torch.float64, device=objective.device)
     for done, step in enumerate(steps, start=1):
         members = subset(step)
         _check_groups(len(members), groups, None if last is None else len(last))
         same = last is not None and torch.equal(members, last)
         start, movement = row(trajectory, step, objective), row(trajectory, step + 1, objective)
         movement = movement - start
-        changes, known = _by_tensor(objective, start, movement, members.chunk(groups), intervals, known if same else None)
+        means, known = _mean_gradients(objective, start, movement, members.chunk(groups), intervals, known if same else None)
+        changes = _over_tensors(objective, means * movement)
+        shuffled += _over_tensors(objective, means.mean(0)[permutation_of(step, objective)] * movement)
         values.append(changes @ sums.T)
         last = members
         if progress is not None:
@@ -154,6 +160,7 @@ def along(
         standard_error=np.sqrt(by_group.var(1, ddof=1) / groups * (1 - share)),
         share=np.full(len(steps), share),
         group_totals=by_group.sum(0),
+        shuffled_totals=(sums @ shuffled).cpu().numpy(),
     )
 
 
@@ -173,25 +180,28 @@ def _sums_over_tensors_and_layers(objective: Objective) -> tuple[Tensor, Tensor]
     return sums.to(objective.device), sizes.long()
 
 
-def _by_tensor(
+def _mean_gradients(
     objective: Objective, start: Tensor, movement: Tensor, parts: Sequence[Tensor], intervals: int, known: list[Tensor] | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Composite Simpson on each group: sums of A over tensors ``[n_groups, n_tensors]``, and the groups' gradients at the end.
+    """Composite Simpson: each group's mean gradient along the step ``[n_groups, n_parameters]``, and its gradient at the end.
 
     ``known`` are the groups' gradients at the start where the last step ended with the same groups.
     """
     fractions = torch.arange(intervals + 1, dtype=torch.float64, device=movement.device) / intervals
     weights = torch.full_like(fractions, 2)
     weights[1::2], weights[0], weights[-1] = 4, 1, 1
-    sizes = [slot.stop - slot.start for slot in objective.layout]
     points = start + fractions[:, None] * movement
-    changes, ends = [], []
+    means, ends = [], []
     for index, members in enumerate(parts):
         if known is None:
             gradients = objective.gradients_on(points, members)
         else:
             gradients = torch.cat([known[index][None], objective.gradients_on(points[1:], members)])
-        change = (weights @ gradients) / (3 * intervals) * movement
-        changes.append(torch.stack([part.sum() for part in change.split(sizes)]))
+        means.append((weights @ gradients) / (3 * intervals))
         ends.append(gradients[-1])
-    return torch.stack(changes), ends
+    return torch.stack(means), ends
+
+
+def _over_tensors(objective: Objective, values: Tensor) -> Tensor:
+    """Sums of ``[..., n_parameters]`` over each tensor ``[..., n_tensors]``."""
+    return torch.stack([part.sum(-1) for part in values.split([slot.stop - slot.start for slot in objective.layout], dim=-1)], dim=-1)

@@ -8,9 +8,9 @@ from typing import Any
 from tabulate import tabulate
 
 from replication.claims import Verdict, exit_status
+from replication.judging import read_quantities
 from replication.records import read_json
 from replication.statistics import mean_interval
-from replication.steps import read_quantities
 
 _TRUST = {"recalled": "recalled, not checked", "none": "no number published"}
 _MARKS = {"reproduced": "+", "not_reproduced": "x", "inconclusive": "?", "not_evaluated": "-", "error": "!", "withdrawn": "-"}

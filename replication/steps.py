@@ -1,27 +1,19 @@
-"""The steps of the DAG: here files, configurations and instruments meet. Each reads files, calls one library and writes files."""
+"""The computing steps of the DAG: here files, configurations and instruments meet. Each reads files, calls one library, writes files."""
 
-import datetime
 import hashlib
-import importlib
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from replication import claims, configs, dag, data, machine, records
-from replication.configs import RECORDED
+from replication import dag, data, machine, records
 from replication.errors import ReplicationError
 from replication.measurements import instrument_of
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
-
-MAX_STAMPED = 6  # lines below a figure
 
 
 def train_run(
@@ -99,62 +91,6 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     records.write_tables(folder, instrument_of(config).tables(config, collected), record)
 
 
-def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
-    """Tables of several seeds and measurements, each with a ``seed`` column, and their records."""
-    collected: dict[str, dict[str, list[pd.DataFrame]]] = {}
-    found = []
-    for folder in folders:
-        record = records.read_record(folder / records.RECORD, check=False)
-        found.append(record)
-        for name, table in records.read_tables(folder).items():
-            table.insert(0, "seed", int(record["seed"]))
-            collected.setdefault(record["measurement"], {}).setdefault(name, []).append(table)
-    return {m: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for m, t in collected.items()}, found
-
-
-def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[Path], folder: Path) -> None:
-    """Compute a figure's quantities and draw it, from tables alone."""
-    sys.path.insert(0, str(Path.cwd()))  # figures/ lies beside the Snakefile and is not installed
-    module = importlib.import_module(f"figures.{figure}")
-    style = importlib.import_module("figures.style")
-    tables, table_records = load_tables(table_folders)
-    quantities = module.quantities(tables)
-    rows = [(name, seed, value) for name, values in quantities.items() for seed, value in values.items()]
-    stamp = _stamp(scale, table_records)
-    style.save(module.draw(tables), folder, figure, stamp)
-    with records.atomic(folder / f"{figure}.quantities.csv") as temporary:
-        pd.DataFrame(rows, columns=["quantity", "seed", "value"]).to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
-    record = records.provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=table_records)
-    files = [folder / f"{figure}.{extension}" for extension in (*style.FORMATS, "quantities.csv")]
-    records.write_record(folder / f"{figure}.json", record, files)
-
-
-def read_quantities(path: Path) -> dict[str, dict[int, float]]:
-    """Quantities of a figure: by name, one estimate per seed."""
-    records.read_record(path.with_name(path.name.replace(".quantities.csv", ".json")))
-    table = pd.read_csv(path)
-    return {str(name): dict(zip(rows["seed"], rows["value"], strict=True)) for name, rows in table.groupby("quantity", sort=False)}
-
-
-def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, out: Path) -> None:
-    """Judge a figure's claims; what is wrong shows as a verdict, and writing it always succeeds."""
-    quantities = read_quantities(quantities_file)
-    config = dag.figure_of(scale, paper, figure)
-    amended = claims.check_lock(raw_claims(), configs.FOLDER / claims.LOCK)
-    verdicts = [claims.judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
-    entries = [{**asdict(verdict), "post_hoc": verdict.id in amended} for verdict in verdicts]
-    records.write_json(out, {"scale": scale, "paper": paper, "figure": figure, "verdicts": entries})
-
-
-def raw_claims() -> dict[str, dict[str, Any]]:
-    """Every claim as written in paper_configs, all scales side by side, by id."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(configs.FOLDER.glob("*.yaml")):
-        for figure in configs.read(path)["figures"].values():
-            found |= {claim["id"]: claim for claim in figure.get("claims", [])}
-    return found
-
-
 def record_tables(*, paper: str, measurement: str) -> list[Path]:
     """Copy the tables of finished full-scale seeds into recorded/, where they are kept; returns the folders written."""
     source = Path(f"results/full/{paper}/tables/{measurement}")
@@ -182,26 +118,3 @@ def _provenance(kind: str, scale: str, paper: str, seed: int, device: torch.devi
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
-    """The line below a figure: what it was measured on, and how much that can say."""
-    seeds: dict[str, list[int]] = {}
-    trainings = [training for record in table_records for training in record["trainings"]]
-    for training in trainings:
-        count = training["config"]["dataset"]["examples"]
-        images = f"{count:,} images" if count else "all training images"
-        what = f"{training['run']}: {training['data']['name']}, {images}, {training['config']['steps']:,} iterations"
-        seeds.setdefault(what, []).append(training["seed"])
-    parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
-    parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
-    smoke = "SMOKE SCALE, digits in place of the paper's data: speaks for no claim" if trainings else "SMOKE SCALE: speaks for no claim"
-    lead = {"smoke": smoke, "recorded": _recorded_lead(table_records)}
-    return "\n".join([lead.get(scale, f"{scale} scale"), *parts])
-
-
-def _recorded_lead(table_records: list[dict[str, Any]]) -> str:
-    first, last = (pick(record["created"] for record in table_records) for pick in (min, max))
-    days = " to ".join(dict.fromkeys(datetime.datetime.fromisoformat(moment).date().isoformat() for moment in (first, last)))
-    places = ", ".join(dict.fromkeys(f"{record['device']} ({record['processor']})" for record in table_records))
-    return f"full scale as published, recorded {days} on {places}"

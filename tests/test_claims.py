@@ -13,7 +13,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication import claims, configs, records, steps
+from replication import claims, configs, judging, records
 from replication.claims import Verdict, amend, check_lock, claim_hash, compare, exit_status, judge, lock_new
 from replication.errors import ReplicationError
 from replication.schema.claims import Claim, Expectation
@@ -325,7 +325,7 @@ def test_the_committed_lock_matches_the_committed_configurations(monkeypatch: py
     monkeypatch.chdir(ROOT)
     path = configs.FOLDER / claims.LOCK
     entries = json.loads(path.read_text())
-    amended = check_lock(steps.raw_claims(), path)
+    amended = check_lock(judging.raw_claims(), path)
     assert amended == {claim_id for claim_id, entry in entries.items() if entry["amendments"]}
     for entry in entries.values():
         assert claim_hash(entry["claim"]) == entry["sha256"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from replication import claims, configs, records, steps
+from replication import claims, configs, drawing, records
 from replication.schema.papers import FigureConfig
 from replication.schema.runs import RunConfig
 
@@ -51,7 +51,7 @@ def test_at_least_three_seeds_of_mnist_fc_are_recorded() -> None:
 
 @pytest.mark.parametrize(("paper", "name", "figure"), figures(), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_claim_that_holds_on_recorded_tables_falls_under_its_control(paper: str, name: str, figure: FigureConfig) -> None:
-    tables, _ = steps.load_tables([f for f in FOLDERS if f.parts[-3] == paper and f.parts[-2] in figure.measurements])
+    tables, _ = drawing.load_tables([f for f in FOLDERS if f.parts[-3] == paper and f.parts[-2] in figure.measurements])
     found = importlib.import_module(f"figures.{name}").quantities(tables)
     quantities = {key: {int(seed): float(value) for seed, value in values.items()} for key, values in found.items()}
     for claim in figure.claims:
@@ -66,6 +66,6 @@ def test_every_claim_that_holds_on_recorded_tables_falls_under_its_control(paper
 
 def test_a_withdrawn_claim_did_hold_under_its_control() -> None:
     """LCA-C8-size was withdrawn because of this; the evidence stays checked."""
-    tables, _ = steps.load_tables([folder for folder in FOLDERS if folder.parts[-2] == "mnist_fc_lca"])
+    tables, _ = drawing.load_tables([folder for folder in FOLDERS if folder.parts[-2] == "mnist_fc_lca"])
     found = importlib.import_module("figures.lca_layers").quantities(tables)
     assert (found["mnist_fc_size_rank_correlation_shuffled"] == 1).all()

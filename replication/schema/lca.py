@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from replication.schema.base import Count
-from replication.schema.measurements import OfRun
+from replication.schema.measurements import OfRun, OfRuns
 
 
 class LcaConfig(OfRun):
@@ -60,3 +60,30 @@ class SampledLcaConfig(OfRun):
     def parts(self) -> int:
         """One for each span of iterations."""
         return self.spans
+
+
+class LcaLayersConfig(OfRuns):
+    """Totals over layers of several runs that share their seeds, from one fixed subset; see ``replication.lca_sampled.along``.
+
+    Attributes:
+        examples: of the subset; the whole training set where it has no more.
+        opening: iterations of the opening phase, which the totals ``lca_late`` leave out.
+        scatter: whether each run is a job of its own.
+    """
+
+    needs_every_step: ClassVar[bool] = True
+
+    instrument: Literal["lca_layers"]
+    examples: Count
+    groups: Annotated[int, Field(ge=2)] = 10
+    seed: int = 0
+    opening: Count
+    intervals: Literal[2, 4, 8, 16] = 2
+    scatter: bool = False
+    batch_norm: Literal["running", "batch"] = "running"
+    chunk: Count | None = None
+
+    @property
+    def parts(self) -> int:
+        """One for each run, or one."""
+        return len(self.runs) if self.scatter else 1

@@ -1,0 +1,36 @@
+"""The networks that LCA's figures show beside each other, and their quantities under one roof."""
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import Quantities, Tables, not_recorded
+
+# measurement: start of the quantities' names, title; MNIST-FC, which every figure has, goes without
+NETWORKS = {"resnet20_lca": ("resnet20_", "CIFAR-ResNet-20"), "mnist_fc_lca": ("", "MNIST-FC")}
+RowTables = dict[str, pd.DataFrame]
+
+
+def quantities_of(tables: Tables, of_one: Callable[[RowTables], Quantities]) -> Quantities:
+    """The quantities of every network that was measured."""
+    found: Quantities = {}
+    for measurement, (start, _) in NETWORKS.items():
+        if measurement in tables:
+            found |= {f"{start}{name}": values for name, values in of_one(tables[measurement]).items()}
+    return found
+
+
+def rows_of(tables: Tables, draw_row: Callable[[list[Axes], RowTables], None], *, columns: int = 2, width: float = 8.6) -> Figure:
+    """A row of panels for every network."""
+    figure, grid = plt.subplots(len(NETWORKS), columns, figsize=(width, 3.2 * len(NETWORKS)), squeeze=False)
+    for row, (measurement, (_, title)) in zip(grid, NETWORKS.items(), strict=True):
+        if measurement in tables:
+            draw_row(list(row), tables[measurement])
+            row[0].set_title(f"{title}: {row[0].get_title()}")
+        else:
+            for axes in row:
+                not_recorded(axes, title)
+    return figure

@@ -1,0 +1,67 @@
+"""From tables to a figure and its quantities: one step of the DAG, without torch."""
+
+import datetime
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from replication import records
+
+MAX_STAMPED = 6  # lines below a figure
+
+
+def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
+    """Tables of several seeds and measurements, each with a ``seed`` column, and their records."""
+    collected: dict[str, dict[str, list[pd.DataFrame]]] = {}
+    found = []
+    for folder in folders:
+        record = records.read_record(folder / records.RECORD, check=False)
+        found.append(record)
+        for name, table in records.read_tables(folder).items():
+            table.insert(0, "seed", int(record["seed"]))
+            collected.setdefault(record["measurement"], {}).setdefault(name, []).append(table)
+    return {m: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for m, t in collected.items()}, found
+
+
+def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[Path], folder: Path) -> None:
+    """Compute a figure's quantities and draw it, from tables alone."""
+    sys.path.insert(0, str(Path.cwd()))  # figures/ lies beside the Snakefile and is not installed
+    module = importlib.import_module(f"figures.{figure}")
+    style = importlib.import_module("figures.style")
+    tables, table_records = load_tables(table_folders)
+    quantities = module.quantities(tables)
+    rows = [(name, seed, value) for name, values in quantities.items() for seed, value in values.items()]
+    stamp = _stamp(scale, table_records)
+    style.save(module.draw(tables), folder, figure, stamp)
+    with records.atomic(folder / f"{figure}.quantities.csv") as temporary:
+        pd.DataFrame(rows, columns=["quantity", "seed", "value"]).to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
+    record = records.provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=table_records)
+    files = [folder / f"{figure}.{extension}" for extension in (*style.FORMATS, "quantities.csv")]
+    records.write_record(folder / f"{figure}.json", record, files)
+
+
+def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
+    """The line below a figure: what it was measured on, and how much that can say."""
+    seeds: dict[str, list[int]] = {}
+    trainings = [training for record in table_records for training in record["trainings"]]
+    for training in trainings:
+        count = training["config"]["dataset"]["examples"]
+        images = f"{count:,} images" if count else "all training images"
+        what = f"{training['run']}: {training['data']['name']}, {images}, {training['config']['steps']:,} iterations"
+        seeds.setdefault(what, []).append(training["seed"])
+    parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
+    parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
+    smoke = "SMOKE SCALE, digits in place of the paper's data: speaks for no claim" if trainings else "SMOKE SCALE: speaks for no claim"
+    lead = {"smoke": smoke, "recorded": _recorded_lead(table_records)}
+    return "\n".join([lead.get(scale, f"{scale} scale"), *parts])
+
+
+def _recorded_lead(table_records: list[dict[str, Any]]) -> str:
+    first, last = (pick(record["created"] for record in table_records) for pick in (min, max))
+    days = " to ".join(dict.fromkeys(datetime.datetime.fromisoformat(moment).date().isoformat() for moment in (first, last)))
+    places = ", ".join(dict.fromkeys(f"{record['device']} ({record['processor']})" for record in table_records))
+    return f"full scale as published, recorded {days} on {places}"
