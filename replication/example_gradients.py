@@ -58,18 +58,16 @@ class ExampleGradients:
             another length than the parameters.
     """
 
-    def __init__(
-        self, model: nn.Module, *, theta: Tensor | None, loss: PerExampleLoss, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, model: nn.Module, *, theta: Tensor | None, loss: PerExampleLoss, dtype: torch.dtype, device: torch.device) -> None:
         refuse_coupled_examples(model)
-        # kernels in channels_last: the faster path of convolutions, and windows in runs as long as a kernel row
-        self.model = copy.deepcopy(model).to(device, dtype).to(memory_format=torch.channels_last).requires_grad_(True)
+        # kernels in channels_last: faster convolutions, and windows copied in runs as long as a kernel row
+        self.model = copy.deepcopy(model).to(device, dtype).to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
         if theta is not None:
             _load(self.model, theta)
         for module in self.model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # a captured output must keep its value and its place in the graph
-        self.modules = dict(self.model.named_modules())
+                module.inplace = False  # type: ignore[assignment]  # a captured output must keep its value and its place in the graph
+        self.modules: dict[str, nn.Module] = dict(self.model.named_modules())
         self._loss, self._dtype, self._device = loss, dtype, device
 
     def layers(self, names: Iterable[str] | None) -> list[Layer]:
@@ -89,10 +87,6 @@ class ExampleGradients:
 
     def prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images in the arithmetic's type and contiguous (backward of convolutions crashed on permuted views), labels beside them."""
-        if len(images) == 0 or len(images) != len(labels):
-            raise ReplicationError(
-                f"The Gram matrix was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
-            )
         images = images.to(self._device)
         return (images.to(self._dtype) if images.is_floating_point() else images).contiguous(), labels.to(self._device)
 
@@ -183,7 +177,7 @@ def squared_lengths(stored: Stored) -> Tensor:
     return ((a @ a.mT) * (d @ d.mT)).sum((1, 2))
 
 
-def possible_forms(module: nn.Module, layer: Layer, calls: Calls) -> list[Form]:
+def possible_forms(module: Any, layer: Layer, calls: Calls) -> list[Form]:
     """The forms that may fit a layer, best first."""
     if not calls:
         return ["loop"]
@@ -195,7 +189,7 @@ def possible_forms(module: nn.Module, layer: Layer, calls: Calls) -> list[Form]:
     return ["local", "loop"]
 
 
-def _is_plain_convolution(module: nn.Module) -> bool:
+def _is_plain_convolution(module: Any) -> bool:
     if type(module) is not nn.Conv2d:
         return False
     return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
@@ -210,7 +204,7 @@ def _load(model: nn.Module, theta: Tensor) -> None:
             parameter.copy_(theta[slot.slice].view(slot.shape))
 
 
-def _positions(module: nn.Module, inputs: Tensor, derivatives: Tensor) -> tuple[Tensor, Tensor]:
+def _positions(module: Any, inputs: Tensor, derivatives: Tensor) -> tuple[Tensor, Tensor]:
     """A with a column of ones for the bias, ``[n, positions, inputs (+ 1)]``, and D ``[n, positions, outputs]``."""
     if isinstance(module, nn.Conv2d):
         inputs, derivatives = _windows(module, inputs), derivatives.flatten(2).mT
@@ -218,7 +212,7 @@ def _positions(module: nn.Module, inputs: Tensor, derivatives: Tensor) -> tuple[
     return (inputs if module.bias is None else F.pad(inputs, (0, 1), value=1.0)), derivatives
 
 
-def _affine(module: nn.Module, inputs: Tensor, derivatives: Tensor) -> Tensor:
+def _affine(module: Any, inputs: Tensor, derivatives: Tensor) -> Tensor:
     """Gradients ``[n, n_parameters]``; a kernel's entries lie in the order of the windows, which no dot product sees."""
     width = module.weight.numel()
     gradients = inputs.new_empty(len(inputs), sum(p.numel() for p in module.parameters(recurse=False)))
@@ -227,20 +221,20 @@ def _affine(module: nn.Module, inputs: Tensor, derivatives: Tensor) -> Tensor:
         if isinstance(module, nn.Conv2d):
             some, d = _windows(module, some), d.permute(0, 2, 3, 1)
         some, d = (tensor.reshape(len(tensor), -1, tensor.shape[-1]) for tensor in (some, d))
-        rows[:, :width] = torch.bmm(d.mT, some).flatten(1)
+        torch.bmm(d.mT, some, out=rows[:, :width].view(len(d), -1, some.shape[-1]))
         if module.bias is not None:
             rows[:, width:] = d.sum(1)
     return gradients
 
 
-def _windows(convolution: nn.Conv2d, inputs: Tensor) -> Tensor:
+def _windows(convolution: Any, inputs: Tensor) -> Tensor:
     """What the kernel sees at every output pixel, ``[n, pixels, kernel height * kernel width * channels]``.
 
     Copied from a channels-last image in runs of a kernel row, up to four times as fast as ``F.unfold`` on a CPU.
     """
     (kh, kw), (sh, sw), (dh, dw) = convolution.kernel_size, convolution.stride, convolution.dilation
-    ph, pw = convolution.padding  # type: ignore[misc]
-    padded = F.pad(inputs.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph)).contiguous()  # type: ignore[has-type]
+    ph, pw = convolution.padding
+    padded = F.pad(inputs.permute(0, 2, 3, 1), (0, 0, pw, pw, ph, ph)).contiguous()
     n, height, width, channels = padded.shape
     out_h, out_w = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
     across_n, across_h, across_w, across_c = padded.stride()
@@ -261,7 +255,7 @@ def _local(module: nn.Module, names: Sequence[str], inputs: tuple[Any, ...], der
     return torch.cat([gradients[name].flatten(1) for name in names], 1)
 
 
-def numbers_of(module: nn.Module, layer: Layer, form: Form, calls: Calls) -> int:
+def numbers_of(module: Any, layer: Layer, form: Form, calls: Calls) -> int:
     """How many numbers are kept of an example."""
     if form != "factors":
         return sum(math.prod(module.get_parameter(name).shape) for name in layer.parameters)

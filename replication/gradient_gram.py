@@ -31,7 +31,7 @@ Examples = tuple[Tensor, Tensor]
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _TILE = 128  # rows of K at a time: of a square K only what lies right of the diagonal is computed
 _TILE_NUMBERS = 2**24  # products of positions at a time
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+_TOLERANCE = 1e-6  # relative, of forms and of losses compared in float64
 
 
 def gram(
@@ -74,12 +74,14 @@ def gram(
         ReplicationError: examples interact or chance takes part, an unknown layer, no examples, unequal numbers of images and labels,
             a vector of the wrong length, a loss that is not one per example, or sizes that are not positive.
     """
+    _check_examples(images, labels)
     source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
     rows = source.prepare(images, labels)
     columns = rows if other is None else source.prepare(*other)
     shape = (len(rows[1]), len(columns[1]))
     total = torch.zeros(shape, dtype=torch.float64, device=rows[0].device)
     grams = {layer.name: torch.zeros_like(total) if per_layer else total for layer in plan}
+    _check_examples(*(other or rows))
     capacity = _positive("memory", memory) / dtype.itemsize
     for group in _groups(plan, max(shape) if other is None else sum(shape), capacity):
         for across, down, left, right in _blocks(source, group, rows, None if other is None else columns, chunk, capacity):
@@ -113,6 +115,7 @@ def squared_norms(
     Returns:
         float64 ``[n]`` for each layer by name and under ``"total"``.
     """
+    _check_examples(images, labels)
     source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
     pictures, targets = source.prepare(images, labels)
     pieces: dict[str, list[Tensor]] = {layer.name: [] for layer in plan}
@@ -121,6 +124,13 @@ def squared_norms(
             pieces[name].append(squared_lengths(stored).double())
     norms = {name: torch.cat(parts) for name, parts in pieces.items()}
     return norms | {TOTAL: torch.stack(list(norms.values())).sum(0)}
+
+
+def _check_examples(images: Tensor, labels: Tensor) -> None:
+    if len(images) == 0 or len(images) != len(labels):
+        raise ReplicationError(
+            f"The Gram matrix was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
+        )
 
 
 def _prepare(
@@ -135,17 +145,17 @@ def _prepare(
     chunk: int | None,
 ) -> tuple[ExampleGradients, list[Layer], int]:
     """The source of gradients, the layers with their forms, and how many examples to take at a time."""
-    if dtype not in _TOLERANCE:
+    if dtype not in (torch.float64, torch.float32):
         raise ReplicationError(f"Gradients cannot be taken in {dtype}; choose torch.float64 or torch.float32.")
     function: PerExampleLoss = _cross_entropy if loss == "cross_entropy" else loss
     where = torch.device(device) if device is not None else images.device
-    source = ExampleGradients(model, theta=theta, loss=function, dtype=dtype, device=where)
-    chosen = source.layers(layers)
-    some, their = (tensor[:2] for tensor in source.prepare(images, labels))
-    _refuse_interaction(source, some, their)
-    calls = source.capture(chosen, some, their)
-    alone = source.one_by_one(chosen, some, their)
-    plan = [_with_form(source, layer, calls[layer.name], alone[layer.name]) for layer in chosen]
+    trial = ExampleGradients(model, theta=theta, loss=function, dtype=torch.float64, device=where)
+    source = trial if dtype == torch.float64 else ExampleGradients(model, theta=theta, loss=function, dtype=dtype, device=where)
+    chosen = trial.layers(layers)
+    some, their = trial.prepare(images[:2], labels[:2])
+    _refuse_interaction(trial, some, their)
+    calls, alone = trial.capture(chosen, some, their), trial.one_by_one(chosen, some, their)
+    plan = [_with_form(trial, layer, calls[layer.name], alone[layer.name]) for layer in chosen]
     if chunk is not None:
         return source, plan, int(_positive("chunk", chunk))
     captured = sum(_numbers(inputs) + d[0].numel() for entries in calls.values() for inputs, d in entries)
@@ -157,8 +167,7 @@ def _refuse_interaction(source: ExampleGradients, images: Tensor, labels: Tensor
     with torch.no_grad():
         together = source.losses(images, labels)
         alone = torch.cat([source.losses(image[None], label[None]) for image, label in zip(images, labels, strict=True)])
-    tolerance = _TOLERANCE[next(source.model.parameters()).dtype]
-    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance, equal_nan=True):
+    if not torch.allclose(together, alone, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
         raise ReplicationError(
             f"The first two examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single "
             "examples need a model in which examples do not interact."
@@ -169,7 +178,7 @@ def _with_form(source: ExampleGradients, layer: Layer, calls: Calls, alone: Stor
     """The layer with the first form whose products on two examples equal those of plain autograd."""
     module, expected = source.modules[layer.name], dot_products(alone, alone)
     norms = expected.diag().sqrt()
-    allowed = _TOLERANCE[expected.dtype] * norms.outer(norms)
+    allowed = _TOLERANCE * norms.outer(norms)
     for form in possible_forms(module, layer, calls)[:-1]:
         candidate = replace(layer, form=form, numbers=numbers_of(module, layer, form, calls))
         try:
