@@ -66,7 +66,7 @@ class ExampleGradients:
             _load(self.model, theta)
         for module in self.model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # type: ignore[assignment]  # a captured output must keep its value and its place in the graph
+                module.inplace = False  # a captured output must keep its value and its place in the graph
         self.modules: dict[str, nn.Module] = dict(self.model.named_modules())
         self._loss, self._dtype, self._device = loss, dtype, device
 
