@@ -291,6 +291,13 @@ def test_mistakes_are_one_sentence(examples: Examples) -> None:
         assert str(caught.value).endswith(".")
 
 
+def test_kernels_in_channels_last_and_images_on_permuted_views(examples: Examples) -> None:
+    model, some = small_batch_norm_net().eval(), (examples[0][:6], examples[1][:6])
+    expected = gram(model, *some)
+    permuted = some[0].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert_grams(gram(model.to(memory_format=torch.channels_last), permuted, some[1]), expected)
+
+
 def test_layers_in_the_order_of_the_model() -> None:
     source = ExampleGradients(small_mlp(), theta=None, loss=F.cross_entropy, dtype=torch.float64, device=torch.device("cpu"))
     assert [layer.name for layer in source.layers(["5", "1"])] == ["1", "5"]
