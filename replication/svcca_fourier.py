@@ -84,7 +84,7 @@ def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
     coefficients[well] = singular_values(weights_x[well].mH @ product[well] @ weights_y[well])
     for block in (~well).nonzero()[:, 0].tolist():
         sides = ((x, means[0], floor_x), (y, means[1], floor_y))
-        values = _carefully(*(_one_frequency(z, mean, floor, frequencies[block]) for z, mean, floor in sides))
+        values = _carefully([_one_frequency(*side, frequencies[block]) for side in sides], (x.dtype, y.dtype))
         coefficients[block, : len(values)] = values
         counts[block] = len(values)
     return FourierCca(coefficients, counts, block_of.to(x.device))
@@ -138,11 +138,12 @@ def _one_frequency(x: Tensor, mean: Tensor, floor: Tensor, frequency: Tensor) ->
     return block * (block.abs().square().sum(0) > floor)
 
 
-def _carefully(x: Tensor, y: Tensor) -> Tensor:
+def _carefully(blocks: list[Tensor], dtypes: tuple[torch.dtype, torch.dtype]) -> Tensor:
     """Coefficients of one block of any rank."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an empty block is nothing to warn of: blurred layers have many
-        return singular_values(coupling(factorise(x), factorise(y)))
+        x, y = (factorise(block, rounded_to=dtype) for block, dtype in zip(blocks, dtypes, strict=True))
+    return singular_values(coupling(x, y))
 
 
 def _as_maps(x: Tensor, name: str) -> Tensor:
