@@ -104,7 +104,8 @@ def tables() -> None:
         share = unordered * 2 * EXAMPLES * kept**2 / seconds / rate
         print(
             f"{measure}, {N_LAYERS} x {N_LAYERS} table of {WIDTH} neurons x {EXAMPLES} examples (kept {kept}): {seconds:.1f} s, "
-            f"plain {each:.2f} s a pair; {N_LAYERS**2 * each / seconds:.0f} times as fast as {N_LAYERS**2} pairs, {unordered * each / seconds:.1f} times as {unordered}; "
+            f"plain {each:.2f} s a pair; {N_LAYERS**2 * each / seconds:.0f} times as fast as {N_LAYERS**2} pairs, "
+            f"{unordered * each / seconds:.1f} times as {unordered}; "
             f"error {max(errors):.0e}, {share:.0%} of the ceiling",
             flush=True,
         )

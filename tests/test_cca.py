@@ -231,6 +231,18 @@ def test_noise_floor(n: int, p: int, q: int, expected: float) -> None:
     assert svcca.noise_floor(n, q, p) == svcca.noise_floor(n, p, q)
 
 
+@pytest.mark.parametrize("shared", [0, 20, 150])
+def test_many_coefficients_also_where_some_are_zero(shared: int) -> None:
+    """Large couplings go through eigenvalues, and through singular values where squares are too small."""
+    basis = torch.linalg.qr(torch.randn(600, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1)[0]
+    basis = torch.linalg.qr(basis - basis.mean(0))[0]
+    x, y = basis[:, :150], basis[:, 150 - shared : 300 - shared]
+    expected = torch.cat([torch.ones(shared), torch.zeros(150 - shared)]).double()
+    assert torch.allclose(svcca.cca(x, y).coefficients, expected, atol=1e-10)
+    x, y = layers(2000, 150, 140)
+    assert torch.allclose(svcca.cca(x, y).coefficients, dense(x, y), atol=1e-10)
+
+
 def test_noise_floor_of_squares_is_exact_on_average() -> None:
     squares = [svcca.cca(*layers(50, 10, 6, seed, shared=0)).coefficients.square().mean().item() for seed in range(200)]
     assert sum(squares) / 200 == pytest.approx(svcca.noise_floor(50, 10, 6, power=2), abs=4 * 0.03 / math.sqrt(200))

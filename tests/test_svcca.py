@@ -1,6 +1,8 @@
 """SVCCA, PWCCA, Fourier blocks, the table of layers, activations of a network; the official code's numbers last."""
 
 import json
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,8 @@ from golden import golden
 from test_cca import DTYPES, dense, layers
 from torch import Tensor, nn
 
-from replication import activations, svcca
+from replication import svcca
 from replication.errors import ReplicationError
-from replication.torchvision_shim import import_torchvision
 
 
 def orthogonal(p: int, seed: int = 5) -> Tensor:
@@ -196,22 +197,16 @@ def test_similarity_matrix_of_a_constant_layer() -> None:
     assert table.similarity.tolist() == pytest.approx([0, 0, 0, 1])
 
 
-def test_similarity_matrix_of_a_torchvision_model() -> None:
-    models = import_torchvision().models
+def test_the_example_in_the_docs_runs_on_torchvision_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "svcca.md").read_text()
+    script = tmp_path / "example.py"
+    script.write_text(page.split("```python\n")[1].split("```")[0])
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        networks = [models.resnet18(num_classes=5) for _ in range(2)]
-        images = torch.randn(24, 3, 16, 16)
-    names = ["conv1", "layer1.1", "layer2.0.bn2", "avgpool", "fc"]
-    outputs = [
-        activations.layer_outputs(network, images, names, view=lambda z: svcca.spatial_mean(z) if z.dim() == 4 else z, chunk=10)
-        for network in networks
-    ]
-    table = svcca.similarity_matrix(*outputs, measure="svcca").pivot(index="layer_a", columns="layer_b", values="similarity")
-    assert table.shape == (5, 5)
-    assert table.to_numpy().min() >= 0
-    assert table.to_numpy().max() <= 1
-    assert (np.diag(svcca.similarity_matrix(outputs[0]).similarity.to_numpy().reshape(5, 5)) > 1 - 1e-6).all()
+        table = runpy.run_path(str(script))["table"]
+    assert len(table) == 36
+    assert table.similarity.between(0, 1).all()
+    assert "layer_b" in capsys.readouterr().out
 
 
 SVCCA_MISTAKES = {
