@@ -20,9 +20,9 @@ from torch import Tensor
 from replication.errors import ReplicationError
 
 _CHUNK = 1024  # examples whose float32 products are summed before float64 takes over; twice the neurons where that is more, for speed
-_WELL_CONDITIONED = {32: 100.0, 64: 1e6}  # largest eigenvalue ratio of the Gram matrix: errors measured below 3e-6 and 1e-12
+_WELL_CONDITIONED = {32: 100.0, 64: 1e6}  # largest eigenvalue ratio of the Gram matrix: errors measured below 3e-6 and 2e-12
 _HOPELESS = 1e12  # eigenvalue ratio from which the Gram matrix no longer tells small from zero
-_LARGE = 128  # dimensions from which eigenvalues of G G^H, three times as fast as singular values of G, are worth it
+_LARGE = 128  # dimensions from which eigenvalues of G G^H are clearly faster than singular values of G
 _SMALL_SQUARE = 1e-10  # the smallest ρ² for that: rounding of 1e-15 in ρ² is 5e-11 in ρ here, and more below
 _VIEWS = "svcca.spatial_mean, svcca.folded or svcca.flattened make one of a convolutional layer"
 
