@@ -1,4 +1,4 @@
-"""Published numbers to test against, where a folder of them is at hand."""
+"""Numbers of the official codes, which lie outside of the repository."""
 
 import json
 import os
@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def golden(name: str) -> Any:
-    """The JSON file ``name`` from the folder REPLICATION_GOLDEN or ../shared/golden; skips the test where it is in neither."""
+    """The golden file ``name``: JSON read, of anything else the path; the test is skipped where the folder is not there."""
     given = os.environ.get("REPLICATION_GOLDEN")
-    for folder in ([Path(given)] if given else []) + [_ROOT.parent / "shared" / "golden"]:
-        if (folder / name).is_file():
-            return json.loads((folder / name).read_text())
-    pytest.skip(f"{name} is neither in the folder REPLICATION_GOLDEN nor in ../shared/golden")
+    folders = [Path(given)] if given else []
+    for folder in [*folders, ROOT.parent / "shared" / "golden"]:
+        path = folder / name
+        if path.is_file():
+            return json.loads(path.read_text()) if path.suffix == ".json" else path
+    pytest.skip(f"{name} is neither in REPLICATION_GOLDEN nor in ../shared/golden")

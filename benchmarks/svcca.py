@@ -1,0 +1,141 @@
+"""Speed of CCA and SVCCA against the plain way and against the machine's own matrix product, all measured in one run.
+
+Run: python benchmarks/svcca.py  (activations are drawn: 64 common directions, noise, an offset).
+The plain way is written here from the formula, in NumPy float64: the joint covariance, pseudo-inverses, symmetric roots by
+eigenvectors, a full singular value decomposition of S_xx^-1/2 S_xy S_yy^-1/2; for SVCCA one of both layers first.
+FLOPs counted: 2 n p^2 + 2 n q^2 + 2 n p q for a pair, 2 n p q for each pair of a table.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from replication import machine, records, svcca
+from replication.cca_factor import coupling, factorise, singular_values
+
+PAIRS = ((512, 10_000, 5), (64, 50_000, 15), (2_048, 20_000, 1))  # neurons, examples, repeats
+N_LAYERS, WIDTH, EXAMPLES, SAMPLED = 30, 512, 10_000, 3
+
+
+def timed(work: Callable[[], object]) -> tuple[float, object]:
+    """CPU seconds: one thread, on cores that others may use."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def layer(n: int, p: int, seed: int) -> torch.Tensor:
+    common = torch.randn(n, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1 + seed)
+    mixing = torch.randn(64, p, generator=generator, dtype=torch.float64) / 16
+    return common @ mixing + torch.randn(n, p, generator=generator, dtype=torch.float64) + 1
+
+
+def plain_cca(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``[neurons, examples]``, as the plain way has it."""
+    covariance = np.cov(x, y)
+    p = len(x)
+
+    def inverse_root(matrix: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(np.linalg.pinv(matrix))
+        return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+    return np.linalg.svd(inverse_root(covariance[:p, :p]) @ covariance[:p, p:] @ inverse_root(covariance[p:, p:]))[1]
+
+
+def plain_svcca(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    kept = []
+    for z in (x, y):
+        _, s, vh = np.linalg.svd(z - z.mean(1, keepdims=True), full_matrices=False)
+        k = int((s.cumsum() < 0.99 * s.sum()).sum()) + 1
+        kept.append(s[:k, None] * vh[:k])
+    return plain_cca(*kept)
+
+
+def ceiling(dtype: torch.dtype) -> float:
+    """FLOPs a second of a matrix product."""
+    square = torch.ones(2048, 2048, dtype=dtype)
+    return 2 * 2048**3 / min(timed(lambda: square @ square)[0] for _ in range(3))
+
+
+def pairs() -> None:
+    """One pair: the two precisions against the plain way, beside each other in every repeat."""
+    print(
+        f"{'neurons':>7} {'examples':>8} {'precision':>9} {'plain s':>8} {'ours s':>7} {'ratio':>6} {'error':>8} {'share of ceiling':>16}"
+    )
+    for p, n, repeats in PAIRS:
+        x, y = layer(n, p, 0), layer(n, p, 1)
+        transposed = [np.ascontiguousarray(z.numpy().T) for z in (x, y)]
+        narrow = [z.float() for z in (x, y)]
+        for dtype, layers in ((torch.float64, (x, y)), (torch.float32, narrow)):
+            plain, ours, ceilings = [], [], []
+            for _ in range(repeats + (repeats > 1)):  # the first is warming up
+                seconds, expected = timed(lambda transposed=transposed: plain_cca(*transposed))
+                plain.append(seconds)
+                seconds, result = timed(lambda layers=layers: svcca.cca(*layers).coefficients)
+                ours.append(seconds)
+                ceilings.append(ceiling(dtype))
+            a, b, c = (statistics.median(v[-repeats:]) for v in (plain, ours, ceilings))
+            error = np.abs(result.numpy() - expected).max()
+            share = 6 * n * p * p / b / c
+            print(f"{p:7} {n:8} {str(dtype)[6:]:>9} {a:8.3f} {b:7.3f} {a / b:6.2f} {error:8.0e} {share:16.0%}", flush=True)
+
+
+def tables() -> None:
+    """All pairs of 30 layers; the plain way on a few pairs, times the number of pairs."""
+    layers = {f"layer{i}": layer(EXAMPLES, WIDTH, i) for i in range(N_LAYERS)}
+    names = list(layers)
+    unordered = N_LAYERS * (N_LAYERS + 1) // 2
+    for measure, plain in (("cca", plain_cca), ("svcca", plain_svcca)):
+        rate = ceiling(torch.float64)
+        seconds, table = timed(lambda measure=measure: svcca.similarity_matrix(layers, measure=measure))
+        times, errors = [], []
+        for i in range(SAMPLED + 1):
+            x, y = (layers[names[j]] for j in (i, i + 7))
+            a, b = (np.ascontiguousarray(z.numpy().T) for z in (x, y))
+            taken, expected = timed(lambda plain=plain, a=a, b=b: plain(a, b))
+            times.append(taken)
+            errors.append(np.abs(getattr(svcca, measure)(x, y).coefficients.numpy() - expected).max())
+        each = statistics.median(times[1:])
+        kept = int(table.dimensions_a.median())
+        share = unordered * 2 * EXAMPLES * kept**2 / seconds / rate
+        print(
+            f"{measure}, {N_LAYERS} x {N_LAYERS} table of {WIDTH} neurons x {EXAMPLES} examples (kept {kept}): {seconds:.1f} s, "
+            f"plain {each:.2f} s a pair; {N_LAYERS**2 * each / seconds:.0f} times as fast as {N_LAYERS**2} pairs, "
+            f"{unordered * each / seconds:.1f} times as {unordered}; "
+            f"error {max(errors):.0e}, {share:.0%} of the ceiling",
+            flush=True,
+        )
+
+
+def fourier() -> None:
+    """Half plane and one batch against a loop over all frequencies with the same factorisation."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(1000, 32, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2))
+
+    def loop() -> torch.Tensor:
+        a, b = (torch.fft.fft2(z).permute(2, 3, 0, 1).flatten(0, 1).contiguous() for z in (x, y))
+        return torch.stack([singular_values(coupling(factorise(u), factorise(v))) for u, v in zip(a, b, strict=True)])
+
+    ratios = []
+    for _ in range(5):
+        looped, expected = timed(loop)
+        batched, result = timed(lambda: svcca.fourier_cca(x, y))
+        ratios.append(looped / batched)
+    error = (result.coefficients[result.block_of.flatten()] - expected).abs().max()
+    print(f"Fourier, 1000 examples, 32 channels, 16 x 16: {statistics.median(ratios):.2f} times a loop over frequencies, error {error:.0e}")
+
+
+def main() -> None:
+    device = machine.prepare(threads=1)
+    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}, numpy {np.__version__}")
+    fourier()
+    pairs()
+    tables()
+
+
+if __name__ == "__main__":
+    main()

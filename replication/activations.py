@@ -1,0 +1,109 @@
+"""Layer outputs of a network on a fixed set of examples, by the names of its modules."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from replication.errors import ReplicationError
+
+
+def layer_outputs(
+    model: nn.Module,
+    inputs: Tensor,
+    layers: Sequence[str],
+    *,
+    view: Callable[[Tensor], Tensor] | None = None,
+    chunk: int = 256,
+) -> dict[str, Tensor]:
+    """Outputs of the named modules on ``inputs``, in evaluation mode (dropout off, running statistics of batch norm).
+
+    The model is given back as it was, hooks and modes included, also after an exception. Outputs are copies: what an in-place
+    operation later writes into them does not show. What happens outside of modules (a residual addition) has no name here; the
+    output of the module around it has.
+
+    Args:
+        model: any module that takes a batch of inputs.
+        inputs: ``[n_examples, ...]`` on the model's device.
+        layers: names as in ``model.named_modules()``. Of a module that returns several things (an LSTM) the first tensor is taken.
+        view: applied to each chunk's output ``[chunk, ...]``, such as ``svcca.spatial_mean``, so that large maps are never kept whole.
+        chunk: examples at a time.
+
+    Returns:
+        By name, in the order asked for: ``[n_examples, ...]`` on the model's device, in its type.
+
+    Raises:
+        ReplicationError: no such module, one that runs more than once or not at all, an output without one row per example, or no inputs.
+    """
+    modules = dict(model.named_modules())
+    for name in layers:
+        if name not in modules:
+            near = difflib.get_close_matches(name, modules, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ReplicationError(f"The model has no module '{name}'{hint}; allowed: the names in model.named_modules().")
+    if chunk < 1 or not len(inputs):
+        raise ReplicationError(f"Activations of {len(inputs)} inputs in chunks of {chunk} were asked for; allowed: one or more of each.")
+    collected: dict[str, list[Tensor]] = defaultdict(list)
+    with _listening({name: modules[name] for name in layers}, collected, view), _evaluating(model), torch.no_grad():
+        for n_chunks, part in enumerate(inputs.split(chunk), start=1):
+            model(part)
+            _check_calls(layers, collected, n_chunks)
+            for name in layers:
+                _check_rows(name, collected[name][-1], len(part), view)
+    return {name: torch.cat(collected[name]) for name in layers}
+
+
+@contextmanager
+def _listening(
+    modules: dict[str, nn.Module], collected: dict[str, list[Tensor]], view: Callable[[Tensor], Tensor] | None
+) -> Iterator[None]:
+    def hook_of(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor = _first_tensor(name, output).detach()
+            collected[name].append(tensor.clone() if view is None else view(tensor.clone()))
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _first_tensor(name: str, output: Any) -> Tensor:
+    while isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise ReplicationError(f"Module '{name}' returns a {type(output).__name__}; allowed: a tensor, or a tuple that begins with one.")
+    return output
+
+
+def _check_calls(layers: Sequence[str], collected: dict[str, list[Tensor]], n_chunks: int) -> None:
+    for name in layers:
+        if len(collected[name]) != n_chunks:
+            calls = len(collected[name]) - n_chunks + 1
+            raise ReplicationError(
+                f"Module '{name}' runs {calls} times in one pass; allowed: once, so choose the module around it or beside it."
+            )
+
+
+def _check_rows(name: str, output: Tensor, n: int, view: object) -> None:
+    if not output.dim() or (len(output) % n if view else len(output) != n):
+        raise ReplicationError(f"Module '{name}' gives shape {tuple(output.shape)} for {n} examples; allowed: examples first.")
