@@ -61,19 +61,29 @@ class Surface:
         return float(self.loss[np.abs(self.betas).argmin(), np.abs(self.alphas).argmin()])
 
     @cached_property
-    def between(self) -> RegularGridInterpolator:
-        """Bilinear interpolation at points (beta, alpha); nan outside of the grid."""
-        loss = np.where(np.isfinite(self.loss), self.loss, np.nan)
-        return RegularGridInterpolator((self.betas, self.alphas), loss, bounds_error=False)
+    def finite(self) -> np.ndarray:
+        """The loss with nan for every value that is not finite."""
+        return np.where(np.isfinite(self.loss), self.loss, np.nan)
+
+    @property
+    def edge(self) -> float:
+        """The largest distance from the centre that stays on the grid in every direction."""
+        return float(min(-self.alphas[0], self.alphas[-1], -self.betas[0], self.betas[-1]))
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Bilinear interpolation at points (beta, alpha) ``[n, 2]``; nan outside of the grid and beside values that are not finite."""
+        inside = np.clip(points, [self.betas[0], self.alphas[0]], [self.betas[-1], self.alphas[-1]])
+        # a point on the edge, but for rounding, is on the grid
+        points = np.where(np.abs(points - inside) < 1e-9 * self.spacing, inside, points)
+        return RegularGridInterpolator((self.betas, self.alphas), self.finite, bounds_error=False)(points)
 
     def curvatures(self) -> tuple[np.ndarray, np.ndarray]:
         """Smaller and larger eigenvalue ``[n_betas - 2, n_alphas - 2]`` of the slice's Hessian at inner points, central differences."""
-        s, h2 = self.loss, self.spacing**2
-        with np.errstate(invalid="ignore"):
-            xx = (s[1:-1, 2:] - 2 * s[1:-1, 1:-1] + s[1:-1, :-2]) / h2
-            yy = (s[2:, 1:-1] - 2 * s[1:-1, 1:-1] + s[:-2, 1:-1]) / h2
-            xy = (s[2:, 2:] - s[2:, :-2] - s[:-2, 2:] + s[:-2, :-2]) / (4 * h2)
-            mean, radius = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+        s, h2 = self.finite, self.spacing**2
+        xx = (s[1:-1, 2:] - 2 * s[1:-1, 1:-1] + s[1:-1, :-2]) / h2
+        yy = (s[2:, 1:-1] - 2 * s[1:-1, 1:-1] + s[:-2, 1:-1]) / h2
+        xy = (s[2:, 2:] - s[2:, :-2] - s[:-2, 2:] + s[:-2, :-2]) / (4 * h2)
+        mean, radius = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
         return mean - radius, mean + radius
 
 
@@ -90,14 +100,16 @@ def negative_curvature_share(surface: Surface, below: float = np.inf, threshold:
 
 
 def rise(surface: Surface, radius: float) -> float:
-    """Mean loss on the circle of ``radius`` around the centre, bilinear, minus the loss at the centre (5.3 d).
+    """Mean loss on the circle of ``radius`` around the centre minus the loss at the centre (5.3 d).
+
+    Bilinear between grid points, which lies above a convex surface: compare surfaces of the same spacing only.
 
     Raises:
         ReplicationError: the circle leaves the grid.
     """
-    if radius > min(-surface.alphas[0], surface.alphas[-1], -surface.betas[0], surface.betas[-1]) * (1 + 1e-9):
+    if radius > surface.edge * (1 + 1e-9):
         raise ReplicationError(f"A circle of radius {radius} leaves the grid; choose a smaller radius or a wider surface.")
-    return float(surface.between(_circle(_RING) * radius).mean() - surface.centre)
+    return float(surface.at(_circle(_RING) * radius).mean() - surface.centre)
 
 
 def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
@@ -108,7 +120,7 @@ def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
     shares = np.full(_RAYS, np.nan)
     steps = np.arange(len(surface.alphas) + len(surface.betas)) * surface.spacing
     for number, direction in enumerate(_circle(_RAYS)):
-        losses = surface.between(np.round(steps[:, None] * direction, 12))
+        losses = surface.at(steps[:, None] * direction)
         counted = np.isfinite(losses[1:]) & np.isfinite(losses[:-1])
         if counted.any():
             shares[number] = (losses[1:] < (1 - threshold) * losses[:-1])[counted].mean()
@@ -126,8 +138,7 @@ def strict_minima(surface: Surface) -> int:
 
 def away_from_centre_share(surface: Surface) -> float:
     """Share of inner points, the centre left out, where the slice's -gradient has a negative component towards the centre (5.3 i)."""
-    with np.errstate(invalid="ignore"):
-        slope_y, slope_x = np.gradient(surface.loss, surface.spacing)
+    slope_y, slope_x = np.gradient(surface.finite, surface.spacing)
     alphas, betas = np.meshgrid(surface.alphas, surface.betas)
     towards = (slope_x * alphas + slope_y * betas)[1:-1, 1:-1]
     counted = np.isfinite(towards) & (np.hypot(alphas, betas)[1:-1, 1:-1] > surface.spacing / 2)
@@ -136,8 +147,7 @@ def away_from_centre_share(surface: Surface) -> float:
 
 def roughness(surface: Surface) -> float:
     """Mean of abs(second difference of log(S + 0.001)) along both axes (5.3 g)."""
-    with np.errstate(invalid="ignore"):
-        logs = np.log(np.where(np.isfinite(surface.loss), surface.loss, np.nan) + 1e-3)
+    logs = np.log(surface.finite + 1e-3)
     seconds = np.concatenate([np.diff(logs, 2, axis=axis).ravel() for axis in (0, 1)])
     return float(np.nanmean(np.abs(seconds))) if np.isfinite(seconds).any() else float("nan")
 
@@ -154,7 +164,6 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
     """
     surface = Surface.of(table)
     finite = surface.loss[np.isfinite(surface.loss)]
-    edge = min(-surface.alphas[0], surface.alphas[-1], -surface.betas[0], surface.betas[-1])
     rays = ray_decreases(surface)
     rows: dict[str, float] = {
         "centre": surface.centre,
@@ -164,7 +173,7 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "area_below_chance": basin_area(surface, chance),
         "area_below_centre_plus_1": basin_area(surface, surface.centre + 1),
         "area_below_0.1": basin_area(surface, 0.1),
-        **{f"rise_{radius}": rise(surface, radius) if radius <= edge else float("nan") for radius in radii},
+        **{f"rise_{radius}": rise(surface, radius) if radius <= surface.edge else float("nan") for radius in radii},
         "negative_curvature": negative_curvature_share(surface),
         "negative_curvature_in_basin": negative_curvature_share(surface, below=chance),
         "ray_decreases": float(np.nanmean(rays)) if np.isfinite(rays).any() else float("nan"),
