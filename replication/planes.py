@@ -43,7 +43,8 @@ def fill(
     missing = np.flatnonzero(~table["computed"].to_numpy())[:limit]
     points, values = table[list(axes)].to_numpy(), table[list(columns)].to_numpy(copy=True)
     for row in missing:
-        values[row] = [evaluate(tuple(points[row].tolist()))[column] for column in columns]
+        found = evaluate(tuple(points[row].tolist()))
+        values[row] = [found[column] for column in columns]
         table.loc[row, "computed"] = True
         if progress is not None:
             progress(int(table["computed"].sum()), len(table))

@@ -168,6 +168,7 @@ def test_the_trace_of_a_diagonal_hessian_is_exact() -> None:
     assert curvature.trace(objective, probes=2).value == pytest.approx(4)  # theta^2 + theta theta
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # curvlinops' own, at import
 def test_against_curvlinops(objective: Objective, examples: Examples) -> None:
     curvlinops = pytest.importorskip("curvlinops")
     model = small_mlp(nn.Tanh).double()

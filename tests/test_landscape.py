@@ -80,6 +80,20 @@ def test_parts_and_goes_make_the_same_surface() -> None:
     pd.testing.assert_frame_equal(table, whole)
 
 
+def test_every_point_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, calls = quadratic(), 0
+    original = objective.evaluate
+
+    def counted(theta: Tensor) -> object:
+        nonlocal calls
+        calls += 1
+        return original(theta)
+
+    monkeypatch.setattr(objective, "evaluate", counted)
+    landscape.surface(objective, axis(0), axis(1), [0.0, 1.0], [0.0, 1.0])
+    assert calls == 4
+
+
 def test_points_once_computed_are_not_computed_again_even_if_not_finite() -> None:
     alphas = [0.0, 1e200, 2e200]
     seen: list[tuple[int, int]] = []
