@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -23,9 +24,9 @@ from torch import Tensor, nn
 from replication import curvature, evaluation, landscape, machine, models, records
 from replication.objective import Objective
 
-N = 1000
 REPEATS = 3
-NETS = ("resnet20", "resnet56", "resnet56_noshort", "resnet110", "vgg9", "densenet121")
+IMAGES = {"resnet20": 500, "resnet56": 250, "resnet56_noshort": 250, "vgg9": 250, "densenet121": 64}  # at a point
+N = 1000  # digits to train on
 GRID = 2  # points along each axis of a timed surface
 
 
@@ -49,7 +50,7 @@ def installed(package: str) -> bool:
 
 
 def peer_surface(connection: Connection, name: str, n: int) -> None:
-    """One surface by loss-landscapes for every message; its directions are not filter-normalised, which would take minutes in Python loops."""
+    """One surface by loss-landscapes for every message; without its filter normalisation, a Python loop over filters that takes minutes."""
     import loss_landscapes
     from loss_landscapes.metrics import Loss
 
@@ -57,7 +58,7 @@ def peer_surface(connection: Connection, name: str, n: int) -> None:
     model = models.build(name, classes=10, channels=3, seed=0).eval()
     metric = Loss(nn.CrossEntropyLoss(), *examples(n))
     while connection.recv():
-        connection.send(seconds(lambda: loss_landscapes.random_plane(model, metric, 100, GRID, normalization=None)))
+        connection.send(seconds(partial(loss_landscapes.random_plane, model, metric, 100, GRID, normalization=None)))
 
 
 def forward_flops(model: nn.Module) -> int:
@@ -77,55 +78,55 @@ def forward_flops(model: nn.Module) -> int:
 
 def surfaces(names: tuple[str, ...]) -> None:
     peer = installed("loss_landscapes")
-    square = torch.rand(2048, 2048, generator=torch.Generator().manual_seed(0))
-    print(
-        f"{'network':>17} {'images':>6} {'plain':>7} {'peer':>7} {'float32':>8} {'bfloat16':>8}  seconds a point; of ceiling; peer : ours"
-    )
+    print("core seconds a point of a surface; share of the matrix product's speed; how many times as long the others take")
     for name in names:
-        n = N if name in ("resnet20", "resnet56", "resnet56_noshort") else N // 4
-        model = models.build(name, classes=10, channels=3, seed=0).eval()
-        x, y = (landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in range(2))
-        works: dict[str, Callable[[], object]] = {}
-        for label, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            objective = Objective(model, *examples(n), dtype=dtype)
-            objective.evaluate(objective.parameters())
-            grid = np.linspace(-0.01, 0.01, GRID)
-            works[label] = lambda objective=objective: landscape.surface(objective, x, y, grid, grid)
-        if peer:
-            here, there = multiprocessing.get_context("spawn").Pipe()
-            process = multiprocessing.get_context("spawn").Process(target=peer_surface, args=(there, name, n))
-            process.start()
-        times: dict[str, list[float]] = {"ceiling": [], "plain": [], "peer": [], **{label: [] for label in works}}
-        images = examples(n)[0]
-        for _ in range(REPEATS + 1):  # everything beside everything, since the core's own speed drifts
-            times["ceiling"].append(2 * 2048**3 / min(seconds(lambda: square @ square) for _ in range(3)))
-            with torch.inference_mode():
-                times["plain"].append(seconds(lambda: [model(chunk) for chunk in images.split(128)]))
-            for label, work in works.items():
-                times[label].append(seconds(work) / GRID**2)
-            if peer:
-                here.send(True)
-                times["peer"].append(here.recv() / GRID**2)
-        if peer:
-            here.send(False)
-            process.join()
-        middle = {label: statistics.median(values[1:]) if values else float("nan") for label, values in times.items()}
-        share = n * forward_flops(model) / middle["float32"] / middle["ceiling"]
-        ratios = f"float32 {middle['peer'] / middle['float32']:.2f}, bfloat16 {middle['peer'] / middle['bfloat16']:.2f}"
-        columns = f"{middle['plain']:7.2f} {middle['peer']:7.2f} {middle['float32']:8.2f} {middle['bfloat16']:8.2f}"
-        print(f"{name:>17} {n:6} {columns}  {share:.0%}; {ratios}; plain : ours {middle['plain'] / middle['float32']:.2f}", flush=True)
+        middle = surface_times(name, IMAGES[name], peer)
+        flops = IMAGES[name] * forward_flops(models.build(name, classes=10, channels=3, seed=0))
+        columns = ", ".join(f"{label} {value:.2f}" for label, value in middle.items() if label != "ceiling")
+        ratios = ", ".join(
+            f"{other} : {label} {middle[other] / middle[label]:.2f}"
+            for other, label in (("peer", "float32"), ("peer", "bfloat16"), ("plain", "float32"))
+        )
+        print(f"{name}, {IMAGES[name]} images: {columns}; {flops / middle['float32'] / middle['ceiling']:.0%}; {ratios}", flush=True)
+
+
+def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
+    """Medians: the ceiling in flops a second; plain is a forward pass in inference mode, 128 contiguous NCHW images at a time."""
+    model = models.build(name, classes=10, channels=3, seed=0).eval()
+    images, labels = examples(n)
+    x, y = (landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in range(2))
+    grid, square = np.linspace(-0.01, 0.01, GRID), torch.rand(2048, 2048, generator=torch.Generator().manual_seed(0))
+    objectives = {"float32": Objective(model, images, labels), "bfloat16": Objective(model, images, labels, dtype=torch.bfloat16)}
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=peer_surface, args=(there, name, n))
+    if peer:
+        process.start()
+    times: dict[str, list[float]] = {label: [] for label in ("ceiling", "plain", "peer", *objectives)}
+    for _ in range(REPEATS + 1):  # everything beside everything, since the core's own speed drifts; the first round warms up
+        times["ceiling"].append(2 * 2048**3 / min(seconds(lambda: square @ square) for _ in range(2)))
+        with torch.inference_mode():
+            times["plain"].append(seconds(lambda: [model(chunk) for chunk in images.split(128)]))
+        for label, objective in objectives.items():
+            times[label].append(seconds(partial(landscape.surface, objective, x, y, grid, grid)) / GRID**2)
+        here.send(peer)
+        times["peer"].append(here.recv() / GRID**2 if peer else float("nan"))
+    if peer:
+        here.send(False)
+        process.join()
+    return {label: statistics.median(values[1:]) for label, values in times.items()}
 
 
 def chunks() -> None:
     """Where the evaluator's chunk comes from: elements of the largest activation in a chunk."""
     model = models.build("resnet20", classes=10, channels=3, seed=0).eval()
     chosen = evaluation._CHUNK_ELEMENTS["cpu"]
-    for exponent in range(18, 25, 2):
+    for exponent in range(19, 24, 2):
         evaluation._CHUNK_ELEMENTS["cpu"] = 2**exponent
-        objective = Objective(model, *examples(N))
+        objective = Objective(model, *examples(500))
         theta = objective.parameters()
         objective.evaluate(theta)
-        taken = statistics.median(seconds(lambda o=objective, t=theta: o.evaluate(t)) for _ in range(REPEATS))
+        taken = statistics.median(seconds(partial(objective.evaluate, theta)) for _ in range(REPEATS))
         print(f"chunk of 2^{exponent} elements: {taken:.2f} s a point")
     evaluation._CHUNK_ELEMENTS["cpu"] = chosen
 
@@ -165,10 +166,10 @@ def precision(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    n, tolerance = 100, 1e-2
+    n, tolerance = 40, 1e-2
     objective = Objective(model, images[:n], labels[:n])
     theta, used = objective.parameters(), 0
-    reference = curvature.extremes(objective, tolerance=1e-5)
+    reference = curvature.extremes(objective, tolerance=1e-4)
 
     def product(vector: np.ndarray) -> np.ndarray:
         nonlocal used
@@ -198,7 +199,7 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 def main() -> None:
     device = machine.prepare(threads=1)
-    names = tuple(sys.argv[1:]) or NETS
+    names = tuple(sys.argv[1:]) or tuple(IMAGES)
     print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
     surfaces(names)
     chunks()
