@@ -81,7 +81,7 @@ def surfaces(names: tuple[str, ...]) -> None:
     print("core seconds a point of a surface; share of the matrix product's speed; how many times as long the others take")
     for name in names:
         middle = surface_times(name, IMAGES[name], peer)
-        flops = IMAGES[name] * forward_flops(models.build(name, classes=10, channels=3, seed=0))
+        flops = IMAGES[name] * forward_flops(models.build(name, classes=10, channels=3, seed=0).eval())
         columns = ", ".join(f"{label} {value:.2f}" for label, value in middle.items() if label != "ceiling")
         ratios = ", ".join(
             f"{other} : {label} {middle[other] / middle[label]:.2f}"
