@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from replication.errors import ReplicationError
+from replication.evaluation import Evaluation, Evaluator, flat_buffers
 from replication.stacked_mlp import StackedMlp
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -101,6 +102,8 @@ class Objective:
                 "it is part of the definition of the loss: choose one."
             )
         self.chunk = chunk or self._default_chunk()
+        self._chunk_given = chunk
+        self._evaluator: Evaluator | None = None
         self._stacked = StackedMlp.of(self._model) if loss == "cross_entropy" else None
 
     @property
@@ -120,6 +123,31 @@ class Objective:
             for images, labels in self._chunks():
                 total += self._losses(vector, images, labels).sum()
         return (total / len(self.labels)).item()
+
+    def buffers(self) -> Tensor:
+        """The model's own floating-point buffers (batch norm's running means and variances, layer by layer), float64 ``[n_buffers]``."""
+        return flat_buffers(self._model)
+
+    def evaluate(self, theta: Tensor, *, buffers: Tensor | None = None) -> Evaluation:
+        """Mean loss, its standard error over examples, and accuracy at ``theta`` ``[n_parameters]``: ``value`` for many points.
+
+        The same as ``value`` up to rounding, without anything that derivatives need: batch norm is folded into the weights in
+        float64 and the network runs in channels_last. The first call prepares a second copy of the model.
+
+        Args:
+            buffers: running statistics other than the model's own ``[n_buffers]``, in the order of ``buffers()``.
+
+        Raises:
+            ReplicationError: a vector of another length.
+        """
+        self._check(theta)
+        own = self.buffers()
+        if buffers is not None and buffers.shape != own.shape:
+            raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
+        if self._evaluator is None:
+            shapes = {slot.name: slot.shape for slot in self.layout}
+            self._evaluator = Evaluator(self._model, shapes, self.images, self.labels, self._loss, self._chunk_given)
+        return self._evaluator.evaluate(theta, own if buffers is None else buffers)
 
     def gradient(self, theta: Tensor) -> Tensor:
         """The gradient of the mean loss at ``theta``, float64 ``[n_parameters]``."""
@@ -219,9 +247,12 @@ class Objective:
         return total / len(self.labels)
 
     def _vector(self, theta: Tensor) -> Tensor:
+        self._check(theta)
+        return theta.to(self.device, self.dtype)
+
+    def _check(self, theta: Tensor) -> None:
         if theta.shape != (self.n_parameters,):
             raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the objective's parameters have ({self.n_parameters},).")
-        return theta.to(self.device, self.dtype)
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.images.split(self.chunk), self.labels.split(self.chunk), strict=True)

@@ -1,6 +1,5 @@
 """SVCCA, PWCCA, Fourier blocks, the table of layers, activations of a network; the official code's numbers last."""
 
-import json
 import runpy
 from pathlib import Path
 from typing import Any

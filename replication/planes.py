@@ -1,0 +1,110 @@
+"""Grids of points on a line or plane in parameter space, as tables that can be filled in several goes."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+
+Coordinates = Sequence[float] | np.ndarray | Tensor
+Progress = Callable[[int, int], None] | None
+
+
+def fill(
+    axes: dict[str, Coordinates],
+    evaluate: Callable[[tuple[float, ...]], dict[str, float]],
+    columns: Sequence[str],
+    *,
+    done: pd.DataFrame | None = None,
+    limit: int | None = None,
+    progress: Progress = None,
+) -> pd.DataFrame:
+    """Evaluate the points of a grid that ``done`` has not, and return the whole table.
+
+    Args:
+        axes: coordinates by name, the fastest-varying first (alpha, then beta).
+        evaluate: the values of ``columns`` at a point.
+        done: an earlier table of the same grid; its computed points are taken over, finite or not.
+        limit: the most points to compute now.
+        progress: called with (points computed, points of the grid).
+
+    Returns:
+        One row per point, in the grid's order: the coordinates, ``computed``, and ``columns`` (nan where not computed).
+
+    Raises:
+        ReplicationError: coordinates that are not finite and increasing, or ``done`` of another grid.
+    """
+    table = _empty(axes, columns)
+    if done is not None:
+        table = _taken_over(table, done, list(axes), columns)
+    missing = np.flatnonzero(~table["computed"].to_numpy())[:limit]
+    points, values = table[list(axes)].to_numpy(), table[list(columns)].to_numpy(copy=True)
+    for row in missing:
+        found = evaluate(tuple(points[row].tolist()))
+        values[row] = [found[column] for column in columns]
+        table.loc[row, "computed"] = True
+        if progress is not None:
+            progress(int(table["computed"].sum()), len(table))
+    table[list(columns)] = values
+    return table
+
+
+def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed."""
+    wide = table.pivot(index="beta", columns="alpha", values=column)
+    return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
+
+
+def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float, ...]], Tensor]:
+    """Coordinates to the point centre + sum of coordinate * direction, in float64 and never incrementally.
+
+    Raises:
+        ReplicationError: a direction of another length, or one with a value that is not finite.
+    """
+    for direction in directions:
+        if direction.shape != centre.shape or not torch.isfinite(direction).all():
+            raise ReplicationError(
+                f"A direction has shape {tuple(direction.shape)} and {int((~torch.isfinite(direction)).sum())} non-finite values; "
+                f"give finite vectors of {len(centre)} numbers."
+            )
+    centre = centre.double()
+    moved = [direction.to(centre.device).double() for direction in directions]
+
+    def point(coordinates: tuple[float, ...]) -> Tensor:
+        theta = centre.clone()
+        for coordinate, direction in zip(coordinates, moved, strict=True):
+            theta.add_(direction, alpha=coordinate)
+        return theta
+
+    return point
+
+
+def _empty(axes: dict[str, Coordinates], columns: Sequence[str]) -> pd.DataFrame:
+    arrays = dict(_checked(axes))
+    grids = np.meshgrid(*reversed(arrays.values()), indexing="ij")
+    table = pd.DataFrame({name: grid.ravel() for name, grid in zip(arrays, reversed(grids), strict=True)})
+    table["computed"] = False
+    return table.assign(**dict.fromkeys(columns, np.nan))
+
+
+def _checked(axes: dict[str, Coordinates]) -> Iterator[tuple[str, np.ndarray]]:
+    for name, values in axes.items():
+        array = np.asarray(values.cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+        if array.ndim != 1 or not len(array) or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
+            raise ReplicationError(f"The {name}s are {values}; give one or more finite numbers in increasing order.")
+        yield name, array
+
+
+def _taken_over(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns: Sequence[str]) -> pd.DataFrame:
+    wanted = [*axes, "computed", *columns]
+    same = len(done) == len(table) and set(wanted) <= set(done.columns)
+    # a table that was written to a file and read back may differ in the last digit
+    if not same or not np.allclose(done[axes], table[axes], rtol=1e-12, atol=1e-12):
+        raise ReplicationError(
+            f"The earlier table has {len(done)} rows and not this grid of {len(table)} points; give one made with the same axes."
+        )
+    taken = table.assign(computed=done["computed"].to_numpy(dtype=bool))
+    return taken.assign(**{column: done[column].to_numpy(dtype=np.float64) for column in columns})
