@@ -53,7 +53,12 @@ def distribution_tables(values: np.ndarray) -> dict[str, pd.DataFrame]:
         parts.append(pd.DataFrame({"seed": 0, **columns}))
     powers = {"sum": values.sum(), "sum_of_squares": (values**2).sum(), "sum_of_fourth_powers": (values**4).sum()}
     elements = pd.DataFrame([{"seed": 0, "elements": len(values), "zeros": int((values == 0).sum()), "non_finite": 0, **powers}])
-    return {"histogram": pd.concat(parts, ignore_index=True), "elements": elements}
+    return {"histogram": pd.concat(parts, ignore_index=True), "elements": elements, "concentration": concentration_table()}
+
+
+def concentration_table() -> pd.DataFrame:
+    columns = {"number": 10, "gini": 0.5, "top_1_percent_hold": 20.0, "percent_holding_90": 30.0}
+    return pd.DataFrame([{"seed": 0, "of": of} | columns for of in ("elements", "parameters")])
 
 
 def test_layers_sum_kernel_and_bias_over_the_run() -> None:
@@ -106,7 +111,19 @@ def test_a_double_weibull_is_recovered_and_a_gaussian_is_not_one() -> None:
 
 def all_tables() -> Tables:
     values = np.random.default_rng(1).laplace(size=5000) * 1e-6
-    return {"mnist_fc_lca": lca_tables() | distribution_tables(values), "lenet_lca": lca_tables(seeds=1)}
+    tables = lca_tables() | distribution_tables(values)
+    return {"mnist_fc_lca": tables, "resnet20_lca": tables, "lenet_lca": lca_tables(seeds=1)}
+
+
+def test_a_network_that_was_not_measured_leaves_its_row_empty_and_gives_no_quantities() -> None:
+    tables = {"resnet20_lca": lca_tables()}
+    found = lca_helping_over_time.quantities(tables)
+    assert found["resnet20_helping_percent"].tolist() == pytest.approx([60.0, 60.0])
+    assert all(name.startswith("resnet20_") for name in found)
+    figure = lca_helping_over_time.draw(tables)
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    plt.close(figure)
+    assert texts.count("MNIST-FC:\nnot recorded yet") == 2
 
 
 @pytest.mark.parametrize("module", [lca_layers, lca_helping_over_time, lca_histogram, lca_integration_error], ids=lambda m: m.__name__)
