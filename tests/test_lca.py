@@ -211,3 +211,91 @@ def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
         lca.allocate(objective, trajectory[0], trajectory[1], max_error=0)
     with pytest.raises(ReplicationError, match="max_intervals 1"):
         lca.along(objective, trajectory, max_intervals=1)
+
+
+def test_the_classes_shares_sum_to_the_whole(examples: Examples) -> None:
+    for net, settings in ((small_mlp(), {}), (small_batch_norm_net(), {"batch_norm": "batch", "chunk": 20})):
+        objective = Objective(net, *examples, dtype=torch.float64, **settings)
+        trajectory = walk(objective, 4)
+        allocation = lca.allocate(objective, *trajectory[:2], by_class=True)
+        assert allocation.by_class.shape == (3, objective.n_parameters)
+        torch.testing.assert_close(allocation.by_class.sum(0), allocation.change, rtol=0, atol=1e-14)
+        split = lca.along(objective, trajectory, by_class=True).tables()
+        plain = lca.along(objective, trajectory).tables()
+        np.testing.assert_allclose(split["layers"]["lca"], plain["layers"]["lca"], rtol=0, atol=1e-13)
+        by_layer = split["classes"].groupby(["step", "layer"])["lca"].sum()
+        expected = plain["layers"].groupby(["step", "layer"])["lca"].sum()
+        np.testing.assert_allclose(by_layer, expected.loc[by_layer.index], rtol=0, atol=1e-13)
+        assert "classes" not in plain
+
+
+def test_a_class_share_is_the_loss_change_of_that_class(examples: Examples) -> None:
+    images, labels = examples
+    trajectory = walk(Objective(small_mlp(nn.Softplus), images, labels, dtype=torch.float64), 3)
+    whole = Objective(small_mlp(nn.Softplus), images, labels, dtype=torch.float64)
+    table = lca.along(whole, trajectory, by_class=True, max_error=1e-9).tables()["classes"]
+    for label in range(3):
+        alone = Objective(small_mlp(nn.Softplus), images[labels == label], labels[labels == label], dtype=torch.float64)
+        change = (alone.value(trajectory[-1]) - alone.value(trajectory[0])) * float((labels == label).double().mean())
+        assert table.loc[table["class"] == label, "lca"].sum() == pytest.approx(change, abs=1e-8)
+
+
+def test_the_validation_loss_is_allocated_in_the_same_pass(examples: Examples, generator: torch.Generator) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    others = Objective(small_mlp(), torch.randn(30, 1, 4, 4, generator=generator), torch.arange(30) % 3, dtype=torch.float64)
+    trajectory = walk(objective, 5)
+    tables = lca.along(objective, trajectory, validation=others).tables()
+    alone = lca.along(others, trajectory).tables()
+    plain = lca.along(objective, trajectory).tables()
+    np.testing.assert_allclose(tables["layers"]["validation"], alone["layers"]["lca"], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(tables["steps"]["validation_loss_end"], alone["steps"]["loss_end"], rtol=0, atol=1e-14)
+    assert tables["layers"].drop(columns="validation").equals(plain["layers"].drop(columns="validation"))
+    assert plain["layers"]["validation"].isna().all()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_turns_are_counted_by_their_definition_also_across_spans(examples: Examples, at_once: int) -> None:
+    """Strictly negative products of consecutive movements, and of the gradients at both ends of a step (old plot_util)."""
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    trajectory = walk(objective, 9)
+    movements = trajectory.diff(dim=0)
+    gradients = torch.stack([objective.gradient(point) for point in trajectory])
+    turned = (movements[1:] * movements[:-1] < 0).sum(0), (gradients[1:] * gradients[:-1] < 0).sum(0)
+    spans = [lca.along(objective, trajectory, steps=part, steps_at_once=at_once) for part in (range(4), range(4, 9))]
+    table = lca.Ledger.merge(spans).tables()["oscillation"]
+    for name, counts in zip(("weight_turns", "gradient_turns"), turned, strict=True):
+        assert table[name].tolist() == [counts[slot.slice].sum().item() for slot in objective.layout]
+    assert (table["steps"] == 9).all()
+
+
+def test_the_traced_layer_s_extremes_are_followed_one_by_one(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    trajectory = walk(objective, 8)
+    spans = [lca.along(objective, trajectory, steps=part, trace=("5", range(2, 7))) for part in (range(4), range(4, 8))]
+    table = lca.Ledger.merge(spans).tables()["traces"]
+    changes = torch.stack([lca.allocate(objective, a, b).change for a, b in itertools.pairwise(trajectory)])[2:7]
+    last = slice(objective.layout[-2].start, objective.layout[-1].stop)
+    net = changes[:, last].sum(0)
+    for role, chosen in (("most helping", net.argmin()), ("most hurting", net.argmax())):
+        rows = table[table["role"] == role]
+        assert rows["step"].tolist() == [2, 3, 4, 5, 6]
+        np.testing.assert_allclose(rows["lca"], changes[:, last][:, chosen], rtol=0, atol=1e-14)
+        np.testing.assert_allclose(rows["weight"], trajectory[2:7, last][:, chosen], rtol=0, atol=0)
+        np.testing.assert_allclose(rows["gradient"], [objective.gradient(p)[last][chosen] for p in trajectory[2:7]], rtol=1e-10)
+    with pytest.raises(ReplicationError, match="There is no layer 'fc' to trace; allowed: 1, 3, 5"):
+        lca.along(objective, trajectory, trace=("fc", range(2)))
+
+
+def test_parameters_are_binned_by_their_share_of_helping_iterations(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    ledger = lca.along(objective, walk(objective, 10))
+    tables = ledger.tables()
+    shares = tables["parameters"]
+    active = (ledger.helping + ledger.hurting) >= 5
+    assert shares["parameters"].sum() == active.sum()
+    assert shares["coins"].sum() == pytest.approx(active.sum())
+    measured = 100 * ledger.helping[active] / (ledger.helping + ledger.hurting)[active]
+    np.testing.assert_array_equal(shares["parameters"], np.histogram(measured, np.linspace(0, 100, 201))[0])
+    concentration = tables["concentration"].set_index("of")
+    assert concentration.loc["parameters", "number"] == (ledger.totals < 0).sum()
+    assert 0 < concentration.loc["elements", "gini"] < 1

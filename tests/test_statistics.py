@@ -6,7 +6,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from replication.statistics import LEVEL, gaussian_share_beyond, mean_interval, seeds_to_decide, weibull_fit
+from replication.statistics import (
+    LEVEL,
+    binomial_shares,
+    fraction_holding,
+    gaussian_share_beyond,
+    gini,
+    mean_interval,
+    seeds_to_decide,
+    top_share,
+    weibull_fit,
+)
 
 ESTIMATES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -190,3 +200,32 @@ def test_the_share_beyond_is_the_integral(sigmas: float) -> None:
     above, _ = integrate.quad(lambda x: x * math.exp(-(x**2) / 2), sigmas, 40)
     total, _ = integrate.quad(lambda x: x * math.exp(-(x**2) / 2), 0, 40)
     assert gaussian_share_beyond(sigmas) == pytest.approx(above / total, rel=1e-6)
+
+
+def test_coins_are_expected_where_they_fall() -> None:
+    edges = np.linspace(0, 100, 201)
+    expected = binomial_shares(np.array([10] * 4000 + [40] * 6000), 0.5, edges)
+    assert expected.sum() == pytest.approx(10_000)
+    random = np.random.default_rng(0)
+    drawn = np.concatenate([100 * random.binomial(n, 0.5, m) / n for n, m in ((10, 4000), (40, 6000))])
+    counts = np.histogram(drawn, edges)[0]
+    seen = expected > 5
+    assert stats.chisquare(counts[seen], expected[seen] * counts[seen].sum() / expected[seen].sum()).pvalue > 1e-3
+
+
+def test_concentration_of_equal_shares_and_of_one_owner() -> None:
+    equal = (np.array([2.0]), np.array([100]))
+    assert gini(*equal) == pytest.approx(0)
+    assert top_share(*equal, 0.01) == pytest.approx(1)
+    assert fraction_holding(*equal, 0.9) == pytest.approx(90)
+    owner = (np.array([0.0, 5.0]), np.array([99, 1]))
+    assert gini(*owner) == pytest.approx(0.99)
+    assert top_share(*owner, 0.01) == pytest.approx(100)
+    assert fraction_holding(*owner, 0.9) == pytest.approx(0.9, abs=0.11)
+    assert np.isnan(gini(np.zeros(3), np.ones(3)))
+
+
+def test_gini_is_half_the_relative_mean_difference() -> None:
+    values = np.random.default_rng(0).exponential(size=300)
+    difference = np.abs(values[:, None] - values[None]).mean()
+    assert gini(values, np.ones(300)) == pytest.approx(difference / (2 * values.mean()), rel=1e-10)
