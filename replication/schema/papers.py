@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
-from replication.schema.lca import LcaConfig, SampledLcaConfig
+from replication.schema.lca import LcaConfig, LcaFramesConfig, LcaToyConfig, SampledLcaConfig
 from replication.schema.runs import RunConfig
 
-Measurement = LcaConfig | SampledLcaConfig
+Measurement = LcaConfig | SampledLcaConfig | LcaToyConfig | LcaFramesConfig
 
 
 class FigureConfig(Strict):
