@@ -88,16 +88,17 @@ def draw(tables: Tables) -> Figure:
     images = images_of(tables)
     steps = list(next(iter(images.values())))
     shown = [steps[index] for index in np.unique(np.linspace(0, len(steps) - 1, SHOWN).round().astype(int))]
-    figure, axes = plt.subplots(len(images) + 1, len(shown), figsize=(2.1 * len(shown), 1.5 * len(images) + 2), squeeze=False)
-    for row, (layer, frames) in zip(axes, images.items(), strict=False):
-        for each, step in zip(row, shown, strict=True):
-            _draw_image(each, frames[step])
-        row[0].set_ylabel(layer)
-    for each, step in zip(axes[0], shown, strict=True):
-        each.set_title(f"iteration {step + 1}", fontsize=9)
-    for each in axes[-1]:
-        each.remove()
-    _draw_shares(figure.add_subplot(axes[-1, 0].get_gridspec()[-1, :]), tables[MEASUREMENT]["shares"])
+    heights = [image.shape[0] / image.shape[1] for image in (frames[steps[0]] for frames in images.values())]
+    size = (2.1 * len(shown), 2.1 * sum(heights) + 2.6)
+    figure = plt.figure(figsize=size)
+    grid = figure.add_gridspec(len(images) + 1, len(shown), height_ratios=[*heights, 0.8])
+    for row, (layer, frames) in enumerate(images.items()):
+        for column, step in enumerate(shown):
+            axes = figure.add_subplot(grid[row, column])
+            _draw_image(axes, frames[step])
+            axes.set_title(f"iteration {step + 1}" if row == 0 else "", fontsize=9)
+            axes.set_ylabel(layer if column == 0 else "")
+    _draw_shares(figure.add_subplot(grid[-1, :]), tables[MEASUREMENT]["shares"])
     figure.suptitle(LEGEND, fontsize=8)
     return figure
 
@@ -115,10 +116,11 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
     sums = shares.groupby("step")[["parameters", "helping", "white", "hurting"]].sum()
     parts = [100 * sums[name] / sums["parameters"] for name in ("helping", "white", "hurting")]
     axes.stackplot(sums.index + 1, *parts, colors=[HELPS, "white", HURTS], labels=["helping", "white", "hurting"], alpha=0.85)
+    axes.set_title("all weights of all layers, all seeds", fontsize=9)
     axes.set(xscale="log", xlabel="iteration", ylabel="weights (%)", xlim=(1, sums.index.max() + 1), ylim=(0, 100))
     for edge in (10, 100):
         axes.axvline(edge, color="black", lw=0.7, ls=":")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), edgecolor="black")
+    axes.legend(fontsize=7, loc="center", frameon=True)
 
 
 def extras(tables: Tables) -> dict[str, bytes]:
@@ -135,7 +137,9 @@ def extras(tables: Tables) -> dict[str, bytes]:
 
 
 def _frame(images: dict[str, dict[int, np.ndarray]], step: int, loss: float) -> Image.Image:
-    figure, axes = plt.subplots(len(images), 1, figsize=(4.6, 1.9 * len(images) + 0.6), dpi=100)
+    heights = [image.shape[0] / image.shape[1] for image in (frames[step] for frames in images.values())]
+    size = (4.6, 4.4 * sum(heights) + 0.9)
+    figure, axes = plt.subplots(len(images), 1, figsize=size, height_ratios=heights, dpi=100)
     for each, (layer, frames) in zip(np.atleast_1d(axes), images.items(), strict=True):
         _draw_image(each, frames[step])
         each.set_ylabel(layer)

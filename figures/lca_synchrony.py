@@ -49,10 +49,11 @@ def quantities(tables: Tables) -> Quantities:
     """
     if "classes" not in tables.get(MEASUREMENT, {}):
         return {}
-    runs = {int(seed): run for seed, run in tables[MEASUREMENT]["classes"].groupby("seed")}
+    classes = tables[MEASUREMENT]["classes"]
+    runs = {seed: classes[classes["seed"] == seed] for seed in classes["seed"].unique().tolist()}
     marks = {seed: marks_of(run) for seed, run in runs.items()}
     rows = {seed: _of_seed(each, seed) | {"non_finite": float((~np.isfinite(runs[seed]["lca"])).sum())} for seed, each in marks.items()}
-    if len(marks) > 1:
+    if len(marks) >= classes["layer"].nunique():  # so that no two layers share a seed
         for number, seed in enumerate(marks):
             others = [list(marks.values())[(number + layer) % len(marks)][layer] for layer in range(len(marks[seed]))]
             rows[seed]["synchrony_count_other_seeds"] = synchrony.coincidences(np.stack(others))
@@ -96,15 +97,15 @@ def _draw_peaks(axes: Axes, marks: np.ndarray, layers: list[str]) -> None:
     together = marks.all(axis=0)
     for number, layer in enumerate(layers):
         for chosen, colour, size, label in ((~together, LAYERS[number % len(LAYERS)], 7, layer), (together, ALL, 13, "all layers")):
-            label = label if chosen is not together or number == 0 else None
             row, step = np.nonzero(marks[number] & chosen)
             place = row + 0.22 * (n_layers - 1) / 2 - 0.22 * number  # the first layer lowest
             axes.scatter(step + 1, place, s=size, color=colour, lw=0, label=label, zorder=3 if chosen is together else 2)
     axes.set_yticks(range(n_classes))
     axes.set(xlabel="iteration", ylabel="class; in each row the layers, input lowest", xscale="log", xlim=(1, 1.05 * n_steps))
-    axes.set_ylim(n_classes - 0.4, -0.6)
-    handles, names = axes.get_legend_handles_labels()
-    axes.legend(handles, names, fontsize=7, ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, -0.1), markerscale=2)
+    axes.set_ylim(n_classes + 0.2, -0.6)  # room for the legend
+    labelled = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    names = [*layers, "all layers"]
+    axes.legend([labelled[name] for name in names], names, fontsize=7, ncols=len(names), loc="lower left", frameon=True)
 
 
 def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None:
@@ -119,9 +120,12 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
     axes.set(xlabel="(class, iteration) pairs in which all layers peak", ylabel=f"nulls, {DRAWS:,} draws each", xlim=(-0.6, None))
     axes.set_ylim(-len(nulls) + 0.9, 1.1)
     axes.set_title("against chance")
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    note = "Part of the synchrony is arithmetic: all layers share each step,\nits mini-batch and one error signal."
-    axes.annotate(note, (0.5, -0.21), xycoords="axes fraction", ha="center", va="top", fontsize=7)
+    axes.legend(fontsize=7, loc="center right")
+    note = (
+        "Part of the synchrony is arithmetic: all layers share each step, its\nmini-batch and one error signal. "
+        "Shifts of any length also break up\nthat most peaks come early; near shifts do not."
+    )
+    axes.annotate(note, (0.5, -0.14), xycoords="axes fraction", ha="center", va="top", fontsize=7)
 
 
 def _p(observed: int, null: np.ndarray) -> str:

@@ -17,32 +17,33 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: what the sum misses and what the idle parameter gets, each with gradients shuffled too; totals of the oscillation."""
     if MEASUREMENT not in tables:
         return {}
-    rows = {}
-    for seed, run in tables[MEASUREMENT]["idle"].groupby("seed"):
+    found = tables[MEASUREMENT]
+    rows: dict[int, dict[str, float]] = {}
+    for seed in found["idle"]["seed"].unique().tolist():
+        run = found["idle"].query("seed == @seed")
         change = run["loss_end"].iloc[-1] - run["loss_start"].iloc[0]
-        rows[seed] = {"idle_path_length": _path_length(tables[MEASUREMENT]["path"], int(seed))}
+        rows[seed] = {"idle_path_length": _path_length(found["path"].query("seed == @seed"))}
         for ending in ("", "_shuffled"):
             both = run[f"lca{ending}_theta_1"] + run[f"lca{ending}_theta_2"]
             rows[seed][f"toy_sum_error_percent{ending}"] = 100 * abs(both.sum() / change - 1)
             rows[seed][f"idle_allocation_percent{ending}"] = 100 * run[f"lca{ending}_theta_2"].abs().sum() / abs(change)
-        rows[seed] |= _of_oscillation(tables[MEASUREMENT]["oscillation"].query("seed == @seed"))
+        rows[seed] |= _of_oscillation(found["oscillation"].query("seed == @seed"))
     table = pd.DataFrame.from_dict(rows, orient="index")
     return {str(name): table[name] for name in table}
 
 
-def _path_length(path: pd.DataFrame, seed: int) -> float:
-    return float(path.loc[path["seed"] == seed, "theta_2"].diff().abs().sum())
+def _path_length(path: pd.DataFrame) -> float:
+    return float(path["theta_2"].diff().abs().sum())
 
 
 def _of_oscillation(run: pd.DataFrame) -> dict[str, float]:
-    totals = totals_of(run)
+    totals = totals_of(run).sort_values("delay")
     coupled, separate = totals[totals["coupling"] != 0], totals[totals["coupling"] == 0]
-    longest = coupled.loc[coupled["delay"].idxmax()]
     return {
-        "lagging_total": longest["lca_theta_2"],
-        "leading_total": longest["lca_theta_1"],
-        "lagging_total_uncoupled": separate["lca_theta_2"].iloc[0],
-        "lagging_total_without_momentum": coupled.loc[coupled["delay"].idxmin(), "lca_theta_2"],
+        "lagging_total": float(coupled["lca_theta_2"].iloc[-1]),
+        "leading_total": float(coupled["lca_theta_1"].iloc[-1]),
+        "lagging_total_uncoupled": float(separate["lca_theta_2"].iloc[-1]),
+        "total_with_least_momentum": float(coupled["lca_theta_2"].iloc[0]),
     }
 
 

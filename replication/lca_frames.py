@@ -43,9 +43,7 @@ def spread_steps(n_steps: int, frames: int) -> list[int]:
     return np.unique(np.geomspace(1, n_steps, frames).round().astype(int) - 1).tolist()
 
 
-def allocate(
-    objective: Objective, trajectory: Any, steps: Sequence[int], *, progress: Callable[[int, int], None] | None = None
-) -> Frames:
+def allocate(objective: Objective, trajectory: Any, steps: Sequence[int], *, progress: Callable[[int, int], None] | None = None) -> Frames:
     """Allocate single steps of a trajectory ``[T + 1, n_parameters]`` with ``lca.allocate``.
 
     Raises:

@@ -1,5 +1,7 @@
 """The two-parameter losses: their allocations in closed form, and what lag, coupling and momentum do to them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from replication.schema.lca import LcaToyConfig
 
 def allocations(objective, path: torch.Tensor) -> np.ndarray:
     """A ``[n_steps, 2]``."""
-    return np.stack([lca.allocate(objective, *pair, max_error=1e-12).change.numpy() for pair in zip(path[:-1], path[1:], strict=True)])
+    return np.stack([lca.allocate(objective, *pair, max_error=1e-12).change.numpy() for pair in itertools.pairwise(path)])
 
 
 def test_the_idle_parameter_moves_and_gets_exactly_nothing(generator) -> None:

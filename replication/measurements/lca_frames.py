@@ -15,9 +15,7 @@ def measure(config: LcaFramesConfig, runs: Sequence[TrainedRun], *, seed: int, p
     """Counts of coloured and white parameters per layer and frame, and of the first seeds the images' numbers."""
     (run,) = runs
     objective = run.objective()
-    frames = lca_frames.allocate(
-        objective, run.trajectory, lca_frames.spread_steps(run.config.steps, config.frames), progress=progress
-    )
+    frames = lca_frames.allocate(objective, run.trajectory, lca_frames.spread_steps(run.config.steps, config.frames), progress=progress)
     slots = lca_frames.kernels(objective.layout)
     arrays: Arrays = {"steps": frames.steps, "losses": frames.losses, "errors": frames.errors}
     arrays["layers"] = np.array([slot.layer for slot in slots])
