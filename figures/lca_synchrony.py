@@ -115,12 +115,11 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
         axes.bar(values, 0.75 * counts / counts.max(), bottom=-number, width=0.8, color="#9aa3b2", lw=0)
         words = f"{NULLS[name]}: mean {null.mean():.2g}, ratio {synchrony.ratio(observed, null):.3g}, p {_p(observed, null)}"
         axes.text(0, 0.8 - number, words, fontsize=6.5, va="bottom")
-    axes.axvline(observed, color=ALL, lw=1.6, label=f"observed: {observed}")
+    axes.axvline(observed, color=ALL, lw=1.6)
     axes.set_yticks([])
     axes.set(xlabel="(class, iteration) pairs in which all layers peak", ylabel=f"nulls, {DRAWS:,} draws each", xlim=(-0.6, None))
     axes.set_ylim(-len(nulls) + 0.9, 1.1)
-    axes.set_title("against chance")
-    axes.legend(fontsize=7, loc="center right")
+    axes.set_title(f"observed (red): {observed}; by chance:")
     note = (
         "Part of the synchrony is arithmetic: all layers share each step, its\nmini-batch and one error signal. "
         "Shifts of any length also break up\nthat most peaks come early; near shifts do not."

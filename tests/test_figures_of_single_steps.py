@@ -30,7 +30,7 @@ def toy_tables() -> Tables:
 
 @pytest.fixture(autouse=True)
 def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lca_synchrony, "DRAWS", 300)
+    monkeypatch.setattr(lca_synchrony, "DRAWS", 600)
 
 
 def synchrony_tables(layers_share_steps: bool, seeds: int = 2) -> Tables:
@@ -164,7 +164,7 @@ def test_the_animation_has_every_frame_and_the_same_bytes_twice() -> None:
     assert not plt.get_fignums()
 
 
-MODULES = {lca_toy: toy_tables, lca_frames: frames_tables, lca_synchrony: lambda: synchrony_tables(True)}
+MODULES = {lca_toy: toy_tables, lca_frames: frames_tables, lca_synchrony: lambda: synchrony_tables(True, seeds=4)}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
