@@ -172,8 +172,8 @@ def test_drawings_are_saved_alike_twice(module, tmp_path) -> None:
     tables, written = MODULES[module](), []
     for name in ("a", "b"):
         style.save(module.draw(tables), tmp_path / name, "figure", "a stamp")
-        written.append([(tmp_path / name / f"figure.{extension}").read_bytes() for extension in style.FORMATS])
-    assert written[0] == written[1]
+        written.append({extension: (tmp_path / name / f"figure.{extension}").read_bytes() for extension in style.FORMATS})
+    assert [extension for extension in style.FORMATS if written[0][extension] != written[1][extension]] == []
     assert not plt.get_fignums()
 
 
