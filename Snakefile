@@ -23,6 +23,8 @@ def figure_files(paper, figure, *endings):
 
 def all_figures(*endings, only=None):
     names = only or [(paper, figure) for paper, figure, _ in dag.figures()]
+    if REQUESTED == dag.RECORDED:  # the others have nothing to be drawn from
+        names = [name for name in names if dag.is_recorded(*name)]
     return [path for paper, figure in names for path in figure_files(paper, figure, *endings)]
 
 

@@ -28,6 +28,12 @@ def figures() -> list[tuple[str, str, FigureConfig]]:
     return [(paper, name, figure) for paper, config in papers("full").items() for name, figure in config.figures.items()]
 
 
+def is_recorded(paper: str, figure: str) -> bool:
+    """Whether tables of any of the figure's measurements or runs are kept in recorded/."""
+    entry = figure_of(RECORDED, paper, figure)
+    return any((RECORDED_FOLDER / paper / name).is_dir() for name in (*entry.measurements, *entry.runs))
+
+
 def ci_figures() -> list[tuple[str, str]]:
     """Paper and name of every figure with a claim that continuous integration checks."""
     return [(paper, name) for paper, name, figure in figures() if any(claim.ci for claim in figure.claims)]

@@ -28,7 +28,7 @@ def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFra
 
 
 def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[Path], folder: Path) -> None:
-    """Compute a figure's quantities and draw it, from tables alone."""
+    """Compute a figure's quantities and draw it, from tables alone; a module's ``extras`` are files beside it (an animation, say)."""
     sys.path.insert(0, str(Path.cwd()))  # figures/ lies beside the Snakefile and is not installed
     module = importlib.import_module(f"figures.{figure}")
     style = importlib.import_module("figures.style")
@@ -39,8 +39,13 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     style.save(module.draw(tables), folder, figure, stamp)
     with records.atomic(folder / f"{figure}.quantities.csv") as temporary:
         pd.DataFrame(rows, columns=["quantity", "seed", "value"]).to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
+    extras = module.extras(tables) if hasattr(module, "extras") else {}
+    for ending, content in extras.items():
+        with records.atomic(folder / f"{figure}{ending}") as temporary:
+            temporary.write_bytes(content)
     record = records.provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=table_records)
     files = [folder / f"{figure}.{extension}" for extension in (*style.FORMATS, "quantities.csv")]
+    files += [folder / f"{figure}{ending}" for ending in extras]
     records.write_record(folder / f"{figure}.json", record, files)
 
 

@@ -211,7 +211,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         put("measurements", "lenet_lca", "run", to="lenot"),
         ["measurement lenet_lca of the unknown run 'lenot'; allowed:", "mnist_fc"],
     ),
-    "measurement of a run without weights": (drop(*RUN, "keep"), ["mnist_fc_lca", "needs run mnist_fc to say keep: every_step"]),
+    "measurement of a run without weights": (drop(*RUN, "keep"), ["measurement mnist_fc_", "needs run mnist_fc to say keep: every_step"]),
     "unknown instrument": (
         put("measurements", "lenet_lca", "instrument", to="lcaa"),
         ["measurements.lenet_lca", "'lcaa'", "'lca', 'lca_sampled'"],
@@ -280,7 +280,7 @@ def test_a_claim_id_or_figure_given_twice_names_both_places(tmp_path: Path) -> N
         configs.load("full", tmp_path)
     write(tmp_path)
     (tmp_path / "other.yaml").write_bytes((tmp_path / "lca.yaml").read_bytes())
-    with fails("figure lca_helping_over_time is given in lca.", "and again in other."):
+    with fails(f"figure {min(RAW['figures'])} is given in lca.", "and again in other."):
         configs.load("full", tmp_path)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from replication.schema.base import Count
-from replication.schema.measurements import OfRun, OfRuns
+from replication.schema.measurements import OfRun, OfRuns, Untrained
 
 
 class LcaConfig(OfRun):
@@ -87,3 +87,34 @@ class LcaLayersConfig(OfRuns):
     def parts(self) -> int:
         """One for each run, or one."""
         return len(self.runs) if self.scatter else 1
+
+
+class LcaToyConfig(Untrained):
+    """Exact allocation on the two-parameter losses of ``replication.lca_toy``.
+
+    Attributes:
+        steps, oscillation_steps: of the path with an idle parameter, and of each oscillation.
+        delays: mean ages m / (1 - m) of the gradients that move the oscillation's second parameter; the last one also without coupling.
+    """
+
+    instrument: Literal["lca_toy"]
+    steps: Count = 30
+    oscillation_steps: Count = 200
+    delays: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2, 3, 5]
+
+
+class LcaFramesConfig(OfRun):
+    """Allocation to every parameter of linear layers in a few iterations; see ``replication.lca_frames``.
+
+    Attributes:
+        frames: how many iterations, evenly spread over the logarithm of their number from the first to the last.
+        units: of the first layer, how many hidden units are kept as images.
+        pictured_seeds: of how many seeds single parameters are kept; the others give shares only.
+    """
+
+    needs_every_step: ClassVar[bool] = True
+
+    instrument: Literal["lca_frames"]
+    frames: Annotated[int, Field(ge=2)] = 24
+    units: Count = 10
+    pictured_seeds: Count = 1
