@@ -10,51 +10,59 @@ from figures.lca_helping_over_time import helping_share
 from figures.style import LOSS, Quantities, Tables
 from replication.statistics import mean_interval
 
-# measurement: network, optimiser, published per cent and its spread (recalled: never gates anything) or None
+# run: network, optimiser, published per cent and its spread (recalled: never gates anything) or None
 ROWS: dict[str, tuple[str, str, tuple[float, float | None] | None]] = {
-    "mnist_fc_lca": ("MNIST-FC", "SGD, momentum 0.9", (57.79, 0.16)),
-    "mnist_fc_no_momentum_lca": ("MNIST-FC", "SGD, no momentum", (53.72, 0.05)),
-    "mnist_fc_adam_lca": ("MNIST-FC", "Adam", (55.82, 0.09)),
-    "lenet_lca": ("MNIST-LeNet", "SGD, momentum 0.9", (53.97, 0.51)),
-    "lenet_adam_lca": ("MNIST-LeNet", "Adam", (51.77, None)),
-    "resnet20_lca": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9", (50.66, 0.14)),
-    "resnet20_adam_lca": ("CIFAR-ResNet-20", "Adam", (50.30, 0.004)),
-    "resnet20_low_lr_lca": ("CIFAR-ResNet-20", "SGD 0.01, momentum 0.9", None),
-    "resnet20_large_batch_lca": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9, large batch", None),
-    "allcnn_lca": ("CIFAR-AllCNN", "SGD, momentum 0.9", (51.09, 0.25)),
-    "allcnn_adam_lca": ("CIFAR-AllCNN", "Adam", (50.19, 0.03)),
+    "mnist_fc": ("MNIST-FC", "SGD, momentum 0.9", (57.79, 0.16)),
+    "mnist_fc_no_momentum": ("MNIST-FC", "SGD, no momentum", (53.72, 0.05)),
+    "mnist_fc_adam": ("MNIST-FC", "Adam", (55.82, 0.09)),
+    "lenet": ("MNIST-LeNet", "SGD, momentum 0.9", (53.97, 0.51)),
+    "lenet_adam": ("MNIST-LeNet", "Adam", (51.77, None)),
+    "resnet20": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9", (50.66, 0.14)),
+    "resnet20_adam": ("CIFAR-ResNet-20", "Adam", (50.30, 0.004)),
+    "resnet20_low_lr": ("CIFAR-ResNet-20", "SGD 0.01, momentum 0.9", None),
+    "resnet20_large_batch": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9, large batch", None),
+    "allcnn": ("CIFAR-AllCNN", "SGD, momentum 0.9", (51.09, 0.25)),
+    "allcnn_adam": ("CIFAR-AllCNN", "Adam", (50.19, 0.03)),
 }
+OTHERS = "other_shares"
 
 
-def shares(tables: Tables, columns: tuple[str, str] = ("helping", "hurting")) -> dict[str, pd.Series]:
-    """Per measurement and seed: mean share over the iterations that all optimisers of the network have."""
+def counts_of(tables: Tables, run: str) -> pd.DataFrame | None:
+    """Helping and hurting parameters per seed and step of a run, from whichever measurement has it."""
+    if (measurement := f"{run}_lca") in tables:
+        columns = ["helping", "hurting", "helping_shuffled", "hurting_shuffled"]
+        return tables[measurement]["layers"].groupby(["seed", "step"])[columns].sum().reset_index()
+    if OTHERS in tables and run in set(tables[OTHERS]["shares"]["run"]):
+        return tables[OTHERS]["shares"].query("run == @run")
+    return None
+
+
+def shares(tables: Tables, ending: str = "") -> dict[str, pd.Series]:
+    """Per run and seed: mean share over the iterations that all optimisers of the network have."""
     found: dict[str, pd.Series] = {}
     for network in dict.fromkeys(name for name, _, _ in ROWS.values()):
-        measured = [m for m, (name, _, _) in ROWS.items() if name == network and m in tables]
-        common = min((tables[m]["layers"]["step"].max() for m in measured), default=0)
-        for measurement in measured:
-            layers = tables[measurement]["layers"]
-            counts = layers[layers["step"] <= common].groupby(["seed", "step"])[list(columns)].sum().reset_index()
-            found[measurement] = helping_share(counts, *columns).groupby(counts["seed"]).mean()
+        counts = {run: counts_of(tables, run) for run, (name, _, _) in ROWS.items() if name == network}
+        measured = {run: table for run, table in counts.items() if table is not None}
+        common = min((table["step"].max() for table in measured.values()), default=0)
+        for run, table in measured.items():
+            kept = table[table["step"] <= common]
+            found[run] = helping_share(kept, f"helping{ending}", f"hurting{ending}").groupby(kept["seed"]).mean()
     return found
 
 
 def quantities(tables: Tables) -> Quantities:
     """The shares, the same under shuffled gradients, and what momentum and SGD add."""
-    found = {f"{m.removesuffix('_lca')}_helping_percent": share for m, share in shares(tables).items()}
-    shuffled = shares(tables, ("helping_shuffled", "hurting_shuffled"))
-    found |= {f"{m.removesuffix('_lca')}_helping_percent_shuffled": share for m, share in shuffled.items()}
+    endings = ("", "_shuffled")
+    found = {f"{run}_helping_percent{ending}": share for ending in endings for run, share in shares(tables, ending).items()}
     for name, minuend, subtrahend in (
         ("momentum_gain_mnist_fc", "mnist_fc", "mnist_fc_no_momentum"),
         *((f"sgd_over_adam_{network}", network, f"{network}_adam") for network in ("mnist_fc", "lenet", "resnet20", "allcnn")),
     ):
-        for ending in ("", "_shuffled"):
+        for ending in endings:
             pair = [f"{network}_helping_percent{ending}" for network in (minuend, subtrahend)]
             if all(each in found for each in pair):
                 found[f"{name}{ending}"] = found[pair[0]] - found[pair[1]]
-    residual = [
-        found[f"resnet20{tail}_helping_percent"] for tail in ("", "_adam", "_low_lr", "_large_batch") if f"resnet20{tail}_lca" in tables
-    ]
+    residual = [share for run, share in shares(tables).items() if run.startswith("resnet20")]
     if residual:
         found["resnet20_highest_helping_percent"] = pd.concat(residual, axis=1).max(axis=1)
     return found
@@ -64,11 +72,11 @@ def draw(tables: Tables) -> Figure:
     """A row per network and optimiser: every seed, mean with its 90 % interval, and the published value as recalled."""
     figure, axes = plt.subplots(figsize=(7.6, 4.4))
     measured = shares(tables)
-    for place, (measurement, (_, _, published)) in enumerate(ROWS.items()):
+    for place, (run, (_, _, published)) in enumerate(ROWS.items()):
         if published is not None:
             axes.errorbar(published[0], place, xerr=published[1], fmt="D", mfc="white", color="#888888", ms=5)
             axes.text(62.5, place, f"{published[0]:.2f}", va="center", ha="right", fontsize=7, color="#888888")
-        _draw_measured(axes, place, measured.get(measurement))
+        _draw_measured(axes, place, measured.get(run))
     axes.axvline(50, color="black", ls="--", lw=0.8)
     axes.set_yticks(range(len(ROWS)), [f"{network}: {optimiser}" for network, optimiser, _ in ROWS.values()])
     axes.invert_yaxis()

@@ -58,6 +58,7 @@ def table_of(helping: int, hurting: int, steps: int, shuffled: int = 50) -> dict
 
 def test_the_table_compares_optimisers_over_the_iterations_that_all_have() -> None:
     tables = {"mnist_fc_lca": table_of(60, 40, 10), "mnist_fc_no_momentum_lca": table_of(54, 46, 5), "resnet20_lca": table_of(51, 49, 7)}
+    tables["other_shares"] = {"shares": table_of(55, 45, 8)["layers"].assign(run="mnist_fc_adam")}
     late = tables["mnist_fc_lca"]["layers"]
     late.loc[late["step"] >= 5, "helping"] = 0
     found = lca_helping_table.quantities(tables)
@@ -65,10 +66,11 @@ def test_the_table_compares_optimisers_over_the_iterations_that_all_have() -> No
     assert found["momentum_gain_mnist_fc"].tolist() == pytest.approx([6, 6])
     assert found["momentum_gain_mnist_fc_shuffled"].tolist() == pytest.approx([0, 0])
     assert found["resnet20_highest_helping_percent"].tolist() == pytest.approx([51, 51])
-    assert "sgd_over_adam_mnist_fc" not in found
+    assert found["sgd_over_adam_mnist_fc"].tolist() == pytest.approx([5, 5])
+    assert "sgd_over_adam_lenet" not in found
     figure = lca_helping_table.draw(tables)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts.count("not measured at this scale") == len(lca_helping_table.ROWS) - 3
+    assert texts.count("not measured at this scale") == len(lca_helping_table.ROWS) - 4
     assert "57.79" in texts, "the recalled value is shown beside"
     assert "recalled, not checked" in figure.axes[0].get_legend_handles_labels()[1][0]
     plt.close(figure)

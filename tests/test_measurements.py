@@ -10,7 +10,7 @@ from test_training import run_config
 from replication import sources, training
 from replication.errors import ReplicationError
 from replication.measurements import Tables, instrument_of, span_of
-from replication.schema.lca import LcaConfig, LcaLayersConfig, SampledLcaConfig
+from replication.schema.lca import LcaConfig, LcaLayersConfig, LcaSharesConfig, SampledLcaConfig
 from replication.schema.measurements import MeasurementConfig
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 
@@ -102,3 +102,17 @@ def test_layers_of_several_runs_from_one_fixed_subset(run: TrainedRun, tmp_path:
         sums = rows.groupby("layer", sort=False)["lca"].sum()
         # the subset is cut into other chunks than the whole set, so batch statistics differ a little
         np.testing.assert_allclose(layers.loc["run"].loc[sums.index, late], sums, rtol=0.5, atol=0.05)
+
+
+def test_shares_of_several_runs_are_those_of_each_alone(run: TrainedRun, tmp_path: Path) -> None:
+    other = trained(tmp_path, "other", optimizer={"name": "adam", "lr": 0.001})
+    settings = {"instrument": "lca_shares", "runs": ["run", "other"], "batch_norm": "batch", "chunk": 100}
+    together, scattered = (
+        measured(LcaSharesConfig(**settings, **cut), run, other)["shares"] for cut in ({}, {"spans": 2, "scatter": True})
+    )
+    counts = ["run", "step", "helping", "hurting", "zero"]
+    assert together[counts].equals(scattered[counts])
+    for each in (run, other):
+        alone = measured(LcaConfig(instrument="lca", run=each.name, batch_norm="batch", chunk=100), each)["steps"]
+        rows = together[together["run"] == each.name].reset_index(drop=True)
+        assert rows[["helping", "hurting", "zero"]].equals(alone[["helping", "hurting", "zero"]])

@@ -89,6 +89,30 @@ class LcaLayersConfig(OfRuns):
         return len(self.runs) if self.scatter else 1
 
 
+class LcaSharesConfig(OfRuns):
+    """How many parameters help in each iteration of several runs; see ``replication.lca.along``.
+
+    Attributes:
+        spans: pieces of each run.
+        scatter: whether each piece of each run is a job of its own.
+    """
+
+    needs_every_step: ClassVar[bool] = True
+
+    instrument: Literal["lca_shares"]
+    spans: Count = 1
+    scatter: bool = False
+    max_error: Annotated[float, Field(gt=0)] = 1e-3
+    max_intervals: Literal[2, 4, 8, 16, 32, 64] = 32
+    batch_norm: Literal["running", "batch"] = "running"
+    chunk: Count | None = None
+
+    @property
+    def parts(self) -> int:
+        """One for each piece, or one."""
+        return len(self.runs) * self.spans if self.scatter else 1
+
+
 class LcaToyConfig(Untrained):
     """Exact allocation on the two-parameter losses of ``replication.lca_toy``.
 

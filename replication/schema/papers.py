@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
-from replication.schema.lca import LcaConfig, LcaFramesConfig, LcaLayersConfig, LcaToyConfig, SampledLcaConfig
+from replication.schema.lca import LcaConfig, LcaFramesConfig, LcaLayersConfig, LcaSharesConfig, LcaToyConfig, SampledLcaConfig
 from replication.schema.runs import RunConfig
 
-Measurement = LcaConfig | LcaLayersConfig | SampledLcaConfig | LcaToyConfig | LcaFramesConfig
+Measurement = LcaConfig | LcaFramesConfig | LcaLayersConfig | LcaSharesConfig | LcaToyConfig | SampledLcaConfig
 
 
 class FigureConfig(Strict):
