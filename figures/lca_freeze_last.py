@@ -63,7 +63,8 @@ def _draw_layers(axes: Axes, totals: pd.DataFrame) -> None:
         axes.set_xticks(np.arange(len(rows)), list(rows.index), rotation=75, fontsize=7)
     axes.axhline(0, color="black", lw=0.8)
     axes.set(ylabel="LCA summed over training (loss units)", xlabel="layer, input to output (kernel and bias)")
-    axes.legend(fontsize=7)
+    axes.set_title("CIFAR-ResNet-20, mean over seeds (dots: each seed)", fontsize=8)
+    axes.legend(fontsize=7, loc="lower left")
 
 
 def _draw_differences(axes: Axes, totals: pd.DataFrame) -> None:

@@ -20,7 +20,7 @@ ROWS: dict[str, tuple[str, str, tuple[float, float | None] | None]] = {
     "resnet20": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9", (50.66, 0.14)),
     "resnet20_adam": ("CIFAR-ResNet-20", "Adam", (50.30, 0.004)),
     "resnet20_low_lr": ("CIFAR-ResNet-20", "SGD 0.01, momentum 0.9", None),
-    "resnet20_large_batch": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9, large batch", None),
+    "resnet20_large_batch": ("CIFAR-ResNet-20", "SGD 0.1, momentum 0.9, batch 1,000", None),
     "allcnn": ("CIFAR-AllCNN", "SGD, momentum 0.9", (51.09, 0.25)),
     "allcnn_adam": ("CIFAR-AllCNN", "Adam", (50.19, 0.03)),
 }
@@ -69,34 +69,45 @@ def quantities(tables: Tables) -> Quantities:
 
 
 def draw(tables: Tables) -> Figure:
-    """A row per network and optimiser: every seed, mean with its 90 % interval, and the published value as recalled."""
-    figure, axes = plt.subplots(figsize=(7.6, 4.4))
+    """A row per network and optimiser: every seed, the mean's 90 % interval and the published value as recalled; numbers at the right."""
+    figure, axes = plt.subplots(figsize=(8.6, 4.2))
     measured = shares(tables)
     for place, (run, (_, _, published)) in enumerate(ROWS.items()):
-        if published is not None:
-            axes.errorbar(published[0], place, xerr=published[1], fmt="D", mfc="white", color="#888888", ms=5)
-            axes.text(62.5, place, f"{published[0]:.2f}", va="center", ha="right", fontsize=7, color="#888888")
+        _draw_published(axes, place, published)
         _draw_measured(axes, place, measured.get(run))
     axes.axvline(50, color="black", ls="--", lw=0.8)
     axes.set_yticks(range(len(ROWS)), [f"{network}: {optimiser}" for network, optimiser, _ in ROWS.values()])
     axes.invert_yaxis()
-    highest = max([62.5, *(share.max() + 1 for share in measured.values() if share.notna().any())])
-    axes.set(
-        xlabel="parameters that help in an iteration (%, zeros left out)",
-        xlim=(min([48, *(s.min() - 1 for s in measured.values())]), highest + 6),
-    )
-    axes.plot([], [], "D", mfc="white", color="#888888", label="Table 1 (recalled, not checked)")
-    axes.plot([], [], "o", color=LOSS, label="measured: seeds, mean [90 %]")
-    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.4, 1.1), ncols=2)
+    values = [50.0, *(value for share in measured.values() for value in share.dropna()), *(row[0] for *_, row in ROWS.values() if row)]
+    axes.set(xlabel="parameters that help in an iteration (%, zeros left out)", xlim=(min(values) - 1, max(values) + 2))
+    for column, heading in ((1.13, "Table 1\n(recalled,\nnot checked)"), (1.5, "measured\nmean [90 %]")):
+        axes.text(column, 1.02, heading, transform=axes.transAxes, ha="center", va="bottom", fontsize=7)
+    axes.plot([], [], "D", mfc="white", color="#888888", label="Table 1 (recalled)")
+    axes.plot([], [], "o", color=LOSS, label="measured: seeds, interval")
+    axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     sns.despine(figure)
     return figure
 
 
+def _at_right(axes: Axes, column: float, place: int, text: str, colour: str) -> None:
+    axes.annotate(text, (column, place), xycoords=("axes fraction", "data"), ha="center", va="center", fontsize=7, color=colour)
+
+
+def _draw_published(axes: Axes, place: int, published: tuple[float, float | None] | None) -> None:
+    if published is None:
+        _at_right(axes, 1.13, place, "none", "#888888")
+        return
+    mean, spread = published
+    axes.errorbar(mean, place, xerr=spread, fmt="D", mfc="white", color="#888888", ms=5)
+    _at_right(axes, 1.13, place, f"{mean:.2f}" + (f" ± {spread:g}" if spread else ""), "#666666")
+
+
 def _draw_measured(axes: Axes, place: int, share: pd.Series | None) -> None:
     if share is None:
-        axes.text(50.2, place, "not measured at this scale", va="center", fontsize=7, color="#888888")
+        _at_right(axes, 1.5, place, "not measured here", "#888888")
         return
     low, high = mean_interval(share.to_list())
-    axes.plot([low, high] if len(share) > 1 else [], [place] * 2 if len(share) > 1 else [], color=LOSS, lw=4, alpha=0.35)
+    if len(share) > 1:
+        axes.plot([low, high], [place, place], color=LOSS, lw=4, alpha=0.35, solid_capstyle="butt")
     axes.plot(share, [place] * len(share), "o", color=LOSS, ms=3)
-    axes.annotate(f"{share.mean():.2f}", (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8, color=LOSS)
+    _at_right(axes, 1.5, place, f"{share.mean():.2f}" + (f" [{low:.2f}, {high:.2f}]" if len(share) > 1 else ""), LOSS)

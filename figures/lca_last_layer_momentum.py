@@ -64,11 +64,11 @@ def draw(tables: Tables) -> Figure:
             continue
         runs = runs_of(totals, arm)
         _draw_layers(left, totals, runs)
-        left.set_title(f"last layer's {title}")
+        left.set_title(f"CIFAR-ResNet-20, last layer's {title}")
         _draw_against_delay(right, totals, runs)
     if totals is not None:
         grid[0, 0].legend(fontsize=7, title="mean delay m / (1 - m)\nof the last layer", title_fontsize=7, ncols=2)
-        grid[0, 1].legend(fontsize=7)
+        grid[0, 1].legend(fontsize=7, loc="best")
         sns.despine(figure)
     return figure
 

@@ -54,7 +54,7 @@ def draw(tables: Tables) -> Figure:
         return figure
     layers = layers_of(tables[MEASUREMENT]["totals"], BASELINE)
     _draw_totals(above, layers, "lca", "standard_error")
-    above.set_title("whole run")
+    above.set_title("CIFAR-ResNet-20: whole run")
     above.legend(fontsize=7, loc="lower right")
     _draw_totals(below, layers, "lca_late", "standard_error_late")
     below.set_title("without the opening phase")
