@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from replication import records
+from replication.configs import RECORDED
 
 MAX_STAMPED = 6  # lines below a figure
 
@@ -60,9 +61,11 @@ def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
         seeds.setdefault(what, []).append(training["seed"])
     parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
     parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
-    smoke = "SMOKE SCALE, digits in place of the paper's data: speaks for no claim" if trainings else "SMOKE SCALE: speaks for no claim"
-    lead = {"smoke": smoke, "recorded": _recorded_lead(table_records)}
-    return "\n".join([lead.get(scale, f"{scale} scale"), *parts])
+    lead = _recorded_lead(table_records) if scale == RECORDED else f"{scale} scale"
+    if scale == "smoke":
+        what = ", digits in place of the paper's data" if trainings else ""
+        lead = f"SMOKE SCALE{what}: speaks for no claim"
+    return "\n".join([lead, *parts])
 
 
 def _recorded_lead(table_records: list[dict[str, Any]]) -> str:

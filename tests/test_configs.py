@@ -65,6 +65,14 @@ def write(folder: Path, *edits: Edit) -> Path:
 # The committed files
 
 
+def test_a_key_beside_a_merge_overrides_it_and_no_key_is_given_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
+    assert configs.read(tmp_path / "a.yaml")["b"] == {"x": 1, "y": 3}
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 3, y: 4}\n")
+    with fails("the key 'y' is given twice"):
+        configs.read(tmp_path / "a.yaml")
+
+
 def test_the_committed_files_load_at_every_scale_and_as_recorded() -> None:
     papers = {scale: configs.load(scale, ROOT / "paper_configs") for scale in (*SCALES, configs.RECORDED)}
     assert all(list(each) == list(papers["full"]) for each in papers.values())
@@ -206,7 +214,12 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         put(*FIGURE, "measurements", to=["mnist_lca"]),
         ["figure lca_layers of the unknown measurement 'mnist_lca'; allowed:", "lenet_lca"],
     ),
-    "figure of nothing": (put(*FIGURE, "measurements", to=[]), ["figures.lca_layers.measurements is []", "at least 1"]),
+    "figure of nothing": (put(*FIGURE, "measurements", to=[]), ["figures.lca_layers is drawn from nothing; name measurements or runs"]),
+    "figure of an unknown run": (put(*FIGURE, "runs", to=["mnist"]), ["figure lca_layers of the unknown run 'mnist'; allowed:", "lenet"]),
+    "run and measurement of one name": (
+        lambda raw: raw["measurements"].update(mnist_fc=raw["measurements"]["mnist_fc_lca"]),
+        ["a run and a measurement of the same name mnist_fc; rename one"],
+    ),
     "measurement of an unknown run": (
         put("measurements", "lenet_lca", "run", to="lenot"),
         ["measurement lenet_lca of the unknown run 'lenot'; allowed:", "mnist_fc"],
@@ -214,7 +227,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     "measurement of a run without weights": (drop(*RUN, "keep"), ["measurement mnist_fc_", "needs run mnist_fc to say keep: every_step"]),
     "unknown instrument": (
         put("measurements", "lenet_lca", "instrument", to="lcaa"),
-        ["measurements.lenet_lca", "'lcaa'", "'lca', 'lca_sampled'"],
+        ["measurements.lenet_lca", "'lcaa'", "'lca', 'lca_frames'"],
     ),
     "intervals that are no power of two": (put("measurements", "lenet_lca", "max_intervals", to=3), ["max_intervals is 3", "16, 32 or 64"]),
     "misspelt keep": (put(*RUN, "keep", to="evry_step"), ["runs.mnist_fc.keep is 'evry_step'", "'every_step' or 'every_epoch' or", "list"]),
