@@ -8,8 +8,9 @@ from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
 from replication.schema.lca import LcaConfig, LcaLayersConfig, SampledLcaConfig
 from replication.schema.runs import RunConfig
+from replication.schema.stiffness import StiffnessConfig
 
-Measurement = LcaConfig | LcaLayersConfig | SampledLcaConfig
+Measurement = LcaConfig | LcaLayersConfig | SampledLcaConfig | StiffnessConfig
 
 
 class FigureConfig(Strict):
