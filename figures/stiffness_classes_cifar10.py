@@ -72,7 +72,11 @@ def draw(tables: Tables) -> Figure:
     seed = int(losses["seed"].min())
     epochs = pick(losses, seed=seed, run=CNN).set_index("step")["epoch"]
     columns = [int(nth_step(tables, CIFAR10, CNN, number)[seed]) for number in (0, 1, -2, -1)]
-    rows = (("sign", "total", "ours, sign", 1.0), ("cosine", "total", "ours, cosine", 1.0), ("sign", ALL_BUT_LAST, "sign, no last layer", 1.0))
+    rows = (
+        ("sign", "total", "ours, sign", 1.0),
+        ("cosine", "total", "ours, cosine", 1.0),
+        ("sign", ALL_BUT_LAST, "sign, no last layer", 1.0),
+    )
     for row, (kind, layer, label, limit) in zip(grid[1:], rows, strict=True):
         for axes, step in zip(row, columns, strict=True):
             when = "0" if not step else f"{step} steps" if epochs[step] < 2 else f"{epochs[step]:.0f} epochs"

@@ -35,7 +35,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """Above: sign and cosine matrices over training. Below: starts by initialisation and scaling; within-class cosine of single layers."""
     figure = plt.figure(figsize=(9.4, 8.2))
-    above, below = figure.subfigures(2, 1, height_ratios=[1.75, 1])
+    above, below = figure.subfigures(2, 1, height_ratios=[1.75, 1])  # type: ignore[misc]
     grid = above.subplots(2, 4, sharex=True, sharey=True)
     left, right = below.subplots(1, 2, width_ratios=[1.1, 1])
     if MNIST not in tables:
@@ -69,7 +69,9 @@ def _draw_starts(axes: Axes, starts: pd.DataFrame) -> None:
         for place, (initialisation, scaling) in enumerate(cases):
             values = pick(starts, kind=kind, initialisation=initialisation, scaling=scaling)["between"]
             label = f"{kind}, between classes" if not place else None
-            axes.plot([place + shift] * len(values), values, marker, ms=4, color={"sign": "#1f3b73", "cosine": "#e08a1e"}[kind], label=label)
+            axes.plot(
+                [place + shift] * len(values), values, marker, ms=4, color={"sign": "#1f3b73", "cosine": "#e08a1e"}[kind], label=label
+            )
     axes.axhline(-1 / 9, color="#777777", lw=0.8, ls="--", label="cosine -1/9: aligned features, uniform outputs")
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(range(len(cases)), [f"{init},\n{scaling}" for init, scaling in cases])

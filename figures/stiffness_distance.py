@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
-from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, rank_correlation, reordered, spread_line
+from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, rank_correlation, reordered, spread_line
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
 
 LOSS_COMPARED = 0.1
@@ -25,10 +25,10 @@ def quantities(tables: Tables) -> Quantities:
     lengths = pick(tables[MNIST]["lengths"], run=FC, kind="cosine").set_index(["seed", "step"])
     relative = lengths["length"] / lengths["largest_distance"]
     domains = pick(tables[MNIST]["domains"], run=FC).set_index(["representation", "seed", "step"]).sort_index()
-    crossings = {seed: np.array([domains["crossing"][layer, seed, step] for layer in LAYERS]) for seed, step in steps.items()}
+    crossings = {seed: np.array([domains["crossing"].loc[(layer, seed, step)] for layer in LAYERS]) for seed, step in places(steps)}
     published = np.array(list(UPPER_CROSSINGS.values()))
-    curves = {seed: _curve(tables, "pixels", int(str(seed)), int(step)) for seed, step in steps.items()}
-    history = {seed: values.droplevel("seed")[lambda v: v.index > 0] for seed, values in lengths["length"].groupby("seed")}
+    curves = {seed: _curve(tables, "pixels", seed, step) for seed, step in places(steps)}
+    history = {seed: lengths["length"].loc[seed].sort_index().loc[1:].to_numpy() for seed, _ in places(steps)}
     return {
         "within_slope": at(lengths["slope"], steps),
         "within_slope_permuted": at(lengths["slope_permuted"], steps),
@@ -40,14 +40,12 @@ def quantities(tables: Tables) -> Quantities:
         "lowest_last_hidden_permuted": at(domains["lowest_permuted"][LAYERS[-1]], steps),
         "crossing_by_depth": pd.Series({seed: rank_correlation(np.arange(6), values) for seed, values in crossings.items()}),
         "crossing_by_depth_shuffled": pd.Series(
-            {seed: rank_correlation(np.arange(6), reordered(values, int(str(seed)))) for seed, values in crossings.items()}
+            {seed: rank_correlation(np.arange(6), reordered(values, seed)) for seed, values in crossings.items()}
         ),
         "crossing_less_published": pd.Series({seed: float(np.mean(values[1:5] - published)) for seed, values in crossings.items()}),
         "crossing_less_published_shifted": pd.Series({seed: float(np.mean(values[:4] - published)) for seed, values in crossings.items()}),
-        "length_change_over_training": pd.Series({seed: _change(values.to_numpy()) for seed, values in history.items()}),
-        "length_change_over_training_shuffled": pd.Series(
-            {seed: _change(reordered(values.to_numpy(), int(str(seed)))) for seed, values in history.items()}
-        ),
+        "length_change_over_training": pd.Series({seed: _change(values) for seed, values in history.items()}),
+        "length_change_over_training_shuffled": pd.Series({seed: _change(reordered(values, seed)) for seed, values in history.items()}),
     }
 
 
@@ -86,7 +84,9 @@ def draw(tables: Tables) -> Figure:
         _draw_lengths(over_training, tables)
     for axes in (published, ours):
         axes.axhline(0, color="black", lw=0.8)
-        axes.set(xlabel="cosine similarity of the representations", ylabel="stiffness (sign), all pairs", ylim=(-1.05, 1.05), xlim=(-0.3, 1))
+        axes.set(
+            xlabel="cosine similarity of the representations", ylabel="stiffness (sign), all pairs", ylim=(-1.05, 1.05), xlim=(-0.3, 1)
+        )
     published.legend(fontsize=7, loc="upper left")
     sns.despine(figure)
     return figure
@@ -95,10 +95,10 @@ def draw(tables: Tables) -> Figure:
 def _draw_curves(axes: Axes, tables: Tables) -> None:
     seed = int(tables[MNIST]["losses"]["seed"].min())
     step = int(at_loss(tables, MNIST, FC, LOSS_COMPARED)[seed])
-    names = {"pixels": ("input (pixels)", "black")}
-    names |= {layer: (f"{number}: {layer}", plt.get_cmap("viridis")(number / 6)) for number, layer in enumerate(LAYERS, start=1)}
-    for representation, (label, colour) in names.items():
+    for number, representation in enumerate(("pixels", *LAYERS)):
         curve = _curve(tables, representation, seed, step)
+        label = f"{number}: {representation}" if number else "input (pixels)"
+        colour = plt.get_cmap("viridis")(number / 6) if number else "black"
         axes.plot(curve["similarity"], curve["stiffness"], ".-", ms=3, lw=1, color=colour, label=label)
     loss = pick(tables[MNIST]["losses"], run=FC, seed=seed, step=step)["train_loss"].item()
     axes.set_title(f"ours, FC on MNIST, seed {seed}, training loss {loss:.2f}; bins with {SHARE:.1%} of the pairs or more", fontsize=8)
@@ -108,7 +108,7 @@ def _draw_curves(axes: Axes, tables: Tables) -> None:
 def _draw_fit(axes: Axes, tables: Tables) -> None:
     """Each seed's line through its within-class pairs, dashed where it goes beyond the distances of the data."""
     lengths = pick(tables[MNIST]["lengths"], run=FC, kind="cosine")
-    for seed, step in at_loss(tables, MNIST, FC, LOSS_COMPARED).items():
+    for seed, step in places(at_loss(tables, MNIST, FC, LOSS_COMPARED)):
         row = pick(lengths, seed=seed, step=step).iloc[0]
         inside = np.array([row["smallest_distance"], row["largest_distance"]])
         axes.plot(inside, row["intercept"] + row["slope"] * inside, color=LOSS, label="line through all within-class pairs, a seed each")

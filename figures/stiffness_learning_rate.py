@@ -1,5 +1,7 @@
 """Stiffness and the learning rate: domain sizes (version 1, Figure 10), and stiffness at equal loss and at equal epoch (later versions)."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ PEAK = 3e-4  # up to here version 1's hidden layers rise
 
 
 def quantities(tables: Tables) -> Quantities:
-    """By seed: how domain sizes, within- and between-class stiffness and critical length go with the rate; rates in another order beside."""
+    """By seed: how domain sizes, stiffness and critical length go with the rate, and the same with the rates in another order."""
     if RATES not in tables:
         return {}
     at_loss, at_epoch = by_rate(tables, LOSS_COMPARED), by_rate(tables, None)
@@ -31,8 +33,8 @@ def quantities(tables: Tables) -> Quantities:
         ("length_at_equal_loss", at_loss, "length"),
         ("length_at_equal_epoch", at_epoch, "length"),
     ):
-        found[f"{name}_by_rate"] = _by_seed(table, column, _trend)
-        found[f"{name}_by_rate_shuffled"] = _by_seed(table, column, _trend, shuffled=True)
+        found[f"{name}_by_rate"] = _by_seed(table, column, rank_correlation)
+        found[f"{name}_by_rate_shuffled"] = _by_seed(table, column, rank_correlation, shuffled=True)
     found["hidden_domain_rise"] = _by_seed(at_loss, "hidden_domain", _rise)
     found["hidden_domain_rise_shuffled"] = _by_seed(at_loss, "hidden_domain", _rise, shuffled=True)
     found["input_domain_rise"] = _by_seed(at_loss, "domain_pixels", _rise)
@@ -44,7 +46,7 @@ def quantities(tables: Tables) -> Quantities:
 
 
 def by_rate(tables: Tables, target: float | None) -> pd.DataFrame:
-    """A row per seed and rate at a training loss, or (None) at the last step that all rates have in common: what is drawn against the rate."""
+    """A row per seed and rate at a training loss, or (None) at the last step that all rates have in common: all that is drawn."""
     found = tables[RATES]
     keys = ["seed", "run", "step"]
     places = found["checkpoints"]
@@ -63,19 +65,16 @@ def by_rate(tables: Tables, target: float | None) -> pd.DataFrame:
     table = table.merge(pick(found["lengths"], kind="cosine")[[*keys, "length"]], on=keys)
     sizes = found["domains"].pivot(index=keys, columns="representation", values="size").add_prefix("domain_").reset_index()
     table = table.merge(sizes, on=keys).sort_values(["seed", "learning_rate"], ignore_index=True)
-    hidden = [f"domain_{layer}" for layer in LAYERS]
-    return table.assign(hidden_domain=np.exp(np.log(table[hidden]).mean(axis=1, skipna=False)))
+    hidden = table[[f"domain_{layer}" for layer in LAYERS]].to_numpy()
+    return table.assign(hidden_domain=np.exp(np.log(hidden).mean(axis=1)))
 
 
-def _by_seed(table: pd.DataFrame, column: str, of: object, *, shuffled: bool = False) -> pd.Series:
-    return pd.Series(
-        {seed: of(rows["learning_rate"].to_numpy(), reordered(values, int(str(seed))) if shuffled else values)  # type: ignore[operator]
-         for seed, rows in table.groupby("seed") for values in [rows[column].to_numpy()]}
-    )  # fmt: skip
-
-
-def _trend(rates: np.ndarray, values: np.ndarray) -> float:
-    return rank_correlation(rates, values)
+def _by_seed(table: pd.DataFrame, column: str, of: Callable[[np.ndarray, np.ndarray], float], *, shuffled: bool = False) -> pd.Series:
+    found = {}
+    for key, rows in table.groupby("seed"):
+        seed, values = int(str(key)), rows[column].to_numpy()
+        found[seed] = of(rows["learning_rate"].to_numpy(), reordered(values, seed) if shuffled else values)
+    return pd.Series(found)
 
 
 def _rise(rates: np.ndarray, sizes: np.ndarray) -> float:
@@ -106,12 +105,15 @@ def draw(tables: Tables) -> Figure:
         _draw_comparison(between, tables, "between_sign", "between classes, sign")
         _draw_losses(epoch, tables)
     for axes in (published, ours):
-        axes.set(ylabel="size of the stiff domain, 1 - cosine at the crossing", ylim=(0, None))
-        axes.legend(fontsize=6.5, ncols=2)
+        axes.set(ylabel="size of the stiff domain (1 - crossing)", ylim=(0, None))
+        if axes.lines:
+            axes.legend(fontsize=6.5, ncols=2)
     for axes in grid.flat:
         axes.set_xscale("log")
-        axes.set_xlabel("learning rate (Adam)")
-    figure.suptitle("Version 1: larger rates, larger domains and stiffness. Versions 2 and 3: smaller ones. Both comparisons are drawn.", fontsize=8.5)
+        axes.set(xlabel="learning rate (Adam)", xlim=(7e-6, 5e-3))
+    figure.suptitle(
+        "Version 1: larger rates, larger domains and stiffness. Versions 2 and 3: smaller ones. Both comparisons are drawn.", fontsize=8.5
+    )
     sns.despine(figure)
     return figure
 
@@ -122,7 +124,7 @@ def _draw_means(axes: Axes, table: pd.DataFrame, column: str, **look: object) ->
     rates, means = np.array(list(groups.groups)), groups.mean().to_numpy()
     limits = np.array([mean_interval(values.tolist()) for _, values in groups])
     half = np.where(np.isfinite(limits[:, 1]), limits[:, 1] - means, np.nan)
-    axes.errorbar(rates, means, half, fmt="o-", ms=3, lw=1.2, elinewidth=0.7, **look)  # type: ignore[arg-type]
+    axes.errorbar(rates, means, half, marker="o", ms=3, lw=1.2, elinewidth=0.7, **look)  # type: ignore[arg-type]
 
 
 def _draw_comparison(axes: Axes, tables: Tables, column: str, label: str) -> None:

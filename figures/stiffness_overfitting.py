@@ -20,6 +20,7 @@ from figures.stiffness_tables import (
     nth_step,
     onset,
     pick,
+    places,
     rank_correlation,
     spread_line,
     summary,
@@ -59,8 +60,9 @@ def quantities(tables: Tables) -> Quantities:
 def _trends(values: pd.Series, turn: pd.Series) -> pd.Series:
     """By seed: rank correlation with the step, from the onset on."""
     trends = {}
-    for seed, step in turn.items():
-        late = values[seed][lambda v, first=step: v.index >= first]
+    for seed, step in places(turn):
+        late = values.loc[seed]
+        late = late[late.index >= step]
         trends[seed] = rank_correlation(late.index.to_numpy(), late.to_numpy())
     return pd.Series(trends)
 
@@ -69,7 +71,7 @@ def _gap(tables: Tables, run: str, until: pd.Series) -> pd.Series:
     """By seed: largest difference between the within-class cosines of two modes, up to a step."""
     modes = pd.DataFrame({mode: summary(tables, MNIST, run, "cosine", mode=mode)["within"] for mode in MODES})
     width = modes.max(axis=1) - modes.min(axis=1)
-    return pd.Series({seed: width[seed][lambda v, last=last: v.index <= last].max() for seed, last in until.items()})
+    return pd.Series({seed: width.loc[seed].loc[:last].max() for seed, last in places(until)})
 
 
 def draw(tables: Tables) -> Figure:
@@ -88,9 +90,8 @@ def draw(tables: Tables) -> Figure:
         above.set_title(title)
         above.legend(fontsize=7)
         below.set_xscale("symlog", linthresh=25)
-    grid[0, 0].set_ylabel("mean cross-entropy")
-    grid[1, 0].set_ylabel("stiffness (training examples)")
-    grid[1, -1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
+    if handles := next((axes.get_legend_handles_labels() for axes in grid[1] if axes.lines), None):
+        grid[1, -1].legend(*handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.suptitle(f"Means and range of the seeds. {TRIVIAL}", fontsize=7.5)
     sns.despine(figure)
     return figure
@@ -100,7 +101,7 @@ def _draw_losses(axes: Axes, losses: pd.DataFrame) -> None:
     for column, colour, label in (("train_loss", LOSS, "training"), ("validation_loss", HURTS, "validation")):
         spread_line(axes, losses.set_index(["step", "seed"])[column], label=label, color=colour)
     axes.set_yscale("log")
-    axes.set_ylabel("loss")
+    axes.set_ylabel("cross-entropy")
 
 
 def _draw_stiffness(axes: Axes, tables: Tables, measurement: str, run: str) -> None:
@@ -116,4 +117,4 @@ def _draw_stiffness(axes: Axes, tables: Tables, measurement: str, run: str) -> N
         if len(values):
             spread_line(axes, values[column], label=label, color=colour, ls=line)
     axes.axhline(0, color="black", lw=0.8)
-    axes.set(xlabel="step", ylabel="stiffness", ylim=(-1.05, 1.05))
+    axes.set(xlabel="step", ylabel="stiffness of training examples", ylim=(-1.05, 1.05))

@@ -40,7 +40,7 @@ def _difference(tables: Tables, column: str) -> pd.Series:
 def draw(tables: Tables) -> Figure:
     """Left: sign and cosine matrices at equal training loss. Right: within and between classes over training."""
     figure = plt.figure(figsize=(11, 5.2))
-    left, right = figure.subfigures(1, 2, width_ratios=[1.05, 1])
+    left, right = figure.subfigures(1, 2, width_ratios=[1.05, 1])  # type: ignore[misc]
     grid = left.subplots(2, 2, sharex=True, sharey=True)
     curves = right.subplots(3, 1, sharex=True)
     if MNIST not in tables:

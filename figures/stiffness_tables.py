@@ -26,9 +26,7 @@ def pick(table: pd.DataFrame, **where: object) -> pd.DataFrame:
     return table
 
 
-def summary(
-    tables: Tables, measurement: str, run: str, kind: str, *, layer: str = "total", mode: str = "train_train"
-) -> pd.DataFrame:
+def summary(tables: Tables, measurement: str, run: str, kind: str, *, layer: str = "total", mode: str = "train_train") -> pd.DataFrame:
     """Within- and between-class stiffness of a run with its controls, indexed by seed and step."""
     found = pick(tables[measurement]["summary"], run=run, layer=layer, mode=mode, kind=kind)
     return found.set_index(["seed", "step"]).sort_index()
@@ -40,9 +38,14 @@ def layers_of(tables: Tables, measurement: str, run: str) -> list[str]:
     return [name for name in names if name not in ("total", ALL_BUT_LAST)]
 
 
+def places(steps: pd.Series) -> list[tuple[int, int]]:
+    """Seed and step of one step per seed."""
+    return [(int(seed), int(step)) for seed, step in zip(steps.index, steps, strict=True)]
+
+
 def at(values: pd.Series, steps: pd.Series) -> pd.Series:
     """Values (by seed and step) at one step per seed."""
-    return pd.Series({seed: values[seed, step] for seed, step in steps.items()}, dtype=float)
+    return pd.Series({seed: values.loc[(seed, step)] for seed, step in places(steps)}, dtype=float)
 
 
 def nth_step(tables: Tables, measurement: str, run: str, number: int) -> pd.Series:
@@ -63,7 +66,7 @@ def onset(tables: Tables, measurement: str, run: str) -> pd.Series:
 
 
 def class_matrix(tables: Tables, measurement: str, seed: int, step: int, *, column: str = "stiffness", **where: object) -> pd.DataFrame:
-    """C(a, b) of one network, rows the first and columns the second class; ``where`` needs run, and kind, layer, mode if others are meant."""
+    """C(a, b) of one network, rows the first and columns the second class; signs of the total among training examples by default."""
     chosen = {"kind": "sign", "layer": "total", "mode": "train_train"} | where
     found = pick(tables[measurement]["classes"], seed=seed, step=step, **chosen)
     return found.pivot(index="class_1", columns="class_2", values=column)
@@ -71,8 +74,8 @@ def class_matrix(tables: Tables, measurement: str, seed: int, step: int, *, colu
 
 def matrices(tables: Tables, measurement: str, steps: pd.Series, **where: object) -> Iterator[tuple[int, np.ndarray]]:
     """Seed and class matrix at one step per seed."""
-    for seed, step in steps.items():
-        yield int(str(seed)), class_matrix(tables, measurement, int(str(seed)), int(step), **where).to_numpy()  # type: ignore[arg-type]
+    for seed, step in places(steps):
+        yield seed, class_matrix(tables, measurement, seed, step, **where).to_numpy()  # type: ignore[arg-type]
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
@@ -98,15 +101,14 @@ def draw_matrix(axes: Axes, matrix: np.ndarray, title: str, *, limit: float = 1.
     axes.set(xlim=(0, len(matrix)), ylim=(len(matrix), 0), aspect="equal")
     axes.set_title(title, fontsize=8)
     if ticks:
-        places = range(0, len(matrix), 2)
-        axes.set_xticks([place + 0.5 for place in places], [str(place) for place in places])
-        axes.set_yticks([place + 0.5 for place in places], [str(place) for place in places])
+        shown = range(0, len(matrix), 2)
+        axes.set_xticks([place + 0.5 for place in shown], [str(place) for place in shown])
+        axes.set_yticks([place + 0.5 for place in shown], [str(place) for place in shown])
     return image
 
 
-def spread_line(axes: Axes, values: pd.Series, *, label: str, x: pd.Series | None = None, **look: object) -> None:
+def spread_line(axes: Axes, values: pd.Series, *, label: str, **look: object) -> None:
     """Mean over seeds against step with a band from the lowest to the highest seed; steps that not every seed has are left out."""
     table = values.unstack("seed").dropna()
-    places = table.index if x is None else x.reindex(table.index)
-    line = axes.plot(places, table.mean(axis=1), label=label, **look)  # type: ignore[arg-type]
-    axes.fill_between(places, table.min(axis=1), table.max(axis=1), color=line[0].get_color(), alpha=0.15, lw=0)
+    line = axes.plot(table.index, table.mean(axis=1), label=label, **look)  # type: ignore[arg-type]
+    axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=line[0].get_color(), alpha=0.15, lw=0)

@@ -69,7 +69,7 @@ def with_all_but_last(grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def class_tables(grams: Mapping[str, Tensor], probe: Probe, *, generator: torch.Generator) -> pd.DataFrame:
-    """``ClassMatrix.table`` of the total, and of all layers but the last where it is there, by mode and kind, with ``stiffness_flipped``."""
+    """``ClassMatrix.table`` of the total and, where it is there, of all layers but the last, by mode and kind; ``stiffness_flipped``."""
     flips = _flips(probe, generator)
     found = []
     for layer in (name for name in (TOTAL, ALL_BUT_LAST) if name in grams):

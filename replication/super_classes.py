@@ -37,7 +37,7 @@ def groups_of(name: str, classes: int) -> tuple[Tensor, Tensor]:
     """Super-class and kingdom of every class, ``[classes]`` each.
 
     Args:
-        name: ``"cifar100"``, or ``"neighbours"``: pairs of neighbouring classes and the lower and upper half, for data without super-classes.
+        name: ``"cifar100"``, or ``"neighbours"``: pairs of neighbouring classes, lower and upper half, for data without super-classes.
 
     Raises:
         ReplicationError: the data have another number of classes than CIFAR-100.
@@ -46,7 +46,9 @@ def groups_of(name: str, classes: int) -> tuple[Tensor, Tensor]:
         numbers = torch.arange(classes)
         return numbers // 2, (numbers >= classes // 2).long()
     if classes != 100:
-        raise ReplicationError(f"The super-classes of CIFAR-100 are of 100 classes and the data have {classes}; use super_classes: neighbours.")
+        raise ReplicationError(
+            f"The super-classes of CIFAR-100 are of 100 classes and the data have {classes}; use super_classes: neighbours."
+        )
     groups, kingdoms = torch.empty(100, dtype=torch.int64), torch.empty(100, dtype=torch.int64)
     for number, (group, members) in enumerate(CIFAR100.items()):
         groups[list(members)], kingdoms[list(members)] = number, int(group in _NOT_LIVING)

@@ -24,7 +24,7 @@ from replication.training import derived_seed, evaluate, steps_per_epoch
 Frames = dict[str, list[pd.DataFrame]]
 
 
-def measure(config: StiffnessConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:  # noqa: ARG001
+def measure(config: StiffnessConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """Every table's columns as arrays, each under ``<table>/<column>``."""
     frames: Frames = defaultdict(list)
     for number, run in enumerate(runs):
@@ -32,15 +32,17 @@ def measure(config: StiffnessConfig, runs: Sequence[TrainedRun], *, seed: int, p
         losses = losses_of(run)
         chosen = checkpoints(config, run, losses)
         about = {"run": run.name, "learning_rate": run.config.optimizer.lr}
-        frames["losses"].append(losses.assign(**about))
-        frames["checkpoints"].append(chosen.assign(**about))
+        frames["losses"].append(losses.assign(**about))  # type: ignore[arg-type]
+        frames["checkpoints"].append(chosen.assign(**about))  # type: ignore[arg-type]
         for step in sorted(set(chosen["step"])):
             generator = torch.Generator().manual_seed(derived_seed(seed, "probe", run.name, step))
             for table, frame in at_checkpoint(config, run, run.model(step), probe, generator).items():
                 frames[table].append(frame.assign(run=run.name, step=step))
         if config.super_classes:
             groups, kingdoms = groups_of(config.super_classes, run.experiment.classes)
-            frames["groups"].append(pd.DataFrame({"class": range(len(groups)), "super_class": groups, "kingdom": kingdoms, "run": run.name}))
+            frames["groups"].append(
+                pd.DataFrame({"class": range(len(groups)), "super_class": groups, "kingdom": kingdoms, "run": run.name})
+            )
         if config.starts:
             frames["starts"].append(starts(run, probe).assign(run=run.name))
         progress(number + 1, len(runs))
@@ -52,7 +54,7 @@ def _array(values: pd.Series) -> np.ndarray:
     return values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy().astype(str)
 
 
-def tables(config: StiffnessConfig, parts: Sequence[Arrays]) -> Tables:  # noqa: ARG001
+def tables(config: StiffnessConfig, parts: Sequence[Arrays]) -> Tables:
     """``losses`` (every kept step), ``checkpoints`` (what was measured, and why), ``summary``, ``classes`` and, where asked for,
     ``lengths``, ``curves``, ``domains``, ``levels``, ``contrasts``, ``groups``, ``starts``; see ``replication.stiffness_probe``.
     """
@@ -104,7 +106,9 @@ def checkpoints(config: StiffnessConfig, run: TrainedRun, losses: pd.DataFrame) 
     return pd.DataFrame(wanted, columns=["step", "target"]).merge(losses, on="step")
 
 
-def at_checkpoint(config: StiffnessConfig, run: TrainedRun, model: nn.Module, probe: Probe, generator: torch.Generator) -> dict[str, pd.DataFrame]:
+def at_checkpoint(
+    config: StiffnessConfig, run: TrainedRun, model: nn.Module, probe: Probe, generator: torch.Generator
+) -> dict[str, pd.DataFrame]:
     """The tables of one network."""
     grams = stiffness_probe.with_all_but_last(gram(model, probe.images, probe.labels, per_layer=config.layers))
     total = grams[TOTAL]
