@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.stiffness_tables import FC, MNIST, TRIVIAL, at, class_matrix, draw_matrix, layers_of, nth_step, pick, summary
+from figures.stiffness_tables import FC, MNIST, TRIVIAL, at, class_matrix, draw_matrix, layers_of, nth_step, pick, step_axis, summary
 from figures.style import Quantities, Tables, not_recorded
 
 ORACLE = {"initialisation": "torch", "scaling": "unit sphere"}
@@ -83,6 +83,6 @@ def _draw_layers(axes: Axes, tables: Tables) -> None:
     for layer, colour in zip([*layers_of(tables, MNIST, FC), "total"], [*sns.color_palette("viridis", 4), "black"], strict=False):
         within = summary(tables, MNIST, FC, "cosine", layer=layer)["within"].unstack("seed").dropna().mean(axis=1)
         axes.plot(within.index, within, marker=".", color=colour, label=layer)
-    axes.set_xscale("symlog", linthresh=25)
-    axes.set(xlabel="step", ylabel="within-class cosine, mean of seeds", ylim=(0, 1.02))
+    step_axis(axes)
+    axes.set(ylabel="within-class cosine, mean of seeds", ylim=(0, 1.02))
     axes.legend(fontsize=7, ncols=2, loc="lower left")

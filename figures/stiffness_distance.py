@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
-from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, rank_correlation, reordered, spread_line
+from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, rank_correlation, reordered, spread_line, step_axis
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
 
 LOSS_COMPARED = 0.1
@@ -133,7 +133,7 @@ def _draw_lengths(axes: Axes, tables: Tables) -> None:
         fmt=".", ms=3, lw=0.8, color="#777777", label=f"seed {seed}: 90 % interval over examples",
     )  # fmt: skip
     axes.axhline(one["largest_distance"].max(), color="black", lw=0.8, ls="--", label="largest distance in the data")
-    axes.set_xscale("symlog", linthresh=25)
-    axes.set(xlabel="step", ylabel="critical length (cosine, within class)")
+    step_axis(axes)
+    axes.set(ylabel="critical length (cosine, within class)")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=7)

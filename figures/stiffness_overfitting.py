@@ -23,6 +23,7 @@ from figures.stiffness_tables import (
     places,
     rank_correlation,
     spread_line,
+    step_axis,
     summary,
 )
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
@@ -89,7 +90,7 @@ def draw(tables: Tables) -> Figure:
             axes.axvline(turn, color="#e0a030", lw=5, alpha=0.45, zorder=0, label="onset of overfitting" if axes is above else None)
         above.set_title(title)
         above.legend(fontsize=7)
-        below.set_xscale("symlog", linthresh=25)
+        step_axis(below)
     if handles := next((axes.get_legend_handles_labels() for axes in grid[1] if axes.lines), None):
         grid[1, -1].legend(*handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.suptitle(f"Means and range of the seeds. {TRIVIAL}", fontsize=7.5)
@@ -117,4 +118,4 @@ def _draw_stiffness(axes: Axes, tables: Tables, measurement: str, run: str) -> N
         if len(values):
             spread_line(axes, values[column], label=label, color=colour, ls=line)
     axes.axhline(0, color="black", lw=0.8)
-    axes.set(xlabel="step", ylabel="stiffness of training examples", ylim=(-1.05, 1.05))
+    axes.set(ylabel="stiffness of training examples", ylim=(-1.05, 1.05))

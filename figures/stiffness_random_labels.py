@@ -6,7 +6,20 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.stiffness_tables import FC, FC_RANDOM, MNIST, at, at_loss, class_matrix, draw_matrix, nth_step, pick, spread_line, summary
+from figures.stiffness_tables import (
+    FC,
+    FC_RANDOM,
+    MNIST,
+    at,
+    at_loss,
+    class_matrix,
+    draw_matrix,
+    nth_step,
+    pick,
+    spread_line,
+    step_axis,
+    summary,
+)
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
 
 LOSS_COMPARED = 0.15
@@ -75,9 +88,9 @@ def _draw_curves(panels: list[Axes], tables: Tables) -> None:
     panels[0].axhline(LOSS_COMPARED, color="#777777", lw=0.8, ls="--")
     panels[0].set(ylabel="training loss", yscale="log")
     panels[1].set(ylabel="within class", ylim=(0, 1.05))
-    panels[2].set(ylabel="between classes, sign", xlabel="step", ylim=(-1, 0.4))
+    panels[2].set(ylabel="between (sign)", ylim=(-1, 0.4))
     panels[2].axhline(0, color="black", lw=0.8)
-    panels[2].set_xscale("symlog", linthresh=25)
+    step_axis(panels[2])
     panels[0].set_title("means and range of the seeds; the within-class sign is nearly +1 by the last layer alone", fontsize=7.5)
-    for axes in panels:
-        axes.legend(fontsize=7, loc="lower left")
+    for axes, place in zip(panels, ("lower left", "lower left", "upper left"), strict=True):
+        axes.legend(fontsize=7, loc=place)

@@ -107,6 +107,14 @@ def draw_matrix(axes: Axes, matrix: np.ndarray, title: str, *, limit: float = 1.
     return image
 
 
+def step_axis(axes: Axes) -> None:
+    """Steps on a scale that is linear up to 25 and logarithmic from there on, so that step 0 has its place."""
+    axes.set_xscale("symlog", linthresh=25)
+    axes.set_xlim(left=-1)
+    axes.set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1,000"])
+    axes.set_xlabel("step")
+
+
 def spread_line(axes: Axes, values: pd.Series, *, label: str, **look: object) -> None:
     """Mean over seeds against step with a band from the lowest to the highest seed; steps that not every seed has are left out."""
     table = values.unstack("seed").dropna()
