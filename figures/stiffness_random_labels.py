@@ -92,5 +92,6 @@ def _draw_curves(panels: list[Axes], tables: Tables) -> None:
     panels[2].axhline(0, color="black", lw=0.8)
     step_axis(panels[2])
     panels[0].set_title("means and range of the seeds; the within-class sign is nearly +1 by the last layer alone", fontsize=7.5)
-    for axes, place in zip(panels, ("lower left", "lower left", "upper left"), strict=True):
-        axes.legend(fontsize=7, loc=place)
+    for axes in panels[:2]:
+        axes.legend(fontsize=7, loc="lower left")
+    panels[2].legend(fontsize=7, loc="upper left")
