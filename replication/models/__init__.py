@@ -55,8 +55,8 @@ _ENTRIES = {
     "svcca_convnet": Entry("convnet", "SVCCA", _CIFAR, ("image_size", "width", "hidden")),
     "svcca_resnet32": Entry("preactivation_resnet", "SVCCA", _CIFAR, _RESNET),
     "pwcca_convnet": Entry("convnet", "PWCCA", _CIFAR, ("image_size", "width")),
-    "stiffness_fc": Entry("mlp", "stiffness", _MNIST, ("image_size", "hidden")),
-    "stiffness_cnn": Entry("convnet", "stiffness", _CIFAR, ("image_size", "width")),
+    "stiffness_fc": Entry("mlp", "stiffness", _MNIST, ("image_size", "hidden", "unit_sphere")),
+    "stiffness_cnn": Entry("convnet", "stiffness", _CIFAR, ("image_size", "width", "unit_sphere")),
     "stiffness_resnet20": Entry("resnet", "stiffness", _CIFAR, _RESNET),
 }
 

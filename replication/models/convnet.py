@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from replication.models.initialisation import glorot_uniform_
-from replication.models.parts import SamePad, SpatialMean, halved
+from replication.models.parts import SamePad, SpatialMean, UnitSphere, halved
 
 _EPSILON = 1e-3  # of batch norm: TensorFlow's default
 _PWCCA_MULTIPLES = (1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8)
@@ -59,13 +59,16 @@ def pwcca_convnet(*, classes: int = 10, channels: int = 3, image_size: int = 32,
     return _initialised([*layers, ("mean", SpatialMean()), ("logits", nn.Linear(width_in, classes))])
 
 
-def stiffness_cnn(*, classes: int = 10, channels: int = 3, image_size: int = 32, width: int = 16) -> nn.Sequential:
+def stiffness_cnn(
+    *, classes: int = 10, channels: int = 3, image_size: int = 32, width: int = 16, unit_sphere: bool = False
+) -> nn.Sequential:
     """Stiffness' CNN: 3x3 convolutions with 16, 32 and 32 filters, ReLU and 2x2 max pooling after each, one dense layer.
 
     19,466 parameters with padded convolutions (stiffness specification, section 2). Input ``[n, channels, 32, 32]``; Keras'
-    initialisation: Glorot-uniform kernels, zero biases. No batch norm.
+    initialisation: Glorot-uniform kernels, zero biases. No batch norm. ``unit_sphere`` scales every input to norm 1 first, as
+    later versions of the paper do.
     """
-    layers: Layers = []
+    layers: Layers = [("sphere", UnitSphere())] if unit_sphere else []
     for number, (width_in, filters) in enumerate([(channels, width), (width, 2 * width), (2 * width, 2 * width)], start=1):
         layers += [*_convolution(f"conv{number}", width_in, filters), (f"pool{number}", nn.MaxPool2d(2))]
     pixels = halved(image_size, 3) ** 2

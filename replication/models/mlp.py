@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from replication.models.initialisation import glorot_uniform_, he_truncated_
+from replication.models.parts import UnitSphere
 
 
 def mnist_fc(*, classes: int = 10, channels: int = 1, image_size: int = 28, hidden: Sequence[int] = (100, 50)) -> nn.Sequential:
@@ -17,12 +18,16 @@ def mnist_fc(*, classes: int = 10, channels: int = 1, image_size: int = 28, hidd
     return fully_connected([channels * image_size**2, *hidden, classes])
 
 
-def stiffness_fc(*, classes: int = 10, channels: int = 1, image_size: int = 28, hidden: Sequence[int] = (500, 300, 100)) -> nn.Sequential:
+def stiffness_fc(
+    *, classes: int = 10, channels: int = 1, image_size: int = 28, hidden: Sequence[int] = (500, 300, 100), unit_sphere: bool = False
+) -> nn.Sequential:
     """Stiffness' FC: 784-500-300-100-10 with ReLU, 573,910 parameters (stiffness specification, section 2).
 
-    Input ``[n, channels, 28, 28]``. Keras' initialisation: Glorot-uniform kernels, zero biases.
+    Input ``[n, channels, 28, 28]``. Keras' initialisation: Glorot-uniform kernels, zero biases. ``unit_sphere`` scales every
+    input to norm 1 first, as later versions of the paper do.
     """
-    return fully_connected([channels * image_size**2, *hidden, classes], glorot_uniform_)
+    network = fully_connected([channels * image_size**2, *hidden, classes], glorot_uniform_)
+    return nn.Sequential(OrderedDict([("sphere", UnitSphere()), *network.named_children()])) if unit_sphere else network
 
 
 def svcca_toy(*, classes: int = 4, channels: int = 1, image_size: int = 1, hidden: Sequence[int] = (200,) * 4) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,3 +71,16 @@ class SpatialMean(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """The mean over height and width."""
         return maps.mean((2, 3))
+
+
+class UnitSphere(nn.Module):
+    """Each example divided by its Euclidean norm ``[n, ...]``; an example of zeros stays what it is.
+
+    The stiffness paper's inputs have norm 1 (stiffness specification, section 1.2). A module without parameters and not a way of
+    preparing data, so that what a black pixel is stays the same for all examples.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same shape, every example of norm 1."""
+        norms = images.flatten(1).norm(dim=1).clamp_min(torch.finfo(images.dtype).tiny)
+        return images / norms.view(-1, *(1,) * (images.dim() - 1))

@@ -142,3 +142,6 @@ class LcaFramesConfig(OfRun):
     frames: Annotated[int, Field(ge=2)] = 24
     units: Count = 10
     pictured_seeds: Count = 1
+
+
+LcaMeasurement = LcaConfig | LcaFramesConfig | LcaLayersConfig | LcaSharesConfig | LcaToyConfig | SampledLcaConfig

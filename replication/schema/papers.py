@@ -6,10 +6,11 @@ from pydantic import Field, model_validator
 
 from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
-from replication.schema.lca import LcaConfig, LcaFramesConfig, LcaLayersConfig, LcaSharesConfig, LcaToyConfig, SampledLcaConfig
+from replication.schema.lca import LcaMeasurement
 from replication.schema.runs import RunConfig
+from replication.schema.stiffness import StiffnessConfig
 
-Measurement = LcaConfig | LcaFramesConfig | LcaLayersConfig | LcaSharesConfig | LcaToyConfig | SampledLcaConfig
+Measurement = LcaMeasurement | StiffnessConfig
 
 
 class FigureConfig(Strict):
