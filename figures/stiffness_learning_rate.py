@@ -112,7 +112,8 @@ def draw(tables: Tables) -> Figure:
         axes.set_xscale("log")
         axes.set(xlabel="learning rate (Adam)", xlim=(7e-6, 5e-3))
     figure.suptitle(
-        "Version 1: larger rates, larger domains and stiffness. Versions 2 and 3: smaller ones. Both comparisons are drawn.", fontsize=8.5
+        "Version 1: larger rates, larger domains and stiffness. Versions 2 and 3: smaller ones. Means over seeds with 90 % intervals.",
+        fontsize=8.5,
     )
     sns.despine(figure)
     return figure
@@ -134,7 +135,7 @@ def _draw_comparison(axes: Axes, tables: Tables, column: str, label: str) -> Non
         _draw_means(axes, by_rate(tables, target), column, label=f"equal training loss {target:g}", color=colour)
     _draw_means(axes, by_rate(tables, None), column, label="equal epoch", color="#e08a1e", ls="--")
     axes.set_ylabel(label)
-    axes.legend(fontsize=6.5)
+    axes.legend(fontsize=6.5, loc="upper left" if column == "between_sign" else "lower left")
 
 
 def _draw_losses(axes: Axes, tables: Tables) -> None:
@@ -144,4 +145,4 @@ def _draw_losses(axes: Axes, tables: Tables) -> None:
     _draw_means(axes, by_rate(tables, None), "train_loss", label="at the equal epoch", color="#e08a1e", ls="--")
     axes.set_yscale("log")
     axes.set_ylabel("training loss at the comparison")
-    axes.legend(fontsize=6.5)
+    axes.legend(fontsize=6.5, loc="lower left")
