@@ -39,9 +39,13 @@ def sources_of(wildcards):
     return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed))
 
 
-def run_folders(wildcards, file=""):
+def run_folders(wildcards):
     folder = f"results/{wildcards.scale}/{wildcards.paper}/runs"
-    return [f"{folder}/{run}/seed{seed}{file}" for run, seed in sources_of(wildcards)]
+    return [f"{folder}/{run}/seed{seed}" for run, seed in sources_of(wildcards)]
+
+
+def files_of_runs(name):
+    return lambda wildcards: [f"{folder}/{name}" for folder in run_folders(wildcards)]
 
 
 def parts_of(wildcards):
@@ -151,8 +155,8 @@ rule measure:
     """One part of one seed of a measurement."""
     input:
         data=data_of,
-        records=lambda wildcards: run_folders(wildcards, "/record.json"),
-        trajectories=lambda wildcards: run_folders(wildcards, "/trajectory.npy"),
+        records=files_of_runs("record.json"),
+        trajectories=files_of_runs("trajectory.npy"),
     output:
         part="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
         record="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.json",

@@ -69,7 +69,8 @@ def describe_scales(requested: str) -> str:
     """One line for the beginning and the end of every run."""
     chosen: dict[str, list[str]] = {}
     for paper, name, _ in figures():
-        chosen.setdefault(scale_of(paper, name, requested), []).append(name)
+        if requested != RECORDED or is_recorded(paper, name):
+            chosen.setdefault(scale_of(paper, name, requested), []).append(name)
     parts = [f"{scale} ({len(names)} figure{'s' if len(names) > 1 else ''})" for scale, names in chosen.items()]
     why = "chosen by the data found: set REPLICATION_DATA for real data" if "smoke" in chosen else "chosen by the data found"
     return f"Scale: {', '.join(parts)}{f'; {why}' if requested == AUTO else ''}."
