@@ -8,8 +8,21 @@ from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
 from replication.schema.lca import LcaConfig, LcaLayersConfig, SampledLcaConfig
 from replication.schema.runs import RunConfig
+from replication.schema.svcca import (
+    DynamicsConfig,
+    FourierConfig,
+    FreezeConfig,
+    GroupsConfig,
+    InvarianceConfig,
+    NoiseConfig,
+    PairConfig,
+    ToyConfig,
+    WidthConfig,
+)
 
-Measurement = LcaConfig | LcaLayersConfig | SampledLcaConfig
+_Lca = LcaConfig | LcaLayersConfig | SampledLcaConfig
+_Svcca = DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig | WidthConfig
+Measurement = _Lca | _Svcca
 
 
 class FigureConfig(Strict):
