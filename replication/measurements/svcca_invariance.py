@@ -1,4 +1,4 @@
-"""What CCA does not see (linear maps, a direction's size) and what it sees in nothing (SVCCA, appendices 1 and B; official tutorial 001)."""
+"""What CCA does not see (linear maps, a direction's size) and what it sees in nothing (SVCCA, appendices 1, B; tutorial 001)."""
 
 from collections.abc import Sequence
 

@@ -95,7 +95,7 @@ def projections(config: PairConfig, fitted: Sequence[Mapping[str, Tensor]], head
                 reductions += [(f"{name}, least squares", on_neurons(x, order[:k])) for order in orders]
             rows += [(row, name, k, head.accuracy({row: reduction})) for name, reduction in reductions]
     table = pd.DataFrame(rows, columns=["row", "projection", "k", "accuracy"])
-    return table.groupby(["row", "projection", "k"], as_index=False, sort=False)["accuracy"].mean()
+    return table.groupby(["row", "projection", "k"], sort=False)["accuracy"].mean().reset_index()
 
 
 def double(config: PairConfig, fitted: Sequence[Mapping[str, Tensor]], head: Head) -> pd.DataFrame:
@@ -141,6 +141,7 @@ class Compressor:
         self.directions = directions
 
     def __call__(self, k: int) -> Reduction:
+        """The reduction to k dimensions."""
         if isinstance(self.directions, Tensor):
             return only_neurons(self.directions[:k])
         return on_directions(self.directions, k)

@@ -33,10 +33,10 @@ def measure(config: ToyConfig, runs: Sequence[TrainedRun], *, seed: int, part: i
         train(network, config, 2 * seed + number)
         progress(number + 1, 2)
     layers = [hidden(network, x, layer) for network in networks]
-    result = svcca.svcca(*layers)
+    result = svcca.svcca(layers[0], layers[1])
     tops = [top_neurons(z)[:_TOP] for z in layers]
     found = {
-        "coefficients": coefficients(result, svcca.svcca(*untrained)),
+        "coefficients": coefficients(result, svcca.svcca(untrained[0], untrained[1])),
         "pairs": pairs(result, layers, tops),
         "shown": shown(result, layers, tops, x),
         "network": pd.DataFrame([(mse(networks[0], x), *kept(*layers))], columns=["mse", "kept", "kept_variance", "dead"]),

@@ -21,7 +21,9 @@ from replication.schema.svcca import (
 )
 
 _Lca = LcaConfig | LcaLayersConfig | SampledLcaConfig
-_Svcca = DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig | WidthConfig
+_Svcca = (
+    DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig | WidthConfig
+)
 Measurement = _Lca | _Svcca
 
 
