@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from figures import (
+    layer_maps,
     pwcca_memorisation,
     pwcca_noise,
     svcca_aligned_directions,
@@ -197,6 +198,19 @@ def test_dynamics_fall_with_depth_and_their_controls_do_not(tables: Tables) -> N
     assert (found["batch_norm_deviation_cca"], found["convolution_deviation_cca"]) == pytest.approx((0, 0.3))
     assert (found["batch_norm_smallest_svcca"], found["convolution_svcca"]) == (0.95, 0.72)
     assert (found["residual_minus_convolution"], found["branch_minus_convolution"]) == pytest.approx((0.3, 0))
+
+
+def test_the_published_panels_have_the_order_the_paper_describes() -> None:
+    """The specification's numbers, read off the same image before: rank correlations with depth and means over residual pairs."""
+    for network, percent, expected in (("convnet", 35, -0.95), ("convnet", 75, -0.96), ("resnet", 35, -0.93), ("resnet", 75, -0.94)):
+        panel = svcca_dynamics.published(network, percent)
+        assert panel.shape == ((16, 16) if network == "convnet" else (51, 51))
+        diagonal = pd.DataFrame({"seed": 0, "row": panel.index, "similarity": np.diag(panel)})
+        assert layer_maps.depth_correlation(diagonal)[0] == pytest.approx(expected, abs=0.015)
+    final = svcca_dynamics.published("resnet", 100)
+    first_stage = [f"b{i}_res" for i in range(1, 6)]
+    pairs = [final.loc[a, b] for a in first_stage for b in first_stage if a != b]
+    assert np.mean(pairs) == pytest.approx(0.60, abs=0.01)
 
 
 def test_layers_of_two_networks_and_single_classes(tables: Tables) -> None:

@@ -51,7 +51,9 @@ def of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
             controls.append(pd.DataFrame({"row": broken.keys(), "similarity": broken.values(), "step": step}))
     classes, shuffled = (class_sensitivity(final, logits) for logits in (final[LOGITS], final[LOGITS][order]))
     found = {"matrices": pd.concat(matrices), "controls": pd.concat(controls), "curves": pd.concat(curves)}
-    return found | {"classes": classes.assign(control=shuffled["correlation"]), "norms": batch_norm_pairs(final)}
+    found["classes"] = classes.assign(control=shuffled["correlation"])
+    norms = batch_norm_pairs(final)
+    return found | ({"norms": norms} if len(norms) else {})  # an empty table would turn the columns of the other network into text
 
 
 def diagonal(
