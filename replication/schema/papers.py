@@ -17,13 +17,10 @@ from replication.schema.svcca import (
     NoiseConfig,
     PairConfig,
     ToyConfig,
-    WidthConfig,
 )
 
 _Lca = LcaConfig | LcaLayersConfig | SampledLcaConfig
-_Svcca = (
-    DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig | WidthConfig
-)
+_Svcca = DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig
 Measurement = _Lca | _Svcca
 
 

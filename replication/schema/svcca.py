@@ -146,24 +146,3 @@ class GroupsConfig(MeasurementConfig):
 
     def n_seeds(self, runs: Mapping[str, RunConfig]) -> int:  # noqa: D102 - as in the base class
         return min(runs[self.generalising].seeds, runs[self.memorising].seeds) // 2
-
-
-class WidthConfig(MeasurementConfig):
-    """Distance of two networks by width; no seed of the measurement shares one (PWCCA, figure 4).
-
-    Attributes:
-        runs: narrow to wide.
-        filters: random filters of the last layer that are compared.
-        examples: test images, at most.
-    """
-
-    instrument: Literal["pwcca_width"]
-    runs: list[Name]
-    filters: Count
-    examples: Count
-
-    def sources(self, seed: int) -> tuple[tuple[str, int], ...]:  # noqa: D102 - as in the base class
-        return tuple((run, 2 * seed + number) for run in self.runs for number in range(2))
-
-    def n_seeds(self, runs: Mapping[str, RunConfig]) -> int:  # noqa: D102 - as in the base class
-        return min(runs[run].seeds for run in self.runs) // 2
