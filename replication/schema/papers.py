@@ -9,8 +9,9 @@ from replication.schema.claims import Claim
 from replication.schema.lca import LcaMeasurement
 from replication.schema.runs import RunConfig
 from replication.schema.stiffness import StiffnessConfig
+from replication.schema.svcca import SvccaMeasurement
 
-Measurement = LcaMeasurement | StiffnessConfig
+Measurement = LcaMeasurement | StiffnessConfig | SvccaMeasurement
 
 
 class FigureConfig(Strict):

@@ -1,0 +1,65 @@
+"""PWCCA's figure 3 and A10: distances within and between networks that generalise and networks that memorise."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import Quantities, Tables, not_recorded
+
+MEASUREMENT = "groups"
+GROUPS = {"generalising": "#2a9d4a", "memorising": "#d1495b", "between": "#1f3b73"}
+SOFTMAX = "softmax"
+LAST = 3  # hidden layers that the claim is of
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per quartet of networks: memorising minus generalising distance, in the last hidden layers and at the softmax; accuracies."""
+    if MEASUREMENT not in tables:
+        return {}
+    distances = tables[MEASUREMENT]["distances"]
+    accuracy = tables[MEASUREMENT]["accuracy"]
+    return {
+        "memorising_minus_generalising": _difference(distances, "train", ("memorising", "generalising")),
+        "mixed_groups_difference": _difference(distances, "train", ("mixed group 1", "mixed group 2")),
+        "softmax_memorising_minus_generalising_test": _difference(distances, "test", ("memorising", "generalising"), softmax=True),
+        "softmax_mixed_groups_difference_test": _difference(distances, "test", ("mixed group 1", "mixed group 2"), softmax=True),
+        **{f"{run}_train_accuracy": rows.groupby("seed")["train"].min() for run, rows in accuracy.groupby("run")},
+        **{f"{run}_test_accuracy": rows.groupby("seed")["test"].mean() for run, rows in accuracy.groupby("run")},
+    }
+
+
+def _difference(distances: pd.DataFrame, split: str, groups: tuple[str, str], *, softmax: bool = False) -> pd.Series:
+    rows = distances[distances["split"] == split]
+    hidden = [layer for layer in dict.fromkeys(rows["layer"]) if layer != SOFTMAX]
+    chosen = rows[rows["layer"].isin([SOFTMAX] if softmax else hidden[-LAST:])]
+    means = chosen.groupby(["seed", "group"])["distance"].mean().unstack()
+    return means[groups[0]] - means[groups[1]]
+
+
+def draw(tables: Tables) -> Figure:
+    """Left: on training images; right: on test images; lines are means, points the seeds."""
+    figure, panels = plt.subplots(1, 2, figsize=(10.5, 3.9), sharey=True)
+    for axes, split in zip(panels, ("train", "test"), strict=True):
+        if MEASUREMENT in tables:
+            distances = tables[MEASUREMENT]["distances"]
+            _draw_split(axes, distances[distances["split"] == split])
+            axes.set_title({"train": "training images", "test": "test images"}[split], fontsize=10)
+        else:
+            not_recorded(axes, "two groups")
+    sns.despine(figure)
+    return figure
+
+
+def _draw_split(axes: Axes, rows: pd.DataFrame) -> None:
+    layers = list(dict.fromkeys(rows["layer"]))
+    labels = {"generalising": "two generalising", "memorising": "two memorising", "between": "one of either"}
+    for group, colour in GROUPS.items():
+        points = rows[rows["group"] == group]
+        axes.plot(points["layer"].map(layers.index), points["distance"], ".", ms=4, color=colour, alpha=0.6)
+        means = points.groupby("layer")["distance"].mean()[layers]
+        axes.plot(range(len(layers)), means, "-", lw=1.5, color=colour, label=labels[group])
+    axes.set_xticks(range(len(layers)), layers, rotation=0, fontsize=8)
+    axes.set(xlabel="convolution, then softmax", ylabel="PWCCA distance", ylim=(0, None))
+    axes.legend(fontsize=8)

@@ -1,0 +1,73 @@
+"""SVCCA's figure 2a: test accuracy on few SVCCA directions or neurons of one layer, without training again."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import Quantities, Tables, not_recorded
+
+MEASUREMENT = "convnet_pairs"
+ROWS = ("p2", "fc1", "fc2")
+LINES = {
+    "svcca": ("SVCCA directions", "#1f3b73", "-"),
+    "largest neurons, least squares": ("largest activations, least squares", "#e07b39", "-"),
+    "largest neurons, others 0": ("largest activations, others at 0", "#e07b39", ":"),
+    "random neurons, least squares": ("random neurons, least squares", "#777777", "-"),
+    "random neurons, others 0": ("random neurons, others at 0", "#777777", ":"),
+}
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per pair, fc1: accuracy change at 25 dimensions, and ratios of the dimensions that 95 % of the accuracy takes."""
+    if MEASUREMENT not in tables:
+        return {}
+    measured = tables[MEASUREMENT]
+    full = measured["full"].set_index("seed")["accuracy"]
+    fc1 = measured["projections"][measured["projections"]["row"] == "fc1"]
+    wide = fc1.pivot(index=["seed", "k"], columns="projection", values="accuracy")
+    at = wide.xs(25, level="k")
+    needed = pd.DataFrame({name: dimensions_needed(wide[name], full, measured["full"].set_index("seed")["fc1"]) for name in wide})
+    return {
+        "accuracy": full,
+        "accuracy_change_25_directions": at["svcca"] - full,
+        "accuracy_change_25_neurons": at["random neurons, others 0"] - full,
+        "dimensions_svcca": needed["svcca"],
+        "dimensions_ratio_largest_neurons": needed["largest neurons, least squares"] / needed["svcca"],
+        "dimensions_ratio_random_neurons": needed["random neurons, least squares"] / needed["svcca"],
+        "dimensions_ratio_random_over_largest": needed["random neurons, least squares"] / needed["largest neurons, least squares"],
+    }
+
+
+def dimensions_needed(accuracy: pd.Series, full: pd.Series, size: pd.Series, share: float = 0.95) -> pd.Series:
+    """Per seed: the smallest measured k with this share of the full accuracy; the layer's size where none has it."""
+    found = {}
+    for seed, values in accuracy.groupby("seed"):
+        enough = values[values >= share * full[seed]].index.get_level_values("k")
+        found[seed] = float(enough.min()) if len(enough) else float(size[seed])
+    return pd.Series(found)
+
+
+def draw(tables: Tables) -> Figure:
+    """A panel per layer, mean over pairs; the dashed line is the full layer."""
+    figure, panels = plt.subplots(1, len(ROWS), figsize=(11, 3.6), sharey=True)
+    for axes, row in zip(panels, ROWS, strict=True):
+        if MEASUREMENT in tables:
+            _draw_layer(axes, tables[MEASUREMENT], row)
+        else:
+            not_recorded(axes, row)
+    if MEASUREMENT in tables:
+        panels[0].legend(fontsize=7)
+    sns.despine(figure)
+    return figure
+
+
+def _draw_layer(axes: Axes, measured: dict[str, pd.DataFrame], row: str) -> None:
+    rows = measured["projections"][measured["projections"]["row"] == row]
+    for name, (label, colour, style) in LINES.items():
+        means = rows[rows["projection"] == name].groupby("k")["accuracy"].mean()
+        axes.plot(means.index, means, style, marker=".", ms=4, lw=1.3, color=colour, label=label)
+    axes.axhline(measured["full"]["accuracy"].mean(), color="#999999", ls="--", lw=1)
+    axes.set(xlabel="directions or neurons k", ylabel="test accuracy", xscale="log")
+    axes.set_title(f"{row}, {int(measured['full'][row].iloc[0])} neurons", fontsize=10)

@@ -1,0 +1,65 @@
+"""Distances within and between networks that generalise and networks that memorise (PWCCA, figure 3 and A10)."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from replication import svcca
+from replication.activations import layer_outputs
+from replication.layer_rows import neurons
+from replication.measurements import Arrays, Progress, Tables
+from replication.measurements.columns import pack, unpack
+from replication.schema.svcca import GroupsConfig
+from replication.trained_run import TrainedRun
+
+SOFTMAX = "softmax"
+
+
+def measure(config: GroupsConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
+    """PWCCA distances of every layer, on training and on test images."""
+    rows: list[tuple[str, str, str, float]] = []
+    for split in ("train", "test"):
+        images = getattr(runs[0].experiment, split).images[: config.examples]
+        g1, g2, m1, m2 = (layers_of(run.model(), images) for run in runs)
+        groups = {"generalising": [(g1, g2)], "memorising": [(m1, m2)], "between": list(itertools.product((g1, g2), (m1, m2)))}
+        # two groups of one network of either kind: what is claimed of the labels must not hold of them
+        groups |= {"mixed group 1": [(g1, m1)], "mixed group 2": [(g2, m2)]}
+        for group, pairs in groups.items():
+            for layer in g1:
+                distances = [distance(a[layer], b[layer]) for a, b in pairs]
+                rows.append((split, group, layer, sum(distances) / len(distances)))
+    return pack({"distances": pd.DataFrame(rows, columns=["split", "group", "layer", "distance"]), "accuracy": accuracies(runs)})
+
+
+def tables(config: GroupsConfig, parts: Sequence[Arrays]) -> Tables:
+    """``distances`` by group, layer and split; ``accuracy`` of every network."""
+    return unpack(parts)
+
+
+def layers_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Outputs of every convolution after batch norm and ReLU, averaged over space, and of the softmax."""
+    names = [name for name, _ in model.named_children() if name.startswith("relu")]
+    outputs = layer_outputs(model, images, [*names, "logits"], view=neurons)
+    return {name.removeprefix("relu"): outputs[name] for name in names} | {SOFTMAX: outputs["logits"].double().softmax(1)}
+
+
+def distance(x: Tensor, y: Tensor) -> float:
+    """1 - PWCCA, the mean of both orders."""
+    return 1 - (svcca.pwcca(x, y).similarity + svcca.pwcca(y, x).similarity) / 2
+
+
+@torch.no_grad()
+def accuracies(runs: Sequence[TrainedRun]) -> pd.DataFrame:
+    """On all training images (with the labels trained on) and all test images."""
+    rows = []
+    for run in runs:
+        model = run.model()
+        shares: Mapping[str, float] = {
+            split: (torch.cat([model(part) for part in examples.images.split(1000)]).argmax(1) == examples.labels).double().mean().item()
+            for split, examples in (("train", run.experiment.train), ("test", run.experiment.test))
+        }
+        rows.append((run.name, run.seed, shares["train"], shares["test"]))
+    return pd.DataFrame(rows, columns=["run", "network", "train", "test"])

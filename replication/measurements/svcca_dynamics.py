@@ -1,0 +1,104 @@
+"""How layers become what they are at the end: during training, in another architecture, for single classes (SVCCA, figures 4, 6, 7)."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from replication import svcca
+from replication.layer_rows import LOGITS, MAPS, OUT, neurons, positions, row_outputs, rows_of
+from replication.measurements import Arrays, Progress, Tables
+from replication.measurements.columns import pack, unpack
+from replication.schema.svcca import DynamicsConfig
+from replication.trained_run import TrainedRun
+
+
+def measure(config: DynamicsConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
+    """Matrices and curves of every run, its classes, and the two networks against each other."""
+    collected: dict[str, list[pd.DataFrame]] = {}
+    for number, run in enumerate(runs):
+        for name, table in of_run(config, run).items():
+            table.insert(0, "run", run.name)
+            collected.setdefault(name, []).append(table)
+        progress(number + 1, len(runs) + 1)
+    collected["cross"] = [across(config, runs)]
+    return pack({name: pd.concat(parts) for name, parts in collected.items()})
+
+
+def tables(config: DynamicsConfig, parts: Sequence[Arrays]) -> Tables:
+    """``matrices``, ``controls``, ``norms``, ``curves`` and ``classes`` by run, ``cross``."""
+    return unpack(parts)
+
+
+def of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
+    """One network during training against itself at the end."""
+    images = run.experiment.test.images[: config.examples]
+    few = images[: config.folded_examples]
+    final = row_outputs(run.model(), images)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(run.seed))
+    wanted = [round(share * run.config.steps / 100) for share in config.matrices]
+    folded = row_outputs(run.model(), few, view=positions)
+    matrices, controls, curves = [], [], []
+    for step in run.steps:
+        model = run.model(step)
+        means, maps = row_outputs(model, images), row_outputs(model, few, view=positions)
+        curves.append(diagonal(maps, folded, means, final).assign(step=step))
+        if step in wanted:
+            matrices.append(svcca.similarity_matrix(means, final).assign(step=step))
+        if step in wanted and 0 < step < run.config.steps:
+            broken = {row: svcca.svcca(means[row], final[row][order]).similarity for row in final}
+            controls.append(pd.DataFrame({"row": broken.keys(), "similarity": broken.values(), "step": step}))
+    classes, shuffled = (class_sensitivity(final, logits) for logits in (final[LOGITS], final[LOGITS][order]))
+    found = {"matrices": pd.concat(matrices), "controls": pd.concat(controls), "curves": pd.concat(curves)}
+    found["classes"] = classes.assign(control=shuffled["correlation"])
+    norms = batch_norm_pairs(final)
+    return found | ({"norms": norms} if len(norms) else {})  # an empty table would turn the columns of the other network into text
+
+
+def diagonal(
+    maps: Mapping[str, Tensor], final_maps: Mapping[str, Tensor], means: Mapping[str, Tensor], final: Mapping[str, Tensor]
+) -> pd.DataFrame:
+    """SVCCA of every layer with itself at the end, positions of feature maps as examples."""
+    folded = {row: row != OUT and len(maps[row]) > len(maps[OUT]) for row in final}
+    sides = [{row: values for row, values in side.items() if not folded[row]} for side in (means, final)]
+    pairs = svcca.similarity_matrix(*sides).query("layer_a == layer_b").set_index("layer_a")["similarity"]
+    found = {row: svcca.svcca(maps[row], final_maps[row]).similarity if folded[row] else pairs[row] for row in final}
+    return pd.DataFrame({"row": found.keys(), "similarity": found.values()})
+
+
+def batch_norm_pairs(final: Mapping[str, Tensor]) -> pd.DataFrame:
+    """A layer and the batch norm after it, which is affine in evaluation; the control has a convolution between."""
+    pairs = {"c2-bn1": "norm", "c5-bn2": "norm", "fc1-bn3": "norm", "fc2-bn4": "norm", "c3-c4": "convolution"}
+    rows = []
+    for pair, between in pairs.items():
+        a, b = pair.split("-")
+        if a in final and b in final:
+            rows.append((pair, between, svcca.cca(final[a], final[b]).similarity, svcca.svcca(final[a], final[b]).similarity))
+    return pd.DataFrame(rows, columns=["pair", "between", "cca", "svcca"])
+
+
+def class_sensitivity(final: Mapping[str, Tensor], logits: Tensor) -> pd.DataFrame:
+    """Multiple correlation of every class's logit with every layer's neurons (of feature maps their means over space)."""
+    rows = []
+    for row, layer in final.items():
+        for label in range(logits.shape[1]):
+            found = svcca.cca(layer, logits[:, label : label + 1]).coefficients
+            rows.append((row, label, found[0].item() if len(found) else 0.0))
+    return pd.DataFrame(rows, columns=["row", "class", "correlation"])
+
+
+def across(config: DynamicsConfig, runs: Sequence[TrainedRun]) -> pd.DataFrame:
+    """Fourier CCA of the first network's feature maps with the second one's after each addition, at the end of training."""
+    first, second = (run.model() for run in runs)
+    images = [run.experiment.test.images[: config.folded_examples] for run in runs]
+    residual = [row for row in rows_of(second) if row == "conv" or row.endswith("_res")]
+    maps = row_outputs(first, images[0], rows=MAPS, view=None)
+    others = row_outputs(second, images[1], rows=residual, view=None)
+    order = torch.randperm(len(images[0]), generator=torch.Generator().manual_seed(runs[0].seed))
+    rows = []
+    for name, x in maps.items():
+        for other, y in others.items():
+            similarities = (svcca.fourier_cca(x, y).similarity, svcca.cca(neurons(x), neurons(y)).similarity)
+            rows.append((name, other, *similarities, svcca.cca(neurons(x), neurons(y)[order]).similarity))
+    return pd.DataFrame(rows, columns=["row_a", "row_b", "fourier", "means", "means_shuffled"])
