@@ -63,4 +63,4 @@ def draw(tables: Tables) -> Figure:
 
 def _label(axes: Axes, rows: list[str]) -> None:
     axes.set_xticks(range(len(rows)), rows, rotation=90, fontsize=7)
-    axes.set(xlabel="layer of the ResNet, input to output", ylabel="correlation of the class's logit with the layer", ylim=(0, 1.03))
+    axes.set(xlabel="layer of the ResNet, input to output", ylabel="correlation of logit with layer", ylim=(0, 1.03))

@@ -85,4 +85,4 @@ def _draw_cost(axes: Axes, cost: pd.DataFrame) -> None:
             axes.bar(place + shift, total["forward"], width=0.36, color=colour, alpha=0.45, edgecolor="black", lw=0.4)
             axes.bar(place + shift, total["backward"], bottom=total["forward"], width=0.36, color=colour, edgecolor="black", lw=0.4)
     axes.set_xticks(range(len(NETWORKS)), list(NETWORKS.values()))
-    axes.set(xlabel="network (light: forward, dark: backward)", ylabel="multiply-accumulates / those without freezing")
+    axes.set(xlabel="network (light: forward, dark: backward)", ylabel="multiply-accumulates (relative)")

@@ -58,7 +58,7 @@ def draw(tables: Tables) -> Figure:
         else:
             not_recorded(axes, row)
     if MEASUREMENT in tables:
-        panels[0].legend(fontsize=7)
+        figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=len(LINES), loc="outside lower center")
     sns.despine(figure)
     return figure
 

@@ -59,13 +59,13 @@ def _draw_pane(axes: Axes, pane: pd.DataFrame) -> None:
         colour = sns.color_palette("deep")[number]
         axes.plot(rows["x"], rows["full"] + 3 * number, color=colour, lw=3, alpha=0.35)
         axes.plot(rows["x"], rows["projected"] + 3 * number, color="black", lw=0.9)
-    axes.set(xlabel="input x", ylabel="four outputs, 3 apart (wide: all units)", yticks=[], ylim=(-2.2, 11.2))
+    axes.set(xlabel="input x", ylabel="outputs, 3 apart (wide: all units)", yticks=[], ylim=(-2.2, 11.2))
 
 
 def _draw_errors(axes: Axes, errors: pd.DataFrame) -> None:
     for name, (label, colour, style) in LINES.items():
         means = errors[errors["projection"] == name].groupby("k")["relative_error"].mean()
         axes.plot(means.index, means, style, color=colour, ms=4, lw=1.2, label=label)
-    axes.set(xlabel="directions or neurons k", ylabel="squared error / variance of the output", yscale="log")
+    axes.set(xlabel="directions or neurons k", ylabel="error / variance of output", yscale="log")
     axes.set_title("mean over pairs of networks", fontsize=9)
     axes.legend(fontsize=6.5)

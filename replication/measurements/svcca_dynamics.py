@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication import svcca
 from replication.layer_rows import LOGITS, MAPS, OUT, neurons, positions, row_outputs, rows_of
@@ -52,7 +52,8 @@ def of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
     classes, shuffled = (class_sensitivity(final, logits) for logits in (final[LOGITS], final[LOGITS][order]))
     found = {"matrices": pd.concat(matrices), "controls": pd.concat(controls), "curves": pd.concat(curves)}
     found["classes"] = classes.assign(control=shuffled["correlation"])
-    norms = batch_norm_pairs(final)
+    # in float64: rounding of a nearly dead neuron by the network itself showed as 1e-6
+    norms = batch_norm_pairs(run.model().double(), images.double())
     return found | ({"norms": norms} if len(norms) else {})  # an empty table would turn the columns of the other network into text
 
 
@@ -67,14 +68,15 @@ def diagonal(
     return pd.DataFrame({"row": found.keys(), "similarity": found.values()})
 
 
-def batch_norm_pairs(final: Mapping[str, Tensor]) -> pd.DataFrame:
+def batch_norm_pairs(model: nn.Module, images: Tensor) -> pd.DataFrame:
     """A layer and the batch norm after it, which is affine in evaluation; the control has a convolution between."""
     pairs = {"c2-bn1": "norm", "c5-bn2": "norm", "fc1-bn3": "norm", "fc2-bn4": "norm", "c3-c4": "convolution"}
     rows = []
-    for pair, between in pairs.items():
-        a, b = pair.split("-")
-        if a in final and b in final:
-            rows.append((pair, between, svcca.cca(final[a], final[b]).similarity, svcca.svcca(final[a], final[b]).similarity))
+    if all(row in rows_of(model) for pair in pairs for row in pair.split("-")):
+        final = row_outputs(model, images)
+        for pair, between in pairs.items():
+            x, y = (final[row] for row in pair.split("-"))
+            rows.append((pair, between, svcca.cca(x, y).similarity, svcca.svcca(x, y).similarity))
     return pd.DataFrame(rows, columns=["pair", "between", "cca", "svcca"])
 
 
