@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from replication.distributions import binomial_shares, fraction_holding, gini, top_share
 from replication.errors import ReplicationError
 from replication.lca_books import Books
 from replication.objective import Slot
-from replication.statistics import binomial_shares, fraction_holding, gini, top_share
 
 if TYPE_CHECKING:
     from replication.lca import Allocation

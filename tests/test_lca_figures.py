@@ -17,8 +17,8 @@ from figures import (
     lca_sampling,
 )
 from figures.style import Tables
+from replication.distributions import binomial_shares
 from replication.lca_ledger import SHARE_BINS
-from replication.statistics import binomial_shares
 
 LAYERS = ("conv", "bn", "stage1.block1.conv1", "stage1.block1.bn1", "fc")
 

@@ -6,17 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from replication.statistics import (
-    LEVEL,
-    binomial_shares,
-    fraction_holding,
-    gaussian_share_beyond,
-    gini,
-    mean_interval,
-    seeds_to_decide,
-    top_share,
-    weibull_fit,
-)
+from replication.distributions import binomial_shares, fraction_holding, gaussian_share_beyond, gini, top_share, weibull_fit
+from replication.statistics import LEVEL, mean_interval, seeds_to_decide
 
 ESTIMATES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
