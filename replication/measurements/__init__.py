@@ -37,6 +37,12 @@ def instrument_of(config: MeasurementConfig) -> Instrument:
     return importlib.import_module(f"{__name__}.{config.instrument}")
 
 
+def below(arrays: Arrays, folder: str) -> Arrays:
+    """The arrays named ``<folder>/<name>``, by name."""
+    start = f"{folder}/"
+    return {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
+
+
 def span_of(part: int, parts: int, n: int) -> range:
     """The ``part``-th of ``parts`` nearly equal spans of ``range(n)``."""
     bounds = np.linspace(0, n, parts + 1).round().astype(int)

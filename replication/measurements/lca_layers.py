@@ -6,7 +6,7 @@ import pandas as pd
 
 from replication import lca_sampled
 from replication.lca_sampled import SampledLedger
-from replication.measurements import Arrays, Progress, Tables, span_of
+from replication.measurements import Arrays, Progress, Tables, below, span_of
 from replication.schema.lca import LcaLayersConfig
 from replication.trained_run import TrainedRun
 
@@ -40,8 +40,7 @@ def tables(config: LcaLayersConfig, parts: Sequence[Arrays]) -> Tables:
     for run in config.runs:
         ledgers = {}
         for phase in ("opening", "late"):
-            start = f"{run}/{phase}/"
-            ledgers[phase] = SampledLedger.from_arrays({key.removeprefix(start): v for key, v in arrays.items() if key.startswith(start)})
+            ledgers[phase] = SampledLedger.from_arrays(below(arrays, f"{run}/{phase}"))
         table = SampledLedger.merge(list(ledgers.values())).tables()["totals"]
         late = ledgers["late"].tables()["totals"]
         table.insert(0, "run", run)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from replication import lca
 from replication.lca_ledger import Ledger
-from replication.measurements import Arrays, Progress, Tables, span_of
+from replication.measurements import Arrays, Progress, Tables, below, span_of
 from replication.schema.lca import LcaSharesConfig
 from replication.trained_run import TrainedRun
 
@@ -36,10 +36,7 @@ def tables(config: LcaSharesConfig, parts: Sequence[Arrays]) -> Tables:
     arrays = {key: values for part in parts for key, values in part.items()}
     found = []
     for run in config.runs:
-        spans = []
-        for span in range(config.spans):
-            start = f"{run}/{span}/"
-            spans.append(Ledger.from_arrays({key.removeprefix(start): v for key, v in arrays.items() if key.startswith(start)}))
+        spans = [Ledger.from_arrays(below(arrays, f"{run}/{span}")) for span in range(config.spans)]
         ledger = Ledger.merge(spans).tables()
         counts = ledger["layers"].groupby("step", as_index=False)[list(COLUMNS)].sum()
         counts.insert(0, "run", run)
