@@ -6,12 +6,13 @@ from pydantic import Field, model_validator
 
 from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
+from replication.schema.landscape import LandscapeMeasurement
 from replication.schema.lca import LcaMeasurement
 from replication.schema.runs import RunConfig
 from replication.schema.stiffness import StiffnessConfig
 from replication.schema.svcca import SvccaMeasurement
 
-Measurement = LcaMeasurement | StiffnessConfig | SvccaMeasurement
+Measurement = LandscapeMeasurement | LcaMeasurement | StiffnessConfig | SvccaMeasurement
 
 
 class FigureConfig(Strict):

@@ -1,0 +1,60 @@
+"""Between small-batch and large-batch minimisers, and how their weights grow (landscape, figure 2)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from replication import landscape
+from replication.measurements import Arrays, Progress, Tables
+from replication.measurements.columns import pack, unpack
+from replication.schema.landscape import InterpolationConfig
+from replication.trained_run import TrainedRun
+
+
+def measure(config: InterpolationConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
+    """Every pair: the line through both minimisers; every run: norm at kept steps, histogram of the final weights."""
+    pairs = list(zip(runs[::2], runs[1::2], strict=True))
+    lines = [between(config, *pair).assign(small=pair[0].name, large=pair[1].name) for pair in pairs]
+    progress(len(pairs), len(pairs))
+    return pack({"interpolation": pd.concat(lines), "norms": pd.concat(map(norms, runs)), "weights": histograms(runs, config.bins)})
+
+
+def tables(config: InterpolationConfig, parts: Sequence[Arrays]) -> Tables:
+    """``interpolation`` by pair, split, statistics and point; ``norms`` by run and step; ``weights`` by run and bin."""
+    return unpack(parts)
+
+
+def between(config: InterpolationConfig, small: TrainedRun, large: TrainedRun) -> pd.DataFrame:
+    """Training and test loss, small batch at 0 and large batch at 1; ``statistics`` False leaves batch norm's at the small batch's.
+
+    ``trained`` False is the same line between the two networks before training: they share their weights, so it is flat.
+    """
+    alphas = np.linspace(-0.5, 1.5, config.points)
+    ends, starts = (small.model(), large.model()), (small.model(0), large.model(0))
+    train, test = small.around(examples=config.examples), small.around(examples=config.test_examples, split="test")
+    found = [
+        landscape.interpolation(train, *ends, alphas).assign(split="train", statistics=True, trained=True),
+        landscape.interpolation(test, *ends, alphas).assign(split="test", statistics=True, trained=True),
+        landscape.interpolation(train, *ends, alphas, statistics=False).assign(split="train", statistics=False, trained=True),
+        landscape.interpolation(train, *starts, alphas).assign(split="train", statistics=True, trained=False),
+    ]
+    return pd.concat(found)
+
+
+def norms(run: TrainedRun) -> pd.DataFrame:
+    """Euclidean norm of all parameters at the kept steps."""
+    lengths = [float(np.linalg.norm(np.asarray(row, dtype=np.float64))) for row in run.trajectory]
+    return pd.DataFrame({"run": run.name, "step": run.steps, "norm": lengths})
+
+
+def histograms(runs: Sequence[TrainedRun], bins: int) -> pd.DataFrame:
+    """Shares of the final parameters in bins that all runs share, out to the largest weight but one in a thousand."""
+    finals = {run.name: np.asarray(run.trajectory[-1], dtype=np.float64) for run in runs}
+    edge = max(float(np.quantile(np.abs(weights), 0.999)) for weights in finals.values())
+    edges = np.linspace(-edge, edge, bins + 1)
+    rows = []
+    for name, weights in finals.items():
+        counts, _ = np.histogram(weights, edges)
+        rows.append(pd.DataFrame({"run": name, "low": edges[:-1], "high": edges[1:], "share": counts / len(weights)}))
+    return pd.concat(rows)

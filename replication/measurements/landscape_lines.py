@@ -1,0 +1,91 @@
+"""The loss along random directions under several normalisations, and after rescaling the weights (landscape, figure 3, appendix A.1)."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from replication import landscape
+from replication.folding import folded
+from replication.measurements import Arrays, Progress, Tables
+from replication.measurements.columns import pack, unpack
+from replication.objective import Objective, layout_of
+from replication.schema.landscape import LinesConfig
+from replication.trained_run import TrainedRun
+
+FILTER, ONE_TENSOR = "filter", "one_tensor"
+RESCALED_POINTS = 5
+
+
+def measure(config: LinesConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
+    """One run: every direction under every normalisation, and the rescaled networks."""
+    run = runs[part]
+    alphas = np.linspace(-config.reach, config.reach, config.points)
+    splits = {"train": run.around(examples=config.examples)}
+    if config.test_examples:
+        splits["test"] = run.around(examples=config.test_examples, split="test")
+    lines = []
+    for number in range(config.directions):
+        drawn = seed * config.directions + number
+        for how, direction in directions(run.model(), drawn, config.normalise).items():
+            for split, objective in splits.items():
+                if split == "train" or how == FILTER:
+                    table = landscape.line(objective, direction, alphas)
+                    lines.append(table.assign(direction=drawn, normalise=how, split=split))
+        progress(number + 1, config.directions)
+    found = {"lines": pd.concat(lines)}
+    if config.rescale:
+        found["rescaled"] = rescaled_lines(splits["train"], run.model(), config, seed)
+    return pack({name: table.assign(run=run.name) for name, table in found.items()})
+
+
+def tables(config: LinesConfig, parts: Sequence[Arrays]) -> Tables:
+    """``lines`` by run, direction, normalisation, split and point; ``rescaled`` by run, factor, normalisation and point."""
+    return unpack(parts)
+
+
+def directions(model: nn.Module, drawn: int, normalise: Sequence[str]) -> dict[str, Tensor]:
+    """The same draw under every normalisation; ``one_tensor`` is the filter-normalised one in a single tensor of weights."""
+    found = {}
+    for how in normalise:
+        scaled: Any = None if how == "none" else how
+        found[how] = landscape.random_direction(model, landscape.axis_generator(drawn, 0), scaled)
+    if FILTER in found:
+        slots = [slot for slot in layout_of(model) if len(slot.shape) > 1]
+        kept = slots[drawn % len(slots)].slice
+        found[ONE_TENSOR] = torch.zeros_like(found[FILTER])
+        found[ONE_TENSOR][kept] = found[FILTER][kept]
+    return found
+
+
+def rescaled_lines(objective: Objective, model: nn.Module, config: LinesConfig, seed: int) -> pd.DataFrame:
+    """The line through the network and through the same function with other weights, with and without filter normalisation (section 4)."""
+    alphas = np.linspace(-config.reach, config.reach, RESCALED_POINTS)
+    rows = []
+    for how in (FILTER, "none"):
+        original = None
+        for factor in (1.0, *config.rescale):
+            other = rescaled(model, factor, objective.images[:2])
+            direction = directions(other, seed, [how])[how]
+            table = landscape.line(Objective(other, objective.images, objective.labels), direction, alphas)
+            original = table["loss"].to_numpy() if original is None else original
+            rows.append(table.assign(factor=factor, normalise=how, original=original))
+    return pd.concat(rows)
+
+
+def rescaled(model: nn.Module, factor: float, examples: Tensor) -> nn.Module:
+    """The same function, but for batch norm's epsilon: every kernel before batch norm times ``factor``, its statistics along with it."""
+    other = copy.deepcopy(model)
+    modules = dict(other.named_modules())
+    with torch.no_grad():
+        for pair in folded(model, examples).pairs:
+            linear, norm = modules[pair.linear], modules[pair.norm]
+            for parameter in linear.parameters():
+                parameter.mul_(factor)
+            norm.running_mean.mul_(factor)
+            norm.running_var.mul_(factor**2)
+    return other

@@ -1,0 +1,124 @@
+"""Measurements of the landscape paper."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from replication.schema.base import Count
+from replication.schema.measurements import OfRuns
+
+Normalisation = Literal["filter", "layer", "none"]
+
+
+class Slices(OfRuns):
+    """What slices of the loss have in common: one job for each run of a seed.
+
+    Attributes:
+        examples: training images on which the loss is evaluated, the first ones; all of them by default.
+        reach: slices go from -reach to reach.
+        points: along an axis; odd, so that the minimiser is one of them.
+    """
+
+    examples: Count | None = None
+    reach: Annotated[float, Field(gt=0)] = 1.0
+    points: Annotated[int, Field(ge=3)]
+
+    @model_validator(mode="after")
+    def _centred(self) -> Self:
+        if self.points % 2 == 0:
+            raise ValueError(f"has {self.points} points along an axis; give an odd number, so that the minimiser is one of them")
+        return self
+
+    @property
+    def parts(self) -> int:
+        """One for each run."""
+        return len(self.runs)
+
+
+class SurfaceConfig(Slices):
+    """Surfaces around trained networks, and the networks' losses and errors (landscape, figures 1, 3, 4, 5, 6 and Table 2).
+
+    Attributes:
+        directions: pairs of random directions, filter-normalised; no two seeds share one.
+        test_examples: test images of the error, the first ones; all of them by default.
+    """
+
+    instrument: Literal["landscape_surface"]
+    directions: Count = 1
+    test_examples: Count | None = None
+
+
+class LinesConfig(Slices):
+    """The loss along random directions under several normalisations (landscape, figure 3 top and appendix A.1).
+
+    Attributes:
+        directions: random directions, each with every normalisation.
+        normalise: "none" leaves the Gaussian draws as they are.
+        test_examples: test images of the dashed curves, the first ones; none by default.
+        rescale: factors by which the kernels before batch norm are multiplied, their statistics along with them.
+    """
+
+    instrument: Literal["landscape_lines"]
+    directions: Count
+    normalise: list[Normalisation] = ["filter", "layer", "none"]
+    test_examples: Annotated[int, Field(ge=0)] = 0
+    rescale: list[Annotated[float, Field(gt=0)]] = []
+
+
+class InterpolationConfig(OfRuns):
+    """From small-batch to large-batch minimisers, their weights during and after training (landscape, figure 2).
+
+    Attributes:
+        runs: small and large batch in turn.
+        examples, test_examples: training and test images, the first ones; all of them by default.
+        points: from alpha = -0.5 to 1.5.
+        bins: of the histograms of weights.
+    """
+
+    instrument: Literal["landscape_interpolation"]
+    examples: Count | None = None
+    test_examples: Count | None = None
+    points: Annotated[int, Field(ge=5)]
+    bins: Count = 81
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.runs) % 2:
+            raise ValueError(f"has {len(self.runs)} runs; give small and large batch in turn")
+        return self
+
+
+class TrajectoryConfig(OfRuns):
+    """Training paths in the plane of their principal components and in random planes (landscape, figures 8 and 9).
+
+    Attributes:
+        examples: training images on which the loss is evaluated, the first ones; all of them by default.
+        points: along an axis of the plane, which is as wide as the path.
+        cosines: pairs of random directions, of which the mean size of the cosine is taken.
+    """
+
+    instrument: Literal["landscape_trajectory"]
+    examples: Count | None = None
+    points: Annotated[int, Field(ge=5)]
+    cosines: Annotated[int, Field(ge=2)] = 1000
+
+    @property
+    def parts(self) -> int:
+        """One for each run."""
+        return len(self.runs)
+
+
+class CurvatureConfig(Slices):
+    """Both ends of the Hessian's spectrum on the plane of a surface (landscape, figure 7).
+
+    Attributes:
+        tolerance: relative, of the eigenvalues' residuals.
+        max_products: Hessian-vector products at a point, at most.
+    """
+
+    instrument: Literal["landscape_curvature"]
+    tolerance: Annotated[float, Field(gt=0)] = 0.01
+    max_products: Count = 60
+
+
+LandscapeMeasurement = CurvatureConfig | InterpolationConfig | LinesConfig | SurfaceConfig | TrajectoryConfig
