@@ -1,0 +1,59 @@
+"""What several landscape figures share: contours at common levels, and tables of nets and their surfaces' measures."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
+
+from figures.style import Tables
+from replication.planes import as_grid
+
+LEVELS = np.arange(0.1, 10, 0.5)  # the paper's: the same in every panel, or the eye would compare scales
+NOSHORT = "_noshort"
+
+
+def draw_contours(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS, *, labels: bool = True) -> QuadContourSet:
+    """Contours of one surface's loss (columns alpha, beta, loss) at ``levels``; points that are not finite are hatched red."""
+    loss, alphas, betas = as_grid(surface, "loss")
+    finite = np.isfinite(loss)
+    shown = np.where(finite, loss, np.nan)
+    contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
+    if labels:
+        axes.clabel(contours, contours.levels[::3], inline=True, fontsize=5, fmt="%.1f")
+    if not finite.all():
+        axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
+    axes.plot(0, 0, "+", color="black", ms=5)
+    axes.set_aspect("equal" if np.isclose(np.ptp(alphas), np.ptp(betas)) else "auto")
+    return contours
+
+
+def measure_of(tables: Tables, measurement: str, name: str) -> pd.DataFrame:
+    """A surface measure, seeds in rows and runs in columns; the mean over directions."""
+    rows = tables[measurement]["measures"].query("measure == @name")
+    return rows.pivot_table(index="seed", columns="run", values="value", aggfunc="mean", sort=False, dropna=False)
+
+
+def network_value(tables: Tables, measurement: str, column: str, *, split: str = "train", trained: bool = True) -> pd.DataFrame:
+    """A column of the nets' table (loss, accuracy, ...) before or after training, seeds in rows and runs in columns."""
+    rows = tables[measurement]["networks"].query("split == @split")
+    rows = rows[(rows["step"] > 0) == trained]
+    return rows.pivot_table(index="seed", columns="run", values=column, sort=False, dropna=False)
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's, from ranks; 0 where one of them does not vary."""
+    ranks = [pd.Series(values).rank() for values in (first, second)]
+    return float(ranks[0].corr(ranks[1])) if min(rank.std() for rank in ranks) > 0 else 0.0
+
+
+def permuted_rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """The mean of ``rank_correlation`` over all orders of ``second``: what exchanging the nets leaves."""
+    return float(np.mean([rank_correlation(first, np.array(order)) for order in itertools.permutations(second)]))
+
+
+def seed_zero(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first seed and, where there are several, its first direction: what panels show."""
+    rows = table[table["seed"] == table["seed"].min()]
+    return rows[rows["direction"] == rows["direction"].min()] if "direction" in rows else rows
