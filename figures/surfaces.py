@@ -21,7 +21,7 @@ def draw_contours(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS
     shown = np.where(finite, loss, np.nan)
     contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
     if labels:
-        axes.clabel(contours, contours.levels[::3], inline=True, fontsize=5, fmt="%.1f")
+        axes.clabel(contours, levels[::3], inline=True, fontsize=5, fmt="%.1f")
     if not finite.all():
         axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
     axes.plot(0, 0, "+", color="black", ms=5)
