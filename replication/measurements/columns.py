@@ -1,11 +1,12 @@
 """Tables as arrays by ``<table>/<column>`` and back, for instruments whose parts are tables already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from replication.measurements import Arrays, Tables
+from replication.measurements import Arrays, Progress, Tables, span_of
+from replication.trained_run import TrainedRun
 
 
 def pack(tables: Mapping[str, pd.DataFrame]) -> Arrays:
@@ -16,6 +17,19 @@ def pack(tables: Mapping[str, pd.DataFrame]) -> Arrays:
             values = table[column].to_numpy()
             arrays[f"{name}/{column}"] = values if values.dtype.kind in "biuf" else np.asarray(values, dtype=str)
     return arrays
+
+
+OfRun = Callable[[TrainedRun, Progress], Mapping[str, pd.DataFrame]]
+
+
+def run_by_run(of_run: OfRun, runs: Sequence[TrainedRun], part: int, parts: int, progress: Progress) -> Arrays:
+    """The tables that ``of_run`` makes of the runs of one part, joined, with a column ``run`` in front."""
+    collected: dict[str, list[pd.DataFrame]] = {}
+    for number in span_of(part, parts, len(runs)):
+        for name, table in of_run(runs[number], progress).items():
+            table.insert(0, "run", runs[number].name)
+            collected.setdefault(name, []).append(table)
+    return pack({name: pd.concat(each) for name, each in collected.items()})
 
 
 def unpack(parts: Sequence[Arrays]) -> Tables:

@@ -7,14 +7,23 @@ import pandas as pd
 
 from replication import curvature, landscape
 from replication.measurements import Arrays, Progress, Tables
-from replication.measurements.columns import pack, unpack
+from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import CurvatureConfig
 from replication.trained_run import TrainedRun
 
 
 def measure(config: CurvatureConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """One run: eigenvalues and loss on the same plane as its first surface."""
-    run = runs[part]
+    """The runs of one part, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+
+
+def tables(config: CurvatureConfig, parts: Sequence[Arrays]) -> Tables:
+    """``map`` by run and point: eigenvalues, their errors, loss; ``untrained``: both eigenvalues before training."""
+    return unpack(parts)
+
+
+def of_run(config: CurvatureConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
+    """Eigenvalues and loss on a plane, and the eigenvalues before training."""
     objective = run.around(examples=config.examples)
     axis = np.linspace(-config.reach, config.reach, config.points)
     x, y = (landscape.random_direction(run.model(), landscape.axis_generator(seed, axis=number)) for number in (0, 1))
@@ -24,10 +33,4 @@ def measure(config: CurvatureConfig, runs: Sequence[TrainedRun], *, seed: int, p
     losses = landscape.surface(objective, x, y, axis, axis)
     centre = curvature.extremes(start := run.around(0, examples=config.examples), start.parameters(), ignore="biasbn")
     before = pd.DataFrame({"smallest": [centre.smallest], "largest": [centre.largest]})
-    maps = eigenvalues.merge(losses.drop(columns="computed"), on=["alpha", "beta"])
-    return pack({"map": maps.assign(run=run.name), "untrained": before.assign(run=run.name)})
-
-
-def tables(config: CurvatureConfig, parts: Sequence[Arrays]) -> Tables:
-    """``map`` by run and point: eigenvalues, their errors, loss; ``untrained``: both eigenvalues before training."""
-    return unpack(parts)
+    return {"map": eigenvalues.merge(losses.drop(columns="computed"), on=["alpha", "beta"]), "untrained": before}

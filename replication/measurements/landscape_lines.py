@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from replication import landscape
 from replication.folding import folded
 from replication.measurements import Arrays, Progress, Tables
-from replication.measurements.columns import pack, unpack
+from replication.measurements.columns import run_by_run, unpack
 from replication.objective import Objective, layout_of
 from replication.schema.landscape import LinesConfig
 from replication.trained_run import TrainedRun
@@ -22,8 +22,17 @@ RESCALED_POINTS = 5
 
 
 def measure(config: LinesConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """One run: every direction under every normalisation, and the rescaled networks."""
-    run = runs[part]
+    """The runs of one part, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+
+
+def tables(config: LinesConfig, parts: Sequence[Arrays]) -> Tables:
+    """``lines`` by run, direction, normalisation, split and point; ``rescaled`` by run, factor, normalisation and point."""
+    return unpack(parts)
+
+
+def of_run(config: LinesConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
+    """Every direction under every normalisation, and the rescaled networks."""
     alphas = np.linspace(-config.reach, config.reach, config.points)
     splits = {"train": run.around(examples=config.examples)}
     if config.test_examples:
@@ -40,12 +49,7 @@ def measure(config: LinesConfig, runs: Sequence[TrainedRun], *, seed: int, part:
     found = {"lines": pd.concat(lines)}
     if config.rescale:
         found["rescaled"] = rescaled_lines(splits["train"], run.model(), config, seed)
-    return pack({name: table.assign(run=run.name) for name, table in found.items()})
-
-
-def tables(config: LinesConfig, parts: Sequence[Arrays]) -> Tables:
-    """``lines`` by run, direction, normalisation, split and point; ``rescaled`` by run, factor, normalisation and point."""
-    return unpack(parts)
+    return found
 
 
 def directions(model: nn.Module, drawn: int, normalise: Sequence[str]) -> dict[str, Tensor]:

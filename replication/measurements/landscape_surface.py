@@ -8,14 +8,23 @@ import pandas as pd
 
 from replication import landscape, surface_measures
 from replication.measurements import Arrays, Progress, Tables
-from replication.measurements.columns import pack, unpack
+from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import SurfaceConfig
 from replication.trained_run import TrainedRun
 
 
 def measure(config: SurfaceConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """One run: its surfaces on a fixed subset, its losses and errors on whole sets."""
-    run = runs[part]
+    """The runs of one part, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+
+
+def tables(config: SurfaceConfig, parts: Sequence[Arrays]) -> Tables:
+    """``surface`` by run, direction and point; ``measures`` by run and direction; ``networks`` by run, step and split."""
+    return unpack(parts)
+
+
+def of_run(config: SurfaceConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
+    """Surfaces of one network on a fixed subset, its losses and errors on whole sets."""
     objective = run.around(examples=config.examples)
     axis = np.linspace(-config.reach, config.reach, config.points)
     surfaces, numbers = [], []
@@ -25,13 +34,7 @@ def measure(config: SurfaceConfig, runs: Sequence[TrainedRun], *, seed: int, par
         table = landscape.surface(objective, x, y, axis, axis, progress=progress)
         surfaces.append(table.assign(direction=drawn))
         numbers.append(surface_measures.measures(table).assign(direction=drawn))
-    found = {"surface": pd.concat(surfaces), "measures": pd.concat(numbers), "networks": networks(run, config.test_examples)}
-    return pack({name: table.assign(run=run.name) for name, table in found.items()})
-
-
-def tables(config: SurfaceConfig, parts: Sequence[Arrays]) -> Tables:
-    """``surface`` by run, direction and point; ``measures`` by run and direction; ``networks`` by run, step and split."""
-    return unpack(parts)
+    return {"surface": pd.concat(surfaces), "measures": pd.concat(numbers), "networks": networks(run, config.test_examples)}
 
 
 def networks(run: TrainedRun, test_examples: int | None) -> pd.DataFrame:

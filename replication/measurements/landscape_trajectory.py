@@ -9,7 +9,7 @@ from torch import Tensor
 
 from replication import landscape
 from replication.measurements import Arrays, Progress, Tables
-from replication.measurements.columns import pack, unpack
+from replication.measurements.columns import run_by_run, unpack
 from replication.planes import as_grid
 from replication.schema.landscape import TrajectoryConfig
 from replication.surface_measures import Surface
@@ -20,8 +20,17 @@ PCA, RANDOM, RANDOM_FINAL = "pca", "random", "random_final"
 
 
 def measure(config: TrajectoryConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """One run: its plane, its path in three planes, the surface around its end, its angles with the gradient."""
-    run = runs[part]
+    """The runs of one part, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+
+
+def tables(config: TrajectoryConfig, parts: Sequence[Arrays]) -> Tables:
+    """By run: ``surface`` (alpha, beta along the principal components), ``variance``, ``paths``, ``captured``, ``angles``, ``cosines``."""
+    return unpack(parts)
+
+
+def of_run(config: TrajectoryConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
+    """Its plane, its path in three planes, the surface around its end, its angles with the gradient."""
     rows = np.asarray(run.trajectory)
     found = landscape.trajectory_plane(rows, generator=landscape.axis_generator(seed, 2))
     planes = {PCA: (found.direction_x, found.direction_y), **random_planes(rows, seed)}
@@ -30,7 +39,7 @@ def measure(config: TrajectoryConfig, runs: Sequence[TrainedRun], *, seed: int, 
     path = paths[PCA]
     surface = landscape.surface(run.around(examples=config.examples), *planes[PCA], *extents(path, config.points), progress=progress)
     variance = {"ratio": found.explained_variance_ratio.numpy(), "random_walk": found.random_walk.numpy(), "one_walk": one_walk(rows, seed)}
-    tables = {
+    return {
         "surface": surface,
         "variance": pd.DataFrame({"axis": np.arange(1, len(rows) + 1), **variance}),
         "paths": pd.concat(pd.DataFrame({"plane": name, "step": run.steps, "x": at[:, 0], "y": at[:, 1]}) for name, at in paths.items()),
@@ -38,12 +47,6 @@ def measure(config: TrajectoryConfig, runs: Sequence[TrainedRun], *, seed: int, 
         "angles": angles(surface, path, run.steps, seed),
         "cosines": cosines(rows.shape[1], config.cosines, seed),
     }
-    return pack({name: table.assign(run=run.name) for name, table in tables.items()})
-
-
-def tables(config: TrajectoryConfig, parts: Sequence[Arrays]) -> Tables:
-    """By run: ``surface`` (alpha, beta along the principal components), ``variance``, ``paths``, ``captured``, ``angles``, ``cosines``."""
-    return unpack(parts)
 
 
 def random_planes(rows: np.ndarray, seed: int) -> dict[str, tuple[Tensor, Tensor]]:

@@ -10,8 +10,23 @@ from replication.schema.measurements import OfRuns
 Normalisation = Literal["filter", "layer", "none"]
 
 
-class Slices(OfRuns):
-    """What slices of the loss have in common: one job for each run of a seed.
+class Scattered(OfRuns):
+    """Runs of a seed that are measured one by one.
+
+    Attributes:
+        jobs: over how many jobs a seed is scattered; one for each run by default, fewer where runs are cheap.
+    """
+
+    jobs: Count | None = None
+
+    @property
+    def parts(self) -> int:
+        """Jobs of a seed."""
+        return min(self.jobs or len(self.runs), len(self.runs))
+
+
+class Slices(Scattered):
+    """What slices of the loss have in common.
 
     Attributes:
         examples: training images on which the loss is evaluated, the first ones; all of them by default.
@@ -28,11 +43,6 @@ class Slices(OfRuns):
         if self.points % 2 == 0:
             raise ValueError(f"has {self.points} points along an axis; give an odd number, so that the minimiser is one of them")
         return self
-
-    @property
-    def parts(self) -> int:
-        """One for each run."""
-        return len(self.runs)
 
 
 class SurfaceConfig(Slices):
@@ -88,7 +98,7 @@ class InterpolationConfig(OfRuns):
         return self
 
 
-class TrajectoryConfig(OfRuns):
+class TrajectoryConfig(Scattered):
     """Training paths in the plane of their principal components and in random planes (landscape, figures 8 and 9).
 
     Attributes:
@@ -101,11 +111,6 @@ class TrajectoryConfig(OfRuns):
     examples: Count | None = None
     points: Annotated[int, Field(ge=5)]
     cosines: Annotated[int, Field(ge=2)] = 1000
-
-    @property
-    def parts(self) -> int:
-        """One for each run."""
-        return len(self.runs)
 
 
 class CurvatureConfig(Slices):
