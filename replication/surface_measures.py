@@ -11,13 +11,15 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import label, minimum_filter
+from scipy.spatial import ConvexHull
 
 from replication.errors import ReplicationError
 from replication.planes import as_grid
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
+_CONVEX, _LEVELS = 0.95, 500
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,40 @@ def roughness(surface: Surface) -> float:
     return float(np.nanmean(np.abs(seconds))) if np.isfinite(seconds).any() else float("nan")
 
 
+def convexity_level(surface: Surface) -> float:
+    """The loss up to which every sublevel region around the centre is convex (5.3 j); the largest finite loss where all are.
+
+    The region at a level is the connected part (eight neighbours) of the points with a loss up to it that holds the centre. It
+    counts as convex if it holds more than 95 % of the grid's points in its convex hull, one point being forgiven. The points of
+    a convex set fill their hull however coarse the grid, so that a surface with convex sublevel sets passes at every level; a
+    region cut off by the square stays convex. Up to 500 levels are tried, among the surface's own losses; nan without a finite centre.
+    """
+    if not np.isfinite(surface.centre):
+        return float("nan")
+    centre = np.abs(surface.betas).argmin(), np.abs(surface.alphas).argmin()
+    losses = np.unique(surface.loss[np.isfinite(surface.loss)])
+    losses = losses[losses >= surface.centre]
+    levels = np.append(losses[: -1 : -(-len(losses) // _LEVELS)], losses[-1])
+    for level in levels:
+        parts, _ = label(surface.loss <= level, structure=np.ones((3, 3)))
+        region = parts == parts[centre]
+        if (region.sum() + 1) / _in_hull(region) <= _CONVEX:
+            return float(level)
+    return float(levels[-1])
+
+
+def _in_hull(region: np.ndarray) -> int:
+    """How many points of the grid lie in the convex hull of a region's points."""
+    rows, columns = np.nonzero(region)
+    ends = {row: np.array([columns[rows == row].min(), columns[rows == row].max()]) for row in np.unique(rows)}
+    corners = np.array([(row, column) for row, pair in ends.items() for column in pair], dtype=np.float64)
+    # a hair wider, so that points on the hull's edge lie inside and points on one line have a hull
+    wide = np.concatenate([corners + np.array(shift) for shift in ((-1e-3, 0), (1e-3, 0), (0, -1e-3), (0, 1e-3))])
+    equations = ConvexHull(wide).equations
+    inside = np.indices(region.shape).reshape(2, -1).T @ equations[:, :2].T + equations[:, 2] <= 1e-9
+    return int(inside.all(axis=1).sum())
+
+
 def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float, ...] = (0.25, 0.5)) -> pd.DataFrame:
     """Every measure of a surface's table: columns ``measure`` and ``value``.
 
@@ -181,6 +217,7 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "strict_minima": float(strict_minima(surface)),
         "away_from_centre": away_from_centre_share(surface),
         "roughness": roughness(surface),
+        "convexity_level": convexity_level(surface),
     }
     return pd.DataFrame({"measure": rows.keys(), "value": rows.values()})
 
