@@ -42,12 +42,16 @@ def quantities(tables: Tables) -> Quantities:
     shallow, deep = shortcuts[0], shortcuts[-1]
     pairs = [run for run in ("resnet56", "resnet20") if {run, run + NOSHORT} <= set(accuracy)]
     fitted = {f"fitted_difference_{depth_of(run)}": accuracy[run] - accuracy[run + NOSHORT] for run in pairs}
-    return _depth_quantities(tables) | fitted | {
-        "radius_ratio_with_shortcuts": np.sqrt(_ratio(within_1, deep, shallow)),
-        "radius_ratio_deepest_noshort": np.sqrt(_ratio(within_1, without[-1], shallow)),
-        "shallow_area_ratio": _ratio(within_1, shallow, without[0]),
-        "deep_area_ratio": _ratio(within_1, deep, without[-1]),
-    }
+    return (
+        _depth_quantities(tables)
+        | fitted
+        | {
+            "radius_ratio_with_shortcuts": np.sqrt(_ratio(within_1, deep, shallow)),
+            "radius_ratio_deepest_noshort": np.sqrt(_ratio(within_1, without[-1], shallow)),
+            "shallow_area_ratio": _ratio(within_1, shallow, without[0]),
+            "deep_area_ratio": _ratio(within_1, deep, without[-1]),
+        }
+    )
 
 
 def _depth_quantities(tables: Tables) -> Quantities:

@@ -13,9 +13,9 @@ from figures.residual_nets import (
     STATISTICS,
     draw_net,
     draw_trend,
+    error_percent,
     level_bar,
     split_by_shortcuts,
-    error_percent,
     training_accuracies,
     trend_legend,
 )
