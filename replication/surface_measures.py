@@ -7,6 +7,7 @@ measure whose formula needs it; ``measures`` says how many there are.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from replication.planes import as_grid
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
-_CONVEX, _LEVELS = 0.95, 500
+_CONVEX, _PARTS = 0.95, 100
 
 
 @dataclass(frozen=True)
@@ -160,27 +161,30 @@ def convexity_level(surface: Surface) -> float:
     The region at a level is the connected part (eight neighbours) of the points with a loss up to it that holds the centre. It
     counts as convex if it holds more than 95 % of the grid's points in its convex hull, one point being forgiven. The points of
     a convex set fill their hull however coarse the grid, so that a surface with convex sublevel sets passes at every level; a
-    region cut off by the square stays convex. Up to 500 levels are tried, among the surface's own losses; nan without a finite centre.
+    region cut off by the square stays convex. The levels are the surface's own losses, of which every hundredth part is tried,
+    and all of them in the part where convexity ends; nan without a finite centre.
     """
     if not np.isfinite(surface.centre):
         return float("nan")
-    centre = np.abs(surface.betas).argmin(), np.abs(surface.alphas).argmin()
-    losses = np.unique(surface.loss[np.isfinite(surface.loss)])
-    losses = losses[losses >= surface.centre]
-    levels = np.append(losses[: -1 : -(-len(losses) // _LEVELS)], losses[-1])
-    for level in levels:
-        parts, _ = label(surface.loss <= level, structure=np.ones((3, 3)))
-        region = parts == parts[centre]
-        if (region.sum() + 1) / _in_hull(region) <= _CONVEX:
-            return float(level)
-    return float(levels[-1])
+    losses = np.unique(surface.loss[np.isfinite(surface.loss) & (surface.loss >= surface.centre)])
+    ends = [*range(0, len(losses), -(-len(losses) // _PARTS)), len(losses) - 1]
+    for before, end in pairwise([-1, *ends]):
+        if not _is_convex(surface, losses[end]):
+            return next(float(level) for level in losses[before + 1 :] if not _is_convex(surface, level))
+    return float(losses[-1])
+
+
+def _is_convex(surface: Surface, level: float) -> bool:
+    parts, _ = label(surface.loss <= level, structure=np.ones((3, 3)))
+    region = parts == parts[np.abs(surface.betas).argmin(), np.abs(surface.alphas).argmin()]
+    return (region.sum() + 1) / _in_hull(region) > _CONVEX
 
 
 def _in_hull(region: np.ndarray) -> int:
     """How many points of the grid lie in the convex hull of a region's points."""
-    rows, columns = np.nonzero(region)
-    ends = {row: np.array([columns[rows == row].min(), columns[rows == row].max()]) for row in np.unique(rows)}
-    corners = np.array([(row, column) for row, pair in ends.items() for column in pair], dtype=np.float64)
+    rows = np.flatnonzero(region.any(axis=1))
+    first, last = region[rows].argmax(axis=1), region.shape[1] - 1 - region[rows, ::-1].argmax(axis=1)
+    corners = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])])
     # a hair wider, so that points on the hull's edge lie inside and points on one line have a hull
     wide = np.concatenate([corners + np.array(shift) for shift in ((-1e-3, 0), (1e-3, 0), (0, -1e-3), (0, 1e-3))])
     equations = ConvexHull(wide).equations
