@@ -1,13 +1,14 @@
 """What several landscape figures share: contours at common levels, and tables of nets and their surfaces' measures."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 
-from figures.style import Tables
+from figures.style import HURTS, Tables
 from replication.planes import as_grid
 
 LEVELS = np.arange(0.1, 10, 0.5)  # the paper's: the same in every panel, or the eye would compare scales
@@ -19,11 +20,14 @@ def draw_contours(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS
     loss, alphas, betas = as_grid(surface, "loss")
     finite = np.isfinite(loss)
     shown = np.where(finite, loss, np.nan)
-    contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
+    with warnings.catch_warnings():  # a surface between two levels is a result: an empty panel
+        warnings.filterwarnings("ignore", "No contour levels were found")
+        contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
     if labels:
-        axes.clabel(contours, levels[::3], inline=True, fontsize=5, fmt="%.1f")
+        axes.clabel(contours, levels[1::3], inline=True, fontsize=5, fmt="%.1f")
     if not finite.all():
-        axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
+        hatched = axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
+        hatched.set(edgecolor=HURTS, linewidth=0)
     axes.plot(0, 0, "+", color="black", ms=5)
     axes.set_aspect("equal" if np.isclose(np.ptp(alphas), np.ptp(betas)) else "auto")
     return contours

@@ -7,17 +7,20 @@ measure whose formula needs it; ``measures`` says how many there are.
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from scipy.interpolate import RegularGridInterpolator
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import label, minimum_filter
+from scipy.spatial import ConvexHull
 
 from replication.errors import ReplicationError
 from replication.planes import as_grid
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
+_CONVEX, _PARTS = 0.95, 100
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,43 @@ def roughness(surface: Surface) -> float:
     return float(np.nanmean(np.abs(seconds))) if np.isfinite(seconds).any() else float("nan")
 
 
+def convexity_level(surface: Surface) -> float:
+    """The loss up to which every sublevel region around the centre is convex (5.3 j); the largest finite loss where all are.
+
+    The region at a level is the connected part (eight neighbours) of the points with a loss up to it that holds the centre. It
+    counts as convex if it holds more than 95 % of the grid's points in its convex hull, one point being forgiven. The points of
+    a convex set fill their hull however coarse the grid, so that a surface with convex sublevel sets passes at every level; a
+    region cut off by the square stays convex. The levels are the surface's own losses, of which every hundredth part is tried,
+    and all of them in the part where convexity ends; nan without a finite centre.
+    """
+    if not np.isfinite(surface.centre):
+        return float("nan")
+    losses = np.unique(surface.loss[np.isfinite(surface.loss) & (surface.loss >= surface.centre)])
+    ends = [*range(0, len(losses), -(-len(losses) // _PARTS)), len(losses) - 1]
+    for before, end in pairwise([-1, *ends]):
+        if not _is_convex(surface, losses[end]):
+            return next(float(level) for level in losses[before + 1 :] if not _is_convex(surface, level))
+    return float(losses[-1])
+
+
+def _is_convex(surface: Surface, level: float) -> bool:
+    parts, _ = label(surface.loss <= level, structure=np.ones((3, 3)))
+    region = parts == parts[np.abs(surface.betas).argmin(), np.abs(surface.alphas).argmin()]
+    return (region.sum() + 1) / _in_hull(region) > _CONVEX
+
+
+def _in_hull(region: np.ndarray) -> int:
+    """How many points of the grid lie in the convex hull of a region's points."""
+    rows = np.flatnonzero(region.any(axis=1))
+    first, last = region[rows].argmax(axis=1), region.shape[1] - 1 - region[rows, ::-1].argmax(axis=1)
+    corners = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])])
+    # a hair wider, so that points on the hull's edge lie inside and points on one line have a hull
+    wide = np.concatenate([corners + np.array(shift) for shift in ((-1e-3, 0), (1e-3, 0), (0, -1e-3), (0, 1e-3))])
+    equations = ConvexHull(wide).equations
+    inside = np.indices(region.shape).reshape(2, -1).T @ equations[:, :2].T + equations[:, 2] <= 1e-9
+    return int(inside.all(axis=1).sum())
+
+
 def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float, ...] = (0.25, 0.5)) -> pd.DataFrame:
     """Every measure of a surface's table: columns ``measure`` and ``value``.
 
@@ -181,6 +221,7 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "strict_minima": float(strict_minima(surface)),
         "away_from_centre": away_from_centre_share(surface),
         "roughness": roughness(surface),
+        "convexity_level": convexity_level(surface),
     }
     return pd.DataFrame({"measure": rows.keys(), "value": rows.values()})
 

@@ -76,6 +76,39 @@ def test_a_threshold_separates_tiny_negative_curvature() -> None:
     assert sm.negative_curvature_share(slight, threshold=0.01) == 1
 
 
+@pytest.mark.parametrize("points", [9, 21])
+@pytest.mark.parametrize(("ratio", "angle"), [(1, 0), (4, 0.3), (25, 1.2), (300, np.pi / 4)])
+def test_a_convex_surface_is_convex_up_to_its_largest_loss(points: int, ratio: float, angle: float) -> None:
+    axis = np.linspace(-1, 1, points)
+    x, y = np.meshgrid(axis, axis)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    convex = sm.Surface(along**2 + ratio * across**2, axis, axis)
+    assert sm.convexity_level(convex) == convex.loss.max()
+
+
+def test_convexity_ends_where_a_second_basin_joins_and_where_a_valley_bends() -> None:
+    two = surface_of(lambda x, y: np.minimum(x**2 + y**2, (x - 0.8) ** 2 + y**2))
+    assert sm.convexity_level(two) == pytest.approx(0.16)  # the saddle at (0.4, 0)
+    straight = surface_of(lambda x, y: 10 * y**2 + 0.2 * x**2)
+    bent = surface_of(lambda x, y: 10 * (y - x**2) ** 2 + 0.2 * x**2)
+    assert sm.convexity_level(bent) < 0.1 < sm.convexity_level(straight)
+    star = surface_of(lambda x, y: np.abs(x * y) + 0.05 * (x**2 + y**2))
+    assert sm.convexity_level(star) < 0.2
+
+
+def test_convexity_forgives_one_point_and_no_more() -> None:
+    dented = BOWL.loss.copy()
+    dented[10, 12] = 6
+    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == 8
+    dented[12, 10] = dented[10, 8] = np.inf
+    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) < 1
+    broken = BOWL.loss.copy()
+    broken[10, 10] = np.nan
+    assert np.isnan(sm.convexity_level(sm.Surface(broken, AXIS, AXIS)))
+    flat = surface_of(lambda x, y: 2.3 + 0 * x)
+    assert sm.convexity_level(flat) == pytest.approx(2.3)
+
+
 def test_values_that_are_not_finite_are_counted_and_lie_in_no_basin() -> None:
     loss = BOWL.loss.copy()
     loss[0, 0], loss[-1, -1], loss[3, 4] = np.nan, np.inf, np.inf

@@ -1,0 +1,110 @@
+"""Landscape, Figure 7: size of the smallest over the largest eigenvalue of the Hessian on the planes of the surfaces."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from figures.residual_nets import STATISTICS, WITH, WITHOUT, split_by_shortcuts, title_of
+from figures.style import Quantities, Tables, not_recorded
+from figures.surfaces import NOSHORT, seed_zero
+from replication.planes import as_grid
+from replication.surface_measures import CHANCE
+
+MEASUREMENT, DENSE = "curvature_maps", "densenet"
+SMALL, BRIGHTEST = 0.05, 0.5
+
+
+def points_of(tables: Tables) -> pd.DataFrame:
+    """The maps; ``ratio`` is nan where the eigenvalues did not converge."""
+    found = tables[MEASUREMENT]["map"]
+    return found.assign(ratio=found["ratio"].where((found["converged"] == 1) & np.isfinite(found["ratio"])))
+
+
+def medians(tables: Tables) -> pd.DataFrame:
+    """Median ratio over the map, seeds in rows and runs in columns."""
+    return points_of(tables).groupby(["seed", "run"], sort=False)["ratio"].median().unstack("run", sort=False)
+
+
+def untrained(tables: Tables) -> pd.DataFrame:
+    """The ratio before training, seeds in rows and runs in columns."""
+    rows = tables[MEASUREMENT]["untrained"]
+    return rows.assign(ratio=(rows["smallest"] / rows["largest"]).abs()).pivot(index="seed", columns="run", values="ratio")
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per seed: how much of the basin has tiny negative eigenvalues, and what taking the shortcuts away does to the median."""
+    if MEASUREMENT not in tables:
+        return {}
+    points, middle = points_of(tables), medians(tables)
+    shortcuts, without = split_by_shortcuts(middle.columns)
+    basin = points[(points["loss"] < CHANCE) & points["ratio"].notna() & points["run"].isin(shortcuts)]
+    shares = basin.assign(small=basin["ratio"] < SMALL).groupby(["seed", "run"])["small"].mean().unstack("run")
+    before = untrained(tables)
+    residual = [run for run in shortcuts if run != DENSE]
+    return {
+        "share_of_small_ratios_in_basin": shares.mean(axis=1),
+        "share_of_small_ratios_untrained": (before < SMALL).mean(axis=1),
+        "median_ratio_difference": middle[without].mean(axis=1) - middle[shortcuts].mean(axis=1),
+        "median_ratio_difference_dense": middle.reindex(columns=[DENSE])[DENSE] - middle[residual].mean(axis=1),
+    }
+
+
+def draw(tables: Tables) -> Figure:
+    """One map for each net, the same colours, with the edge of the basin; at the right medians and values before training of all seeds."""
+    if MEASUREMENT not in tables:
+        figure, axes = plt.subplots(figsize=(6, 3))
+        not_recorded(axes, "maps of eigenvalues")
+        return figure
+    runs = [run for part in split_by_shortcuts(medians(tables)) for run in part]
+    figure = plt.figure(figsize=(2.9 * len(runs) + 4, 3.7))
+    maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3])
+    grid = maps.subplots(1, len(runs), squeeze=False)[0]
+    for axes, run in zip(grid, runs, strict=True):
+        image = _draw_map(axes, seed_zero(points_of(tables).query("run == @run")), run)
+    bar = maps.colorbar(image, ax=list(grid), shrink=0.85, pad=0.01, extend="max")
+    bar.set_label("abs(smallest / largest eigenvalue)", fontsize=8)
+    maps.suptitle(f"First seed; Hessian without biases and batch norm; {STATISTICS}; dashed: loss ln 10; hatched: left out", fontsize=8)
+    _draw_medians(strip.subplots(), tables, runs)
+    return figure
+
+
+def _draw_map(axes: Axes, points: pd.DataFrame, run: str) -> AxesImage:
+    ratio, alphas, betas = as_grid(points, "ratio")
+    half = (alphas[1] - alphas[0]) / 2
+    extent = (alphas[0] - half, alphas[-1] + half, betas[0] - half, betas[-1] + half)
+    axes.set_facecolor("white")
+    axes.patch.set(hatch="xxx", edgecolor="#999999")
+    image = axes.imshow(ratio, origin="lower", extent=extent, cmap="viridis", vmin=0, vmax=BRIGHTEST)
+    loss = as_grid(points, "loss")[0]
+    inside = np.isfinite(loss) & (loss < CHANCE)
+    if inside.any() and not inside.all():
+        drawn = np.where(np.isfinite(loss), loss, np.nan)
+        axes.contour(alphas, betas, drawn, levels=[CHANCE], colors="white", linestyles="--", linewidths=1)
+    axes.plot(0, 0, "+", color="white", ms=6)
+    left_out = int(np.isnan(ratio).sum())
+    axes.set_title(f"{title_of(run)}\nmedian {np.nanmedian(ratio):.3f}; {left_out} of {ratio.size} points left out", fontsize=8)
+    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axes.set_xlabel("alpha", fontsize=8)
+    axes.set_ylabel("beta", fontsize=8)
+    return image
+
+
+def _draw_medians(axes: Axes, tables: Tables, runs: list[str]) -> None:
+    middle, before = medians(tables), untrained(tables)
+    for place, run in enumerate(runs):
+        colour = WITHOUT if run.endswith(NOSHORT) else WITH
+        axes.plot([place - 0.12] * len(middle), middle[run], "o", ms=5, color=colour)
+        axes.plot([place + 0.12] * len(before), before[run], "x", ms=5, color="black", label="before training" if not place else None)
+    axes.plot([], [], "o", ms=5, color=WITH, label="trained, with shortcuts: median of the map")
+    axes.plot([], [], "o", ms=5, color=WITHOUT, label="trained, without")
+    axes.axhline(SMALL, color="black", lw=0.7, ls=":")
+    axes.set_xticks(range(len(runs)), [title_of(run).replace(", ", ",\n") for run in runs], fontsize=7)
+    axes.set(xlim=(-0.5, len(runs) - 0.5), ylim=(0, 1.35 * axes.get_ylim()[1]))
+    axes.set_ylabel("abs(smallest / largest eigenvalue)", fontsize=8)
+    axes.set_title("All seeds; dotted: 0.05", fontsize=8)
+    axes.legend(fontsize=7, loc="best")
+    sns.despine(ax=axes)

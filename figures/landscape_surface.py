@@ -1,0 +1,136 @@
+"""Landscape, Figures 1 and 4: log-scaled surfaces in three dimensions, with a page that turns them and files for ParaView."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LightSource, Normalize
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d import Axes3D
+
+from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_by_shortcuts, title_of, training_accuracies
+from figures.style import Quantities, Tables, not_recorded
+from figures.surfaces import NOSHORT, measure_of, network_value, seed_zero
+from replication.planes import as_grid
+from replication.surface_export import CEILING, OFFSET, heights, html, vts
+from replication.surface_measures import Surface, rise
+
+DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
+PUBLISHED_DEPTH = 56
+LOW, HIGH = float(np.log(OFFSET)), float(np.log(CEILING + OFFSET))
+TICKS = (0, 0.1, 1, 10)
+ELEVATION, AZIMUTH = 32, -58
+
+
+def runs_of(tables: Tables) -> dict[str, str]:
+    """The measurement of every run: ResNets with shortcuts, without, DenseNet."""
+    parts = split_by_shortcuts(tables[DEPTHS]["surface"]["run"].unique()) if DEPTHS in tables else ([], [])
+    found = {run: DEPTHS for part in parts for run in part}
+    return found | (dict.fromkeys(tables[DENSE]["surface"]["run"].unique(), DENSE) if DENSE in tables else {})
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per seed: how convex the basins are, the loss before training and a step away (with shortcuts only where DenseNet is there too)."""
+    found: Quantities = {}
+    runs = runs_of(tables)
+    if DENSE in tables:
+        found["dense_negative_curvature_in_basin"] = measure_of(tables, DENSE, "negative_curvature_in_basin")[list(runs)[-1]]
+    if DEPTHS in tables:
+        deepest = split_by_shortcuts(run for run in runs if runs[run] == DEPTHS)[1][-1]
+        found["deepest_noshort_negative_curvature_in_basin"] = measure_of(tables, DEPTHS, "negative_curvature_in_basin")[deepest]
+        found["convexity_level_deepest_noshort"] = measure_of(tables, DEPTHS, "convexity_level")[deepest]
+    if DEPTHS in tables and DENSE in tables:
+        found |= _with_shortcuts(tables, [run for run in runs if not run.endswith(NOSHORT)])
+    return found
+
+
+def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
+    both = (DEPTHS, DENSE)
+    convex = pd.concat([measure_of(tables, name, "convexity_level") for name in both], axis=1)[runs]
+    start = pd.concat([network_value(tables, name, "loss", trained=False) for name in both], axis=1)[runs]
+    surfaces = pd.concat([tables[name]["surface"] for name in both]).query("run in @runs")
+    away = {key: _one_step_away(Surface.of(table)) for key, table in surfaces.groupby(["seed", "run", "direction"])}
+    return {
+        "smallest_convexity_level_with_shortcuts": convex.min(axis=1),
+        "largest_initial_loss_with_shortcuts": start.max(axis=1),
+        "loss_one_step_away": pd.Series(away).groupby(level=0).min(),
+    }
+
+
+def _one_step_away(surface: Surface) -> float:
+    """Mean loss on the circle of radius 1."""
+    return surface.centre + rise(surface, 1.0)
+
+
+def draw(tables: Tables) -> Figure:
+    """Left without shortcuts, right with them: ResNet-56 twice; the deepest net without shortcuts beside DenseNet."""
+    figure = plt.figure(figsize=(10, 9))
+    grid = [figure.add_subplot(2, 2, place + 1, projection="3d") for place in range(4)]
+    runs = runs_of(tables)
+    for axes, run in zip(grid, _panels(tables), strict=True):
+        if run in runs:
+            _draw_surface(axes, tables, runs[run], run)
+        else:
+            axes.set_axis_off()
+            empty = figure.add_axes(axes.get_position())
+            not_recorded(empty, title_of(run))
+    colours = ScalarMappable(Normalize(LOW, HIGH), mpl.colormaps["viridis"])
+    ticks = (0, 0.1, 0.3, 1, 3, 10)
+    bar = figure.colorbar(colours, ax=grid, shrink=0.5, pad=0.02, ticks=list(heights(np.array(ticks, dtype=float))))
+    bar.ax.set_yticklabels([f"{tick:g}" if tick < CEILING else "10 or more" for tick in ticks])
+    bar.set_label("training loss; height and colour: log(min(loss, 10) + 0.1)", fontsize=8)
+    figure.suptitle(f"First seed, filter-normalised random directions; {STATISTICS}; the same heights and colours", fontsize=8)
+    return figure
+
+
+def _panels(tables: Tables) -> list[str]:
+    """What the paper shows; where its deepest net without shortcuts is not there or the same as above, the deepest fitted one."""
+    first, dense = f"resnet{PUBLISHED_DEPTH}", next((run for run, name in runs_of(tables).items() if name == DENSE), "densenet")
+    second = "resnet110" + NOSHORT
+    if DEPTHS in tables:
+        accuracy = training_accuracies(tables, DEPTHS).mean()
+        deepest = split_by_shortcuts(accuracy.index)[1]
+        fitted = [run for run in deepest if accuracy[run] >= FITTED and depth_of(run) < PUBLISHED_DEPTH]
+        second = deepest[-1] if depth_of(deepest[-1]) > PUBLISHED_DEPTH or not fitted else fitted[-1]
+    return [first + NOSHORT, first, second, dense]
+
+
+def _draw_surface(axes: Axes3D, tables: Tables, measurement: str, run: str) -> None:
+    surface = seed_zero(tables[measurement]["surface"].query("run == @run"))
+    loss, alphas, betas = as_grid(surface, "loss")
+    height = np.where(np.isfinite(loss), heights(loss), np.nan)
+    x, y = np.meshgrid(alphas, betas)
+    filled = np.nan_to_num(height, nan=HIGH)
+    plain = mpl.colormaps["viridis"](Normalize(LOW, HIGH)(filled))[..., :3]
+    lit = LightSource(azdeg=315, altdeg=50).shade_rgb(plain, filled, vert_exag=0.15, blend_mode="soft")
+    colours = (plain + lit) / 2  # half of the light, so that the colour bar stays true
+    axes.plot_surface(x, y, height, facecolors=colours, rstride=1, cstride=1, linewidth=0.15, edgecolor=(0, 0, 0, 0.25), antialiased=True)
+    axes.view_init(ELEVATION, AZIMUTH)
+    axes.set_box_aspect((1, 1, 0.75))
+    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), zlim=(LOW, HIGH))
+    axes.set_zticks(list(heights(np.array(TICKS, dtype=float))), [f"{tick:g}" for tick in TICKS])
+    axes.tick_params(labelsize=7, pad=0)
+    axes.set_xlabel("alpha", fontsize=8, labelpad=0)
+    axes.set_ylabel("beta", fontsize=8, labelpad=0)
+    axes.text2D(0.93, 0.85, "loss", transform=axes.transAxes, fontsize=8)
+    accuracy = training_accuracies(tables, measurement).loc[surface["seed"].iloc[0], run]
+    missing = int((~np.isfinite(loss)).sum())
+    gaps = f"; {missing} of {loss.size} points not finite (gaps)" if missing else ""
+    axes.set_title(f"{title_of(run)}\n{fit_line(accuracy)}{gaps}", fontsize=8.5)
+
+
+def extras(tables: Tables) -> dict[str, bytes]:
+    """``.html`` with every surface of the first seed, and one ``.RUN.vts`` for each; empty where nothing was measured."""
+    surfaces = {run: seed_zero(tables[name]["surface"].query("run == @run")) for run, name in runs_of(tables).items()}
+    if not surfaces:
+        return {}
+    named = {_page_title(tables, run): table for run, table in surfaces.items()}
+    page = html(named, "Loss surfaces (Li et al. 2018, Figures 1 and 4)")
+    return {".html": page.encode()} | {f".{run}.vts": vts(table) for run, table in surfaces.items()}
+
+
+def _page_title(tables: Tables, run: str) -> str:
+    measurement = runs_of(tables)[run]
+    accuracy = training_accuracies(tables, measurement)
+    return f"{title_of(run)} ({fit_line(accuracy[run].iloc[0])})"
