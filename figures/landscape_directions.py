@@ -76,7 +76,7 @@ def _draw_repeated(figure: SubFigure, tables: Tables) -> None:
     for run, row in zip(runs, grid, strict=True):
         for number, (direction, axes) in enumerate(zip(directions, row, strict=True)):
             image = draw_contours(axes, surfaces[(surfaces["run"] == run) & (surfaces["direction"] == direction)])
-            axes.set_title(f"{_net(tables, run)}: directions {number + 1}", fontsize=8)
+            axes.set_title(f"{_net(tables, run)}\npair of directions {number + 1}", fontsize=8.5)
             axes.set(xlabel="alpha", ylabel="" if number else "beta")
     figure.colorbar(image, ax=grid, shrink=0.6, pad=0.01).set_label("training loss (cross-entropy)")
 
@@ -85,4 +85,4 @@ def _net(tables: Tables, run: str) -> str:
     """ResNet-32 without shortcuts, and its training accuracy where it is not fitted."""
     name = run.removesuffix(NOSHORT).replace("resnet", "ResNet-") + (" without shortcuts" if run.endswith(NOSHORT) else "")
     fitted = network_value(tables, REPEATED, "accuracy")[run].iloc[0]
-    return name if fitted >= NOT_FITTED else f"{name} (not fitted: training accuracy {fitted:.2f})"
+    return name if fitted >= NOT_FITTED else f"{name},\nnot fitted: training accuracy {fitted:.2f}"

@@ -110,7 +110,7 @@ def draw(tables: Tables) -> Figure:
         _draw_histograms(row[2], seed_zero(found["weights"]), (small, large))
         for axes, what in zip(row, ("between the minimisers", "norm of the weights", "final weights"), strict=True):
             axes.set_title(f"{what}, {DECAY[ending]}", fontsize=9)
-    _interpolation_legend(grid[0, 0])
+    figure.legend(handles=_lines_in_words(), fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(f"VGG-9: {MODE}, interpolated along with the weights unless said otherwise", fontsize=9)
     return figure
 
@@ -126,18 +126,17 @@ def _draw_interpolation(axes: Axes, lines: pd.DataFrame, small: str) -> None:
     axes.plot(wrong["alpha"], wrong["loss"], color="#888888", lw=0.9)
     for minimiser in (START, END):
         axes.axvline(minimiser, color="#bbbbbb", lw=0.8, ls=":")
-    axes.set(xlabel="alpha (0: small batch, 1: large batch)", xlim=(lines["alpha"].min(), lines["alpha"].max()))
+    axes.set(xlabel="alpha (0: small batch, 1: large batch)", xlim=(-0.5, 1.5), xticks=[-0.5, 0, 0.5, 1, 1.5])
 
 
-def _interpolation_legend(axes: Axes) -> None:
-    handles = [
+def _lines_in_words() -> list[Line2D]:
+    return [
         Line2D([], [], color=LOSS, label="loss"),
         Line2D([], [], color=HURTS, label="accuracy"),
         Line2D([], [], color="black", label="training"),
         Line2D([], [], color="black", ls="--", label="test"),
-        Line2D([], [], color="#888888", lw=0.9, label="training loss, statistics left\nat the small batch's"),
+        Line2D([], [], color="#888888", lw=0.9, label="training loss, batch norm's\nstatistics left at the\nsmall batch's"),
     ]
-    axes.legend(handles=handles, fontsize=6.5, loc="center right", frameon=True, framealpha=0.85)
 
 
 def _draw_norms(axes: Axes, norms: pd.DataFrame, runs: tuple[str, str]) -> None:

@@ -58,7 +58,7 @@ def _rises(lines: pd.DataFrame, how: str) -> pd.DataFrame:
 
 def draw(tables: Tables) -> Figure:
     """The nets of the first seed under each normalisation on one axis of the loss; right: one net and its rescaled copies."""
-    figure, panels = plt.subplots(1, 4, figsize=(14, 4.2))
+    figure, panels = plt.subplots(1, 4, figsize=(15, 4))
     if LINES not in tables:
         for axes in panels:
             not_recorded(axes, "VGG-9")
@@ -72,8 +72,7 @@ def draw(tables: Tables) -> Figure:
         axes.set(xlabel="alpha", yscale="log", ylim=limits, title=text)
     panels[0].set_ylabel("training loss (cross-entropy)")
     _draw_rescaled(panels[3], seed_zero(tables[LINES]["rescaled"]), limits)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7.5)
+    panels[2].legend(fontsize=7, loc="upper center", frameon=True, framealpha=0.8)
     figure.suptitle(f"VGG-9, mean and range over directions; {MODE}", fontsize=9)
     return figure
 
@@ -98,4 +97,4 @@ def _draw_rescaled(axes: Axes, rescaled: pd.DataFrame, limits: tuple[float, floa
             name = f"{TITLES[how]}, weights x {factor:g}"
             axes.plot(found["alpha"], found["loss"], style, color=colour, ms=size, lw=1, mfc="none", label=name)
     axes.set(xlabel="alpha", yscale="log", ylim=limits, title=f"{label(SMALL)}, kernels rescaled")
-    axes.legend(fontsize=6.5, loc="upper center", frameon=True, framealpha=0.8)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -62,7 +62,9 @@ def draw(tables: Tables) -> Figure:
     for runs, row in zip(LAYOUT, grid, strict=True):
         for run, axes in zip(runs, row, strict=True):
             image = _draw_plane(axes, tables, run)
-    left.colorbar(image, ax=grid, shrink=0.7, pad=0.01, format="%g").set_label("training loss (cross-entropy)")
+    left.colorbar(image, ax=grid, shrink=0.7, pad=0.01, ticks=10.0 ** np.arange(-3, 3), format="%g").set_label(
+        "training loss (cross-entropy)"
+    )
     grid[0, 0].legend(fontsize=6.5, loc="best", frameon=True, framealpha=0.8)
     figure.suptitle(f"VGG-9 around the end of training; {MODE}", fontsize=9)
     _draw_shares(right.subplots(), two_axes(tables))

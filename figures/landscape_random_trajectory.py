@@ -40,14 +40,16 @@ def draw(tables: Tables) -> Figure:
         share = 100 * _share(tables[MEASUREMENT]["captured"], plane)
         axes.set_title(f"({letter}) {TITLES[letter]}\n{share:.3g} % of the path's variance", fontsize=8.5)
         along, across = AXES[plane]
-        axes.set(xlabel=f"{along} (units of the weights)", ylabel=across)
+        axes.set(xlabel=along, ylabel=across)
         if letter == "b":
             axes.set_aspect("equal", adjustable="datalim")
         axes.axhline(0, color="#dddddd", lw=0.6, zorder=0)
         axes.axvline(0, color="#dddddd", lw=0.6, zorder=0)
     if MEASUREMENT in tables:
         panels[2].legend(fontsize=7, loc="best")
-        figure.suptitle(f"VGG-9, {label(SMALL)}, without weight decay: all parameters, seen from the end of training", fontsize=9)
+        figure.suptitle(
+            f"VGG-9, {label(SMALL)}, without weight decay: distances in the space of all parameters, from the end of training", fontsize=9
+        )
     return figure
 
 

@@ -47,7 +47,9 @@ def draw(tables: Tables) -> Figure:
             not_recorded(bottom, label(run))
         top.set_title(title(tables, run), fontsize=8.5)
     if LINES in tables:
-        grid[0, 0].legend(fontsize=6.5, loc="upper center", title="mean and range over directions", title_fontsize=6.5)
+        names = "lines: mean and range\nover directions"
+        place = {"loc": "center left", "bbox_to_anchor": (1, 0.75)}
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), fontsize=7, title=names, title_fontsize=7, **place)
     if SURFACES in tables:
         figure.colorbar(image, ax=grid[1], shrink=0.8, pad=0.01).set_label("training loss (cross-entropy)")
     figure.suptitle(f"VGG-9, filter-normalised random directions; {MODE}", fontsize=9)

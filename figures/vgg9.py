@@ -48,7 +48,7 @@ def title(tables: Tables, run: str) -> str:
         return label(run)
     fitted = network_value(tables, SURFACES, "accuracy")[run].iloc[0]
     warning = "" if fitted >= NOT_FITTED else f"\nnot fitted: training accuracy {fitted:.2f}"
-    published = f" (published: {PUBLISHED_ERRORS[run]:g} %)" if run in PUBLISHED_ERRORS else ""
+    published = f" (published: {PUBLISHED_ERRORS[run]} %)" if run in PUBLISHED_ERRORS else ""
     return f"{label(run)}\ntest error {error_percent(tables)[run].iloc[0]:.1f} %{published}{warning}"
 
 
@@ -62,9 +62,10 @@ def draw_spread(axes: Axes, rows: pd.DataFrame, column: str, **style: object) ->
 def twin_of(axes: Axes, loss: str, other: str, *, inner: tuple[bool, bool] = (False, False)) -> Axes:
     """A second, red axis for per cents beside a blue one for the loss, as in the paper; ``inner`` leaves out labels on the left, right."""
     twin = axes.twinx()
-    for which, text, colour, hidden in zip((axes, twin), (loss, other), (LOSS, HURTS), inner, strict=True):
-        which.tick_params(axis="y", colors=colour, labelleft=not hidden, labelright=not hidden)
-        which.set_ylabel("" if hidden else text, color=colour)
+    axes.tick_params(axis="y", colors=LOSS, labelleft=not inner[0])
+    twin.tick_params(axis="y", colors=HURTS, labelright=not inner[1])
+    axes.set_ylabel("" if inner[0] else loss, color=LOSS)
+    twin.set_ylabel("" if inner[1] else other, color=HURTS)
     axes.set_ylim(0, 5)
-    twin.set_ylim(0, 100)
+    twin.set_ylim(0, 102)
     return twin
