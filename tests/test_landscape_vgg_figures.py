@@ -1,11 +1,12 @@
 """Quantities of the landscape paper's figures of VGG-9 from tables whose answers are known; controls fall; drawings are labelled."""
 
-from types import ModuleType
+from itertools import permutations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from figures import (
     landscape_directions,
@@ -20,6 +21,7 @@ from figures import (
 from figures.style import Tables
 from figures.vgg9 import LARGE, LARGE_DECAY, SGD, SMALL, SMALL_DECAY
 from replication import claims, configs
+from replication.schema.papers import PaperConfig
 from replication.surface_measures import measures
 
 MODULES = {
@@ -89,9 +91,8 @@ def lines_tables(points: int, directions: int) -> dict[str, pd.DataFrame]:
     lines = rows.assign(loss=loss, accuracy=1 - 0.9 * (1 - np.exp(-loss)))
     rescaled = product(seed=SEEDS, run=SGD, normalise=["filter", "none"], factor=[1.0, 10.0, 0.1], alpha=np.linspace(-1, 1, 5))
     original = 0.02 + 30 * rescaled["alpha"] ** 2
-    changed = original * np.where(
-        rescaled["factor"] == 1, 1, np.where(rescaled["normalise"] == "filter", 1 + 1e-6, 1 / rescaled["factor"] ** 2)
-    )
+    factor = np.where(rescaled["normalise"] == "filter", 1 + 1e-6, 1 / rescaled["factor"] ** 2)
+    changed = original * np.where(rescaled["factor"] == 1, 1, factor)
     changed = changed.where(~((rescaled["factor"] == 0.1) & (rescaled["normalise"] == "none") & (rescaled["alpha"] == 1)), np.nan)
     return {"lines": lines, "rescaled": rescaled.assign(loss=changed, original=original)}
 
@@ -155,12 +156,145 @@ def made_up(points: int = 21, directions: int = 2) -> Tables:
     return {
         "vgg9_surfaces": surface_tables(STEEPNESS, points, directions),
         "repeated_surfaces": surface_tables(dict.fromkeys(REPEATED, 10.0), points, directions, chaotic=REPEATED[1:]),
-        "vgg9_lines": lines_tables(21, 5 * directions),
-        "vgg9_interpolation": interpolation_tables(201),
+        "vgg9_lines": lines_tables(points, 5 * directions),
+        "vgg9_interpolation": interpolation_tables(10 * points + 11),
         "vgg9_trajectories": trajectory_tables(points),
     }
 
 
 @pytest.fixture(scope="module")
 def tables() -> Tables:
-    return made_up()
+    return made_up(points=9)
+
+
+@pytest.fixture(scope="module")
+def paper() -> PaperConfig:
+    return configs.load("reduced", ROOT / "paper_configs")["landscape"]
+
+
+def means(name: str, tables: Tables) -> dict[str, float]:
+    return {quantity: float(values.mean()) for quantity, values in MODULES[name].quantities(tables).items()}
+
+
+def test_width_of_a_basin() -> None:
+    alphas = np.linspace(-0.5, 1.5, 201)
+    width = landscape_interpolation.basin_width
+    assert width(alphas, 25 * alphas**2, 0, (-0.5, 0.5)) == pytest.approx(0.4, abs=1e-3)
+    assert width(alphas, 100 * (alphas - 1) ** 2, 1, (0.5, 1.5)) == pytest.approx(0.2, abs=1e-3)
+    assert width(alphas, np.abs(alphas) * 8, 0, (-0.5, 0.5)) == pytest.approx(0.25), "linear between points"
+    assert width(alphas, np.zeros(201), 0, (-0.5, 0.5)) == width(alphas, np.zeros(201), 1, (0.5, 1.5)) == 1, "the ends and the middle"
+    broken = np.where(np.abs(alphas) > 0.101, np.nan, 0.0)
+    assert width(alphas, broken, 0, (-0.5, 0.5)) == pytest.approx(0.2), "a loss that is not finite is infinite"
+    assert np.isnan(width(alphas, np.full(201, np.inf), 0, (-0.5, 0.5)))
+    valley = np.where(np.abs(alphas - 0.3) < 0.05, 2.0, 0.0)
+    assert width(alphas, valley, 0, (-0.5, 0.5)) == pytest.approx(0.75, abs=0.011), "up to the first wall"
+
+
+def test_interpolation(tables: Tables) -> None:
+    found = means("landscape_interpolation", tables)
+    assert (found["width_difference"], found["width_difference_decay"]) == pytest.approx((0.2, 0.2), abs=5e-3)
+    assert (found["width_difference_untrained"], found["width_difference_decay_untrained"]) == (0, 0)
+    assert (found["norm_growth"], found["norm_growth_decay"]) == pytest.approx((2, -0.5))
+    assert (found["norm_difference"], found["norm_difference_decay"]) == pytest.approx((10 / 25, 3 / 6.5))
+    assert found["norm_difference_start"] == 0
+    assert (found["wrong_statistics_loss"], found["wrong_statistics_loss_at_start"]) == pytest.approx((2, 0))
+
+
+def test_sharpness_goes_with_errors(tables: Tables) -> None:
+    found = means("landscape_sharpness", tables)
+    assert (found["error_difference"], found["error_difference_decay"]) == pytest.approx((3.6, 4), abs=0.3)
+    assert found["error_difference_untrained"] == pytest.approx(0)
+    assert (found["sharpness_error_correlation"], found["sharpness_error_correlation_permuted"]) == pytest.approx((1, 0))
+    assert found["widest_margin"] > 0 > found["widest_margin_others"]
+
+
+def test_a_surface_that_is_not_finite_is_the_sharpest(tables: Tables) -> None:
+    broken = {name: dict(each) for name, each in tables.items()}
+    numbers = broken["vgg9_surfaces"]["measures"].copy()
+    numbers.loc[(numbers["run"] == LARGE) & (numbers["measure"] == "rise_0.25"), "value"] = np.nan
+    broken["vgg9_surfaces"]["measures"] = numbers
+    assert means("landscape_sharpness", broken)["sharpness_error_correlation"] == pytest.approx(1)
+
+
+def test_exchanged_nets_leave_nothing() -> None:
+    """Not even rounding, which a bound at 0 would judge."""
+    for errors in permutations([0.1, 0.2, 0.4, 0.3]):
+        assert surfaces.permuted_rank_correlation(np.array([3.0, 1.0, 2.0, 2.0]), np.array(errors)) == 0
+
+
+def test_rescaling(tables: Tables) -> None:
+    found = means("landscape_normalisation", tables)
+    assert (found["rescaled_difference"], found["rescaled_difference_small"]) == pytest.approx((1e-6, 1e-6), rel=1e-3)
+    assert found["rescaled_difference_unnormalised"] == pytest.approx(0.99)
+    assert found["rescaled_difference_small_unnormalised"] > 1e30, "a loss that is not finite counts, and can be judged"
+    assert found["filter_minus_unnormalised_correlation"] == pytest.approx(2)
+    assert found["filter_minus_unnormalised_correlation_permuted"] == 0
+
+
+def test_directions(tables: Tables) -> None:
+    found = means("landscape_directions", tables)
+    lines = tables["vgg9_lines"]["lines"].query("run == @SMALL and seed == 0 and normalise == 'filter' and split == 'train'")
+    losses = lines[np.isclose(lines["alpha"], 0.5)]["loss"]
+    assert found["curve_variation"] == pytest.approx(losses.std() / losses.mean(), rel=0.3)
+    assert found["curve_variation"] < 0.05 < 0.2 < found["curve_variation_one_tensor"]
+    assert found["roughness_gap"] > 0 >= found["roughness_gap_exchanged"]
+
+
+def test_trajectories(tables: Tables) -> None:
+    found = means("landscape_random_trajectory", tables) | means("landscape_pca_trajectory", tables)
+    assert (found["cosine_over_formula"], found["cosine_over_formula_shared"]) == pytest.approx((0.00459 / 0.00446, 0.1 / 0.00446))
+    assert (found["captured_by_random"], found["captured_by_principal"]) == pytest.approx((0.08, 90)), "in per cent"
+    assert (found["captured_by_two"], found["captured_by_two_random_walk"]) == pytest.approx((0.9, 0.7625))
+    assert found["captured_beyond_random_walk"] == pytest.approx(0.1375)
+    assert found["captured_beyond_random_walk_by_walk"] < 0
+    assert (found["crossing_fall"], found["crossing_fall_shuffled"]) == pytest.approx((16 / 39, 0))
+
+
+def test_steps_without_a_gradient_are_left_out(tables: Tables) -> None:
+    broken = {name: dict(each) for name, each in tables.items()}
+    angles = broken["vgg9_trajectories"]["angles"].copy()
+    angles.loc[angles["step"] == angles["step"].min(), "cosine"] = np.nan
+    broken["vgg9_trajectories"]["angles"] = angles
+    assert means("landscape_pca_trajectory", broken)["crossing_fall"] == pytest.approx(16 / 39, abs=0.02)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_claim_has_its_quantity_and_its_control_falls(name: str, tables: Tables, paper: PaperConfig) -> None:
+    """On made-up tables that show the claimed effects every claim is reproduced, so none holds under its control."""
+    figure = paper.figures[name]
+    quantities = {key: {int(str(s)): float(v) for s, v in found.items()} for key, found in MODULES[name].quantities(tables).items()}
+    for claim in figure.claims:
+        assert claim.quantity in quantities, claim.id
+        assert claim.control.quantity in quantities, claim.id
+        if not claim.withdrawn and claim.expect:
+            assert claims.judge(claim, quantities).outcome == "reproduced", claim.id
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_drawings_are_labelled_and_survive_missing_tables(name: str, tables: Tables, paper: PaperConfig) -> None:
+    module, needed = MODULES[name], paper.figures[name].measurements
+    for missing in (None, *needed):
+        figure = module.draw({measurement: found for measurement, found in tables.items() if measurement != missing})
+        for axes in figure.axes:
+            assert axes.lines or axes.collections or axes.patches or not axes.axison, "no panel is empty"
+        first = figure.axes[0]
+        assert missing or (first.get_xlabel() and first.get_ylabel() and first.get_title())
+        plt.close(figure)
+    assert module.quantities({}) == {}
+
+
+def test_a_net_that_is_not_fitted_says_so(tables: Tables) -> None:
+    figure = landscape_directions.draw(tables)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert sum("not fitted: training accuracy 0.30" in title for title in titles) == 2
+    assert "ResNet-32\npair of directions 1" in titles
+    plt.close(figure)
+    assert vgg9.title(tables, SMALL).startswith("small batch\ntest error 7.")
+    networks = tables["vgg9_surfaces"]["networks"]
+    poor = {"vgg9_surfaces": {"networks": networks.assign(accuracy=0.5)}}
+    assert vgg9.title(poor, SMALL).endswith("not fitted: training accuracy 0.50")
+
+
+def test_runs_in_words() -> None:
+    assert vgg9.label("vgg9_adam_large_decay") == "Adam, large batch, weight decay"
+    assert vgg9.label(SMALL) == "small batch"
