@@ -1,4 +1,4 @@
-"""Landscape, Table 2 and the tables of test errors: published beside ours; flatness against test error; 156 layers that do not train."""
+"""Landscape, Table 2 and the tables of test errors: published beside ours; flatness against test error; a net too deep to be trained."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from figures.style import HELPS, NEUTRAL, Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value, rank_correlation
 
 MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surfaces")
-DEEP, SHALLOW = "resnet156_noshort", "resnet20_noshort"
+DEEP, SHALLOW = "resnet158_noshort", "resnet20_noshort"
 LAST, PERMUTATIONS = 100, 200
 IMAGES = 50_000  # of the published trainings
 # in per cent; secondary sources but for DenseNet, which is recalled (landscape specification, section 2)
@@ -42,7 +42,7 @@ def _areas(tables: Tables) -> pd.DataFrame:
 
 
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: every net's test error, its rank correlation with flatness, accuracies of the last mini-batches of 156 and 20 layers."""
+    """Per seed: every net's test error, its rank correlation with flatness, last accuracies of the deepest net and of 20 layers."""
     found: Quantities = {}
     if any(name in tables for name in MEASUREMENTS):
         errors = joined(tables)
@@ -61,8 +61,8 @@ def _flatness(errors: pd.DataFrame, areas: pd.DataFrame) -> Quantities:
     """Rank correlation over nets but VGG-9, and its mean over random orders of the errors."""
     runs = [run for run in errors if not str(run).startswith("vgg9")]
     true, permuted = {}, {}
-    for seed, row in errors[runs].iterrows():
-        area, error = areas.loc[seed, runs].to_numpy(), row.to_numpy()
+    for seed in errors.index:
+        area, error = (table.loc[[seed], runs].to_numpy()[0] for table in (areas, errors))
         generator = np.random.default_rng(int(str(seed)))
         true[seed] = rank_correlation(area, error)
         permuted[seed] = float(np.mean([rank_correlation(area, generator.permutation(error)) for _ in range(PERMUTATIONS)]))
@@ -107,14 +107,14 @@ def _diamond(recalled: bool) -> dict[str, Any]:
 
 
 def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
-    for row, run in enumerate(errors):
+    for row, run in enumerate(map(str, errors)):
         if run in PUBLISHED:
             axes.plot(PUBLISHED[run], row, **_diamond(run in RECALLED))
         axes.plot(errors[run], [row] * len(errors), "o", ms=4.5, color=_colour(run), mec="black", mew=0.4)
     axes.plot([], [], "o", ms=4.5, color="white", mec="black", mew=0.4, label="ours, each seed (colours as at the right)")
     axes.plot([], [], **_diamond(False), label="published (secondary source)")
     axes.plot([], [], **_diamond(True), label="published (recalled, not checked)")
-    axes.set_yticks(range(len(errors.columns)), [f"{title_of(run)}   {row + 1}" for row, run in enumerate(errors)], fontsize=7)
+    axes.set_yticks(range(len(errors.columns)), [f"{title_of(run)}   {row + 1}" for row, run in enumerate(map(str, errors))], fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(3, 100)
@@ -128,7 +128,7 @@ def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
 
 
 def _draw_flatness(axes: Axes, errors: pd.DataFrame, areas: pd.DataFrame) -> None:
-    for row, run in enumerate(errors):
+    for row, run in enumerate(map(str, errors)):
         x, y = areas[run].mean(), errors[run].mean()
         axes.plot(x, y, "o", ms=5, color=_colour(run))
         axes.annotate(str(row + 1), (x, y), xytext=(3.5, 3.5), textcoords="offset points", fontsize=7)
@@ -145,7 +145,7 @@ def _draw_flatness(axes: Axes, errors: pd.DataFrame, areas: pd.DataFrame) -> Non
 
 def _draw_trainings(axes: Axes, tables: Tables) -> None:
     if DEEP not in tables:
-        not_recorded(axes, "156 layers without shortcuts")
+        not_recorded(axes, "the deepest net without shortcuts")
         return
     last = int(tables[DEEP]["log"]["step"].max())
     for run, colour in ((DEEP, WITHOUT), (SHALLOW, HELPS)):

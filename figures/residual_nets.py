@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
 from figures.style import Tables
@@ -36,8 +36,8 @@ def split_by_shortcuts(runs: Iterable[str]) -> tuple[list[str], list[str]]:
 def title_of(run: str) -> str:
     """What a panel calls a run."""
     name = run.removesuffix(NOSHORT)
-    families = ((r"resnet(\d+)", r"ResNet-\1"), (r"wide_k(\d+)", r"wide ResNet, k = \1"), (r"densenet", "DenseNet"))
-    families += ((r"vgg9_(small|large)", r"VGG-9, \1 batch"), ("_decay", ", weight decay"))
+    families = [(r"resnet(\d+)", r"ResNet-\1"), (r"wide_k(\d+)", r"wide ResNet, k = \1"), (r"densenet", "DenseNet")]
+    families += [(r"vgg9_(small|large)", r"VGG-9, \1 batch"), ("_decay", ", weight decay")]
     for pattern, called in families:
         name = re.sub(pattern, called, name)
     return name + (", no shortcuts" if run.endswith(NOSHORT) else "")
@@ -75,7 +75,7 @@ def draw_net(axes: Axes, tables: Tables, measurement: str, run: str, name: str) 
         axes.set_xlabel(f"alpha ({missing} points not finite, hatched)", fontsize=7)
 
 
-def level_bar(figure: Figure, grid: np.ndarray) -> Colorbar:
+def level_bar(figure: FigureBase, grid: np.ndarray) -> Colorbar:
     """The colour bar that all panels of contours share."""
     colours = ScalarMappable(Normalize(LEVELS[0], LEVELS[-1]), mpl.colormaps["viridis"])
     bar = figure.colorbar(colours, ax=list(grid.ravel()), shrink=0.7, pad=0.01, aspect=30)

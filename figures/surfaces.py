@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 
 from figures.style import HURTS, Tables
@@ -15,16 +16,22 @@ LEVELS = np.arange(0.1, 10, 0.5)  # the paper's: the same in every panel, or the
 NOSHORT = "_noshort"
 
 
-def draw_contours(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS, *, labels: bool = True) -> QuadContourSet:
-    """Contours of one surface's loss (columns alpha, beta, loss) at ``levels``; points that are not finite are hatched red."""
+def draw_contours(
+    axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS, *, labels: bool = True, log: bool = False
+) -> QuadContourSet:
+    """Contours of one surface's loss (columns alpha, beta, loss) at ``levels``; points that are not finite are hatched red.
+
+    Colours go with the loss, or with its logarithm.
+    """
     loss, alphas, betas = as_grid(surface, "loss")
     finite = np.isfinite(loss)
     shown = np.where(finite, loss, np.nan)
     with warnings.catch_warnings():  # a surface between two levels is a result: an empty panel
         warnings.filterwarnings("ignore", "No contour levels were found")
-        contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
+        norm = (LogNorm if log else Normalize)(levels[0], levels[-1])
+        contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, norm=norm)
     if labels:
-        axes.clabel(contours, levels[1::3], inline=True, fontsize=5, fmt="%.1f")
+        axes.clabel(contours, levels[1::3], inline=True, fontsize=5, fmt="%.2g" if log else "%.1f")
     if not finite.all():
         hatched = axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
         hatched.set(edgecolor=HURTS, linewidth=0)
@@ -53,8 +60,11 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def permuted_rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """The mean of ``rank_correlation`` over all orders of ``second``: what exchanging the nets leaves."""
-    return float(np.mean([rank_correlation(first, np.array(order)) for order in itertools.permutations(second)]))
+    """The mean of ``rank_correlation`` over all orders of ``second``: what exchanging the nets leaves.
+
+    Without rounding errors, which would all lie on one side of a bound at 0.
+    """
+    return round(float(np.mean([rank_correlation(first, np.array(order)) for order in itertools.permutations(second)])), 12)
 
 
 def seed_zero(table: pd.DataFrame) -> pd.DataFrame:

@@ -109,7 +109,7 @@ def map_tables(points: int = 7) -> dict[str, pd.DataFrame]:
 def errors_tables(points: int) -> dict[str, dict[str, pd.DataFrame]]:
     nets = {"depth_surfaces": DEPTH_NETS, "width_surfaces": WIDE_NETS, "dense_surfaces": DENSE_NETS, "vgg9_surfaces": VGG_NETS}
     logs = {
-        "resnet156_noshort": log_table(lambda step: 0.1 + 0 * step, 300),
+        "resnet158_noshort": log_table(lambda step: 0.1 + 0 * step, 300),
         "resnet20_noshort": log_table(lambda step: np.minimum(step / 400, 1), 1500),
     }
     return {name: surface_tables(group, points) for name, group in nets.items()} | logs

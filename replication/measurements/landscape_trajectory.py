@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 
 from replication import landscape
@@ -12,7 +13,6 @@ from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.planes import as_grid
 from replication.schema.landscape import TrajectoryConfig
-from replication.surface_measures import Surface
 from replication.trained_run import TrainedRun
 
 MARGIN = 0.15  # of the path's extent, left free on every side
@@ -75,7 +75,9 @@ def angles(surface: pd.DataFrame, path: np.ndarray, steps: Sequence[int], seed: 
     loss, alphas, betas = as_grid(surface, "loss")
     slopes = np.gradient(np.where(np.isfinite(loss), loss, np.nan), betas, alphas)
     moves, middles = np.diff(path, axis=0), (path[1:] + path[:-1]) / 2
-    gradient = np.stack([Surface(slope, alphas, betas).at(middles[:, ::-1]) for slope in reversed(slopes)], axis=1)
+    # bilinear; the path's plane has another spacing along each axis and need not have a point at (0, 0)
+    at_middles = [RegularGridInterpolator((betas, alphas), slope, bounds_error=False)(middles[:, ::-1]) for slope in reversed(slopes)]
+    gradient = np.stack(at_middles, axis=1)
     shuffled = moves[np.random.default_rng([seed, 3]).permutation(len(moves))]
     return pd.DataFrame({"step": list(steps)[1:], "cosine": _cosine(moves, gradient), "control": _cosine(shuffled, gradient)})
 

@@ -1,0 +1,88 @@
+"""Landscape's appendix on repeated directions: ten random directions overlaid, and repeated surfaces with and without shortcuts."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from figures.landscape_sharpness import LINES, seed_of
+from figures.style import LOSS, Quantities, Tables, not_recorded, subfigures
+from figures.surfaces import NOSHORT, draw_contours, network_value
+from figures.vgg9 import MODE, NOT_FITTED, SGD, by_seed, label
+
+REPEATED = "repeated_surfaces"
+NEAR = 0.5  # the largest alpha at which curves are compared
+
+
+def quantities(tables: Tables) -> Quantities:
+    """Per seed: variation of the curves over directions, and how far apart the surfaces with and without shortcuts stay."""
+    found: Quantities = {}
+    if LINES in tables:
+        lines = tables[LINES]["lines"]
+        for how, ending in (("filter", ""), ("one_tensor", "_one_tensor")):
+            rows = lines[(lines["normalise"] == how) & (lines["split"] == "train")]
+            found[f"curve_variation{ending}"] = by_seed(rows, _variation)
+    if REPEATED in tables:
+        roughness = tables[REPEATED]["measures"].query("measure == 'roughness'")
+        without = roughness["run"].str.endswith(NOSHORT)
+        rough, twin = (roughness[rows].groupby("seed")["value"] for rows in (without, ~without))
+        found["roughness_gap"] = rough.min() - twin.max()
+        found["roughness_gap_exchanged"] = twin.min() - twin.max()
+    return found
+
+
+def _variation(rows: pd.DataFrame) -> float:
+    """Standard deviation over mean of the loss over directions, mean over nets and points near the minimiser."""
+    sizes = rows["alpha"].abs()
+    near = rows[(sizes > 1e-9) & (sizes <= NEAR + 1e-9)]
+    over_directions = near.groupby(["run", "alpha"])["loss"].agg(["std", "mean"])
+    return float((over_directions["std"] / over_directions["mean"]).mean())
+
+
+def draw(tables: Tables) -> Figure:
+    """Top: every direction of each VGG-9; below: surfaces of the deep net without shortcuts and of its twin; the first seed."""
+    figure = plt.figure(figsize=(12, 9.5))
+    top, bottom = subfigures(figure, 2, 1, height_ratios=[1, 2])
+    for number, (axes, run) in enumerate(zip(top.subplots(1, len(SGD), sharey=True), SGD, strict=True)):
+        if LINES in tables:
+            _draw_curves(axes, seed_of(tables[LINES]["lines"], run))
+            axes.set(title=label(run), ylabel="" if number else "training loss (cross-entropy)")
+        else:
+            not_recorded(axes, label(run))
+    top.suptitle(f"VGG-9 along filter-normalised random directions, one line each; {MODE}", fontsize=9)
+    if REPEATED in tables:
+        _draw_repeated(bottom, tables)
+    else:
+        not_recorded(bottom.subplots(), "repeated surfaces")
+    return figure
+
+
+def _draw_curves(axes: Axes, lines: pd.DataFrame) -> None:
+    rows = lines[lines["split"] == "train"]
+    for _, curve in rows.groupby("direction"):
+        axes.plot(curve["alpha"], curve["loss"].where(np.isfinite(curve["loss"])), color=LOSS, lw=0.8, alpha=0.7)
+    axes.text(0.5, 0.93, f"{rows['direction'].nunique()} directions", transform=axes.transAxes, ha="center", fontsize=8)
+    axes.set(xlabel="alpha", ylim=(0, 5), xlim=(rows["alpha"].min(), rows["alpha"].max()))
+
+
+def _draw_repeated(figure: SubFigure, tables: Tables) -> None:
+    """A row per net, the one without shortcuts first; a column per pair of directions."""
+    surfaces = tables[REPEATED]["surface"]
+    surfaces = surfaces[surfaces["seed"] == surfaces["seed"].min()]
+    runs = sorted(surfaces["run"].unique(), key=lambda run: not run.endswith(NOSHORT))
+    directions = sorted(surfaces["direction"].unique())
+    grid = figure.subplots(len(runs), len(directions), squeeze=False)
+    for run, row in zip(runs, grid, strict=True):
+        for number, (direction, axes) in enumerate(zip(directions, row, strict=True)):
+            image = draw_contours(axes, surfaces[(surfaces["run"] == run) & (surfaces["direction"] == direction)])
+            axes.set_title(f"{_net(tables, run)}\npair of directions {number + 1}", fontsize=8.5)
+            axes.set(xlabel="alpha", ylabel="" if number else "beta")
+    figure.colorbar(image, ax=grid, shrink=0.6, pad=0.01).set_label("training loss (cross-entropy)")
+
+
+def _net(tables: Tables, run: str) -> str:
+    """ResNet-32 without shortcuts, and its training accuracy where it is not fitted."""
+    name = run.removesuffix(NOSHORT).replace("resnet", "ResNet-") + (" without shortcuts" if run.endswith(NOSHORT) else "")
+    fitted = network_value(tables, REPEATED, "accuracy")[run].iloc[0]
+    return name if fitted >= NOT_FITTED else f"{name},\nnot fitted: training accuracy {fitted:.2f}"
