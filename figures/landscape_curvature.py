@@ -14,7 +14,7 @@ from figures.surfaces import NOSHORT, seed_zero
 from replication.planes import as_grid
 from replication.surface_measures import CHANCE
 
-MEASUREMENT, DENSE = "curvature_maps", "densenet"
+MEASUREMENT = "curvature_maps"
 SMALL, BRIGHTEST = 0.05, 0.5
 
 
@@ -44,12 +44,11 @@ def quantities(tables: Tables) -> Quantities:
     basin = points[(points["loss"] < CHANCE) & points["ratio"].notna() & points["run"].isin(shortcuts)]
     shares = basin.assign(small=basin["ratio"] < SMALL).groupby(["seed", "run"])["small"].mean().unstack("run")
     before = untrained(tables)
-    residual = [run for run in shortcuts if run != DENSE]
     return {
         "share_of_small_ratios_in_basin": shares.mean(axis=1),
         "share_of_small_ratios_untrained": (before < SMALL).mean(axis=1),
-        "median_ratio_difference": middle[without].mean(axis=1) - middle[shortcuts].mean(axis=1),
-        "median_ratio_difference_dense": middle.reindex(columns=[DENSE])[DENSE] - middle[residual].mean(axis=1),
+        "median_ratio_difference": middle[without[-1]] - middle[shortcuts].mean(axis=1),
+        "median_ratio_difference_shallow": middle[without[0]] - middle[shortcuts].mean(axis=1),
     }
 
 

@@ -192,7 +192,7 @@ def test_width_of_a_basin() -> None:
 
 def test_interpolation(tables: Tables) -> None:
     found = means("landscape_interpolation", tables)
-    assert (found["width_difference"], found["width_difference_decay"]) == pytest.approx((0.2, 0.2), abs=5e-3)
+    assert (found["width_difference"], found["width_difference_decay"]) == pytest.approx((0.1, 0.1), abs=5e-3)
     assert (found["width_difference_untrained"], found["width_difference_decay_untrained"]) == (0, 0)
     assert (found["norm_growth"], found["norm_growth_decay"]) == pytest.approx((2, -0.5))
     assert (found["norm_difference"], found["norm_difference_decay"]) == pytest.approx((10 / 25, 3 / 6.5))
