@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
 from figures.surfaces import seed_zero
@@ -126,20 +127,24 @@ def _draw_interpolation(axes: Axes, lines: pd.DataFrame, small: str) -> None:
         for number, (_, rows) in enumerate(_curves(lines, small, split=split).groupby("seed")):
             style: dict[str, Any] = {"ls": dashes, "lw": 0.6 if number else 1.3, "alpha": 0.35 if number else 1.0}
             axes.plot(rows["alpha"], rows["loss"], color=LOSS, **style)
-            twin.plot(rows["alpha"], 100 * rows["accuracy"], color=HURTS, **style)
+            twin.plot(rows["alpha"], 100 * rows["accuracy"].where(np.isfinite(rows["loss"])), color=HURTS, **style)
     wrong = seed_zero(_curves(lines, small, statistics=False))
     axes.plot(wrong["alpha"], wrong["loss"], color="#888888", lw=0.9)
+    finite = seed_zero(_curves(lines, small)).loc[lambda rows: np.isfinite(rows["loss"]), "alpha"]
+    for end, limit in ((lines["alpha"].min(), finite.min()), (lines["alpha"].max(), finite.max())):
+        axes.axvspan(end, limit, color="#eeeeee", lw=0)
     for minimiser in (START, END):
         axes.axvline(minimiser, color="#bbbbbb", lw=0.8, ls=":")
     axes.set(xlabel="alpha (0: small batch, 1: large batch)", xlim=(-0.5, 1.5), xticks=[-0.5, 0, 0.5, 1, 1.5])
 
 
-def _lines_in_words() -> list[Line2D]:
+def _lines_in_words() -> list[Line2D | Patch]:
     return [
         Line2D([], [], color=LOSS, label="loss"),
         Line2D([], [], color=HURTS, label="accuracy"),
         Line2D([], [], color="black", label="training"),
         Line2D([], [], color="black", ls="--", label="test"),
+        Patch(color="#eeeeee", label="no finite loss: a variance\nis extrapolated below 0"),
         Line2D([], [], color="#888888", lw=0.9, label="training loss, batch norm's\nstatistics left at the\nsmall batch's"),
     ]
 
