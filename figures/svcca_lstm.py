@@ -21,9 +21,10 @@ def quantities(tables: Tables) -> Quantities:
         return {}
     curves, evaluation = (tables[MEASUREMENT][name] for name in ("curves", "evaluation"))
     inner = curves[(curves["step"] > 0) & (curves["step"] < curves["step"].max())]
-    found = {f"layer_1_leads_{measure}": _leads(inner, measure) for measure in ("svcca", "svcca_shuffled", "pwcca", "pwcca_shuffled", "cca")}
+    leading = {measure: _leads(inner, measure) for measure in ("svcca", "svcca_shuffled", "pwcca", "pwcca_shuffled", "cca")}
     ordered = {measure: _in_order(inner, measure) for measure in ("svcca", "pwcca", "pwcca_shuffled", "cca")}
-    return found | {
+    return {
+        **{f"layer_1_leads_{measure}": share for measure, share in leading.items()},
         **{f"in_order_{measure}": share for measure, share in ordered.items()},
         "in_order_pwcca_minus_cca": ordered["pwcca"] - ordered["cca"],
         "in_order_pwcca_shuffled_minus_cca": ordered["pwcca_shuffled"] - ordered["cca"],
