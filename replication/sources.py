@@ -222,7 +222,7 @@ def _digits() -> Splits:
 
 def _read_bundle(name: str, folder: Path) -> tuple[Splits, str]:
     if name not in CIFAR:
-        return formats.read_idx(folder, IDX_MD5.get(name, {})), BUILT_IN[name]
+        return formats.read_idx(folder, IDX_MD5.get(name, {})), BUILT_IN.get(name, "official")
     (train, first), (test, second) = (formats.read_strips(folder, split) for split in ("train", "test"))
     return {"train": train, "test": test}, str(first["content"]) if "content" in first else _describe(name, first, second)
 

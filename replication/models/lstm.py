@@ -31,6 +31,6 @@ def svcca_lstm(*, classes: int = 28, channels: int = 1, units: int = 200, layers
     """A stacked LSTM for characters, in place of SVCCA's language models (SVCCA specification, section 2: three layers for PTB).
 
     The published networks read words and nothing is said of them; units, one-hot input and PyTorch's own initialisation are ours.
-    849,228 parameters with 28 characters (not published). Input ``[n, 1, length, classes]``, one-hot; 20 characters in our data.
+    832,828 parameters with 28 characters (not published). Input ``[n, 1, length, classes]``, one-hot; 20 characters in our data.
     """
     return CharacterLstm(channels * classes, units, layers)
