@@ -99,7 +99,7 @@ def available(name: str) -> bool:
 
     Nothing but a wrong name and a wrong REPLICATION_DATA raises (ReplicationError): both would go unnoticed otherwise.
     """
-    if sources.find(name) or name == "digits":
+    if sources.find(name) or name in sources.BUILT_IN:
         return True
     if sources.offline():
         return False

@@ -56,14 +56,14 @@ def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
     trainings = [training for record in table_records for training in record["trainings"]]
     for training in trainings:
         count = training["config"]["dataset"]["examples"]
-        images = f"{count:,} images" if count else "all training images"
-        what = f"{training['run']}: {training['data']['name']}, {images}, {training['config']['steps']:,} iterations"
+        examples = f"{count:,} training examples" if count else "all training examples"
+        what = f"{training['run']}: {training['data']['name']}, {examples}, {training['config']['steps']:,} iterations"
         seeds.setdefault(what, []).append(training["seed"])
     parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
     parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
     lead = _recorded_lead(table_records) if scale == RECORDED else f"{scale} scale"
     if scale == "smoke":
-        what = ", digits in place of the paper's data" if trainings else ""
+        what = ", digits in place of the paper's data" if any(training["data"]["name"] == "digits" for training in trainings) else ""
         lead = f"SMOKE SCALE{what}: speaks for no claim"
     return "\n".join([lead, *parts])
 

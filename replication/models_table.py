@@ -46,9 +46,10 @@ _HEAD = """# Models
 Written by `python -m replication.models_table` from the code: change that, not this page. `replication.models.build(name, classes=...,
 channels=..., seed=...)` builds a model.
 
-*Layers* counts convolutions, linear layers and batch norms; *multiply-accumulates* are those of the convolutions and linear layers, in
-millions, for the forward pass of one image. *Published* is the parameter count of the papers' own code or of careful notes on it, which the
-tests demand exactly; where it says "not published" the tests hold the count to one worked out by hand.
+*Layers* counts convolutions, linear layers, LSTM layers and batch norms; *multiply-accumulates* are those of all but the norms, in
+millions, for the forward pass of one image (one window of text for `svcca_lstm`). *Published* is the parameter count of the papers' own
+code or of careful notes on it, which the tests demand exactly; where it says "not published" the tests hold the count to one worked out
+by hand.
 """
 
 _PWCCA = """
@@ -69,7 +70,7 @@ _NOTES = """
 ## Initialisation
 
 Biases start at 0, batch norm at scale 1 and shift 0, and kernels as the papers' codes draw them. PyTorch's default, kernels and biases
-uniform within 1 / sqrt(fan_in), is used for `svcca_toy` only.
+uniform within 1 / sqrt(fan_in), is used for `svcca_toy` and `svcca_lstm` only.
 
 - Landscape: convolutions N(0, 2 / fan_in), linear layers N(0, 0.001²), set so by the official training script. It leaves out VGG-9's dense
   batch norm, whose scale therefore starts uniform in [0, 1], the default of 2018; `uniform_scale=False` starts it at 1 as today.
@@ -81,6 +82,7 @@ uniform within 1 / sqrt(fan_in), is used for `svcca_toy` only.
 - `svcca_resnet32`: convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in, as in TensorFlow's models repository
   of the time; not published.
 - `svcca_toy`: PyTorch's default; not published. Zero biases would put the kinks of all first-layer units at 0.
+- `svcca_lstm`: PyTorch's default, all weights and biases uniform within 1 / sqrt(units); not published.
 
 ## Batch norm
 
@@ -94,6 +96,8 @@ batch norm. Epsilon is 1e-5 in the landscape models and TensorFlow's 1e-3 in the
   pixels), ReLU at once after each convolution and dense layer, hence before batch norm.
 - `svcca_resnet32`: widths 16, 32, 64; shortcuts without parameters, since the published rows hold ten convolutions per stage and no
   projection.
+- `svcca_lstm`: everything but the number of layers; one-hot characters in place of words, and only the character after a window is
+  predicted, so that a window is an example like an image.
 - `pwcca_convnet`: mean over space and a linear classifier; convolutions without biases; ReLU after batch norm.
 - `stiffness_cnn`: padded convolutions.
 - Strided 3x3 convolutions of the LCA, SVCCA, PWCCA and stiffness models have TensorFlow's padding: zeros at the bottom and right only,
@@ -115,15 +119,19 @@ def n_parameters(model: nn.Module) -> int:
 
 
 def multiply_accumulates(model: nn.Module, image: tuple[int, int, int]) -> int:
-    """Of the convolutions and linear layers in the forward pass of one image ``[channels, height, width]``."""
+    """Of the convolutions, linear and LSTM layers in the forward pass of one image ``[channels, height, width]``."""
     total = 0
 
-    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+    def count(layer: nn.Module, _inputs: object, output: Any) -> None:
         nonlocal total
-        assert isinstance(layer.weight, Tensor)
-        total += output[0].numel() * layer.weight[0].numel()
+        if isinstance(layer, nn.LSTM):
+            weights = sum(weight.numel() for weight in layer.parameters() if weight.dim() == 2)
+            total += output[0].shape[1] * weights  # at every character
+        else:
+            assert isinstance(layer.weight, Tensor)
+            total += output[0].numel() * layer.weight[0].numel()
 
-    handles = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear | nn.LSTM)]
     try:
         with torch.no_grad():
             model(torch.zeros(1, *image, device=next(model.parameters()).device))
@@ -134,10 +142,10 @@ def multiply_accumulates(model: nn.Module, image: tuple[int, int, int]) -> int:
 
 
 def layers(model: nn.Module) -> str:
-    """How many convolutions, linear layers and batch norms, in words."""
-    words = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "norm", nn.BatchNorm1d: "norm"}
+    """How many convolutions, LSTM and linear layers and batch norms, in words."""
+    words = {nn.Conv2d: "conv", nn.LSTM: "LSTM", nn.Linear: "linear", nn.BatchNorm2d: "norm", nn.BatchNorm1d: "norm"}
     found = Counter(words[type(module)] for module in model.modules() if type(module) in words)
-    return ", ".join(f"{found[word]} {word}" for word in ("conv", "linear", "norm") if found[word])
+    return ", ".join(f"{found[word]} {word}" for word in ("conv", "LSTM", "linear", "norm") if found[word])
 
 
 def settings(name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return sources._digits()
+    return sources._built_in("digits")
 
 
 def fails(*words: str) -> contextlib.AbstractContextManager[object]:
@@ -133,8 +133,9 @@ def test_a_full_disk_leaves_nothing(work: Path, monkeypatch: pytest.MonkeyPatch)
 # Whether a data set can be had
 
 
-def test_digits_are_always_available() -> None:
-    assert data.available("digits")
+@pytest.mark.parametrize("name", sources.BUILT_IN)
+def test_what_is_built_in_is_always_available(name: str) -> None:
+    assert data.available(name)
 
 
 def test_a_found_data_set_is_available_without_network(work: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     record = records.read_record(out / "made_up.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
-    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 images, 20 iterations, seeds 0, 1"
+    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 20 iterations, seeds 0, 1"
     assert judging.read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
 
 
@@ -58,7 +58,9 @@ def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> 
     assert len(lines) == 1 + drawing.MAX_STAMPED
     assert lines[-1] == "and 5 more runs like these"
     assert drawing._stamp("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
-    assert "digits in place of the paper's data" in drawing._stamp("smoke", many)
+    digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
+    assert "digits in place of the paper's data" in drawing._stamp("smoke", digits)
+    assert drawing._stamp("smoke", many).startswith("SMOKE SCALE: speaks for no claim")
 
 
 def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:

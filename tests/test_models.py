@@ -59,6 +59,10 @@ BY_HAND = {  # kernels, then biases and batch norms
         9 * (3 * 16 + 10 * 16**2 + 16 * 32 + 9 * 32**2 + 32 * 64 + 9 * 64**2) + 64 * 10 + 10 + 2 * (11 * 16 + 10 * 32 + 10 * 64),
         "68.863",  # pixels times kernels by stage: 1024 * 23_472 + 256 * 87_552 + 64 * 350_208 + 640
     ),
+    "svcca_lstm": (
+        4 * 200 * (28 + 5 * 200) + 3 * 8 * 200 + 200 * 28 + 28,  # input and recurrent weights of four gates, two biases each
+        "16.454",  # 20 characters times the gates' weights, and the classifier once
+    ),
     "pwcca_convnet": (
         9 * 64**2 * (1 + 2 + 4 + 4 + 8 + 16 + 16 + 32 + 64 + 64) + 9 * 3 * 64 + 512 * 10 + 10 + 2 * 64 * (2 + 3 * 2 + 3 * 4 + 3 * 8),
         "322.639",  # pixels times kernels by stage: 1024 * 38_592 + 256 * 368_640 + 64 * 1_474_560 + 16 * 5_898_240 + 5_120
@@ -79,11 +83,13 @@ SMALL: dict[str, dict[str, Any]] = {  # reduced versions, one for each family an
     "svcca_toy": {"hidden": (9, 9)},
     "svcca_convnet": {"width": 4, "hidden": (16, 8), "image_size": 8},
     "svcca_resnet32": {"width": 4, "image_size": 8, "depth": 14},
+    "svcca_lstm": {"units": 7, "layers": 2},
     "pwcca_convnet": {"width": 4, "image_size": 8},
     "stiffness_fc": {"hidden": (8, 8, 8), "image_size": 8},
     "stiffness_cnn": {"width": 4, "image_size": 8},
     "stiffness_resnet20": {"width": 4, "image_size": 8, "depth": 8},
 }
+UNLIKE_THE_OTHERS = ("svcca_toy", "svcca_lstm")  # inputs of their own kind, PyTorch's own initialisation
 HUGE = {"wide_resnet56_k8": {"width": 4}, "wide_resnet56_k8_noshort": {"width": 4}}
 on_meta = functools.cache(models_table.on_meta)
 
@@ -250,7 +256,7 @@ def test_a_reduced_version_is_of_the_same_class_and_smaller(name: str) -> None:
     assert models_table.n_parameters(model) < 0.2 * models_table.n_parameters(on_meta(name))
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "svcca_toy"])
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in UNLIKE_THE_OTHERS])
 @pytest.mark.parametrize("size", [28, 16])
 def test_every_network_takes_other_images_and_classes(name: str, size: int) -> None:
     overrides = {**SMALL[name], "image_size": size}
@@ -303,6 +309,20 @@ def test_networks_without_batch_norm_give_gradients_per_example(name: str) -> No
             torch.testing.assert_close(together[key][index], gradient)
 
 
+def test_an_lstm_reads_windows_of_any_length_in_order() -> None:
+    model = models.build("svcca_lstm", classes=5, channels=1, seed=0, units=6, layers=3).eval()
+    windows = torch.eye(5)[torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]])][:, None]
+    assert [name for name, _ in model.named_children()] == ["lstm1", "lstm2", "lstm3", "logits"]
+    outputs = model(windows)
+    assert outputs.shape == (2, 5)
+    assert not torch.allclose(outputs[0], outputs[1])
+    states = windows[:, 0]
+    for layer in (model.lstm1, model.lstm2, model.lstm3):
+        states = layer(states)[0]
+    torch.testing.assert_close(model.logits(states[:, -1]), outputs)
+    assert model(windows[:, :, :2]).shape == (2, 5)
+
+
 # initialisation
 
 
@@ -345,7 +365,7 @@ def test_kernels_of_the_svcca_resnet_are_he_normal_by_fan_out() -> None:
     assert wide.weight.std().item() == pytest.approx((2 / 3600) ** 0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "svcca_toy"])
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in UNLIKE_THE_OTHERS])
 def test_biases_and_batch_norms_start_neutral(name: str) -> None:
     for key, module in build(name, **SMALL[name]).named_modules():
         if getattr(module, "bias", None) is not None:

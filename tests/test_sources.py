@@ -182,7 +182,10 @@ def test_cifar_class_names_are_the_official_ones() -> None:
     names = sources._CLASSES["cifar100"]
     assert len(names) == len(set(names)) == 100
     assert list(names) == sorted(names)
-    assert {name: len(names) for name, names in sources._CLASSES.items()} == dict.fromkeys(sources.NAMES, 10) | {"cifar100": 100}
+    assert {name: len(names) for name, names in sources._CLASSES.items()} == dict.fromkeys(sources.NAMES, 10) | {
+        "cifar100": 100,
+        "grammar": 28,
+    }
 
 
 # Bundles
@@ -213,14 +216,15 @@ def same(a: Dataset, b: Dataset) -> bool:
     return all(torch.equal(x.pixels, y.pixels) and torch.equal(x.labels, y.labels) for x, y in pairs) and a.class_names == b.class_names
 
 
-def test_a_gray_bundle_reads_back(folder: Path) -> None:
-    digits = sources.read("digits")
-    assert sources.write_bundle(digits, folder) == folder / "digits"
-    assert set(contents(folder)) == {"SHA256SUMS", *(f"digits/{stem}.gz" for stems in STEMS.values() for stem in stems)}
-    copy = sources.read("digits")
-    assert same(copy, digits)
-    assert (copy.origin.kind, copy.origin.content) == ("bundle", digits.origin.content)
-    assert copy.origin.checksums == digits.origin.checksums
+@pytest.mark.parametrize("name", sources.BUILT_IN)
+def test_a_gray_bundle_reads_back(folder: Path, name: str) -> None:
+    built_in = sources.read(name)
+    assert sources.write_bundle(built_in, folder) == folder / name
+    assert set(contents(folder)) == {"SHA256SUMS", *(f"{name}/{stem}.gz" for stems in STEMS.values() for stem in stems)}
+    copy = sources.read(name)
+    assert same(copy, built_in)
+    assert (copy.origin.kind, copy.origin.content) == ("bundle", built_in.origin.content)
+    assert copy.origin.checksums == built_in.origin.checksums
 
 
 def test_a_colour_bundle_reads_back(folder: Path, colour: Dataset) -> None:
@@ -496,10 +500,11 @@ def test_a_cut_archive_is_refused(server: tuple[Path, str], monkeypatch: pytest.
     assert contents(Path("data")) == {}
 
 
-def test_digits_need_no_download() -> None:
-    with fails("nothing to download for 'digits'"):
-        sources.download("digits", Path("data"))
-    assert sources.remote_files("digits") == []
+@pytest.mark.parametrize("name", sources.BUILT_IN)
+def test_what_is_built_in_needs_no_download(name: str) -> None:
+    with fails(f"nothing to download for '{name}'"):
+        sources.download(name, Path("data"))
+    assert sources.remote_files(name) == []
 
 
 # The real data

@@ -9,6 +9,7 @@ from figures import (
     layer_maps,
     pwcca_memorisation,
     pwcca_noise,
+    pwcca_width,
     svcca_aligned_directions,
     svcca_class_sensitivity,
     svcca_compression,
@@ -19,6 +20,7 @@ from figures import (
     svcca_fourier,
     svcca_freeze_training,
     svcca_invariance,
+    svcca_lstm,
     svcca_projection_accuracy,
     svcca_toy_regression,
     svcca_two_seeds,
@@ -28,7 +30,7 @@ from figures.style import Tables
 MODULES = [
     *(svcca_aligned_directions, svcca_class_sensitivity, svcca_compression, svcca_convergence_curves, svcca_cross_architecture),
     *(svcca_distributed, svcca_dynamics, svcca_fourier, svcca_freeze_training, svcca_invariance, svcca_projection_accuracy),
-    *(svcca_toy_regression, svcca_two_seeds, pwcca_memorisation, pwcca_noise),
+    *(svcca_toy_regression, svcca_two_seeds, svcca_lstm, pwcca_memorisation, pwcca_noise, pwcca_width),
 ]
 CONVNET = ["in", "c1", "c2", "bn1", "p1", "c3", "c4", "c5", "bn2", "p2", "fc1", "bn3", "fc2", "bn4", "logits", "out"]
 RESNET = ["in", "conv", *(f"b{i}_{part}" for i in range(1, 7) for part in ("cv1", "cv2", "res")), "bn", "logits", "out"]
@@ -150,10 +152,34 @@ def group_tables() -> dict[str, pd.DataFrame]:
     return {"distances": distances.assign(distance=distances["group"].map(groups)), "accuracy": accuracy}
 
 
+def width_tables() -> dict[str, pd.DataFrame]:
+    """Trained distances fall by 0.3 over four widths while accuracy rises, untrained ones by 0.06, shuffled ones not."""
+    filters = [64, 96, 128, 192]
+    place = {count: number for number, count in enumerate(filters)}
+    distances = product(seed=SEEDS, state=["untrained", "trained", "shuffled"], split=["train", "test"], filters=filters)
+    depth, shape = distances["filters"].map(place), distances["state"].map({"untrained": 0.02, "trained": 0.1, "shuffled": 0.0})
+    distances["distance"] = 0.8 - shape * depth + np.where(distances["state"] == "shuffled", 0.001 * (depth % 2), 0)
+    networks = product(seed=SEEDS, network=[0, 1], filters=filters).assign(run="width", train_loss=0.01, train_accuracy=1.0, test_loss=1.0)
+    networks["test_accuracy"] = 0.2 + 0.05 * networks["filters"].map(place) + 0.01 * networks["network"]
+    return {"distances": distances.assign(floor=0.93), "networks": networks}
+
+
+def lstm_tables() -> dict[str, pd.DataFrame]:
+    """Ten steps between start and end; layer 1 leads by 0.05, the upper two are in order in PWCCA only."""
+    curves = product(seed=SEEDS, step=range(0, 120, 10), layer=["lstm1", "lstm2", "lstm3"])
+    share, place = curves["step"] / 110, curves["layer"].str[-1].astype(int) - 1
+    curves["svcca"] = 1 - (1 - share) * (0.3 + 0.1 * place)
+    curves["pwcca"] = curves["svcca"] + 0.01 * (1 - share)
+    curves["cca"] = curves["svcca"].where(place < 2, 1 - (1 - share) * 0.35)
+    shuffled = 0.09 + 0.001 * place
+    curves = curves.assign(svcca_shuffled=shuffled, pwcca_shuffled=shuffled, floor=0.09)
+    return {"curves": curves, "evaluation": product(seed=SEEDS, step=[50, 110]).assign(loss=1.0, accuracy=0.8)}
+
+
 @pytest.fixture(scope="module")
 def tables() -> Tables:
     trained = {"dynamics": dynamics_tables(), "convnet_pairs": pair_tables(), "toy_networks": toy_tables(), "groups": group_tables()}
-    return theory_tables() | freeze_tables() | trained
+    return theory_tables() | freeze_tables() | trained | {"widths": width_tables(), "lstm_dynamics": lstm_tables()}
 
 
 def means(module, tables: Tables) -> dict[str, float]:
@@ -245,6 +271,25 @@ def test_freezing_and_memorising(tables: Tables) -> None:
     assert found["convnet_compute_saved_percent"] == pytest.approx(100 / 6)
     assert found["memorising_minus_generalising"] == pytest.approx(0.2)
     assert found["mixed_groups_difference"] < 0
+
+
+def test_distances_fall_with_width_and_not_where_examples_are_shuffled(tables: Tables) -> None:
+    found = means(pwcca_width, tables)
+    falls = [found[f"distance_fall_{state}"] for state in ("trained", "untrained", "shuffled", "trained_on_training_images")]
+    assert falls == pytest.approx([0.3, 0.06, -0.001, 0.3])
+    assert (found["trained_minus_untrained_fall"], found["shuffled_minus_untrained_fall"]) == pytest.approx((0.24, -0.061))
+    assert found["accuracy_correlation"] == pytest.approx(-1)
+    assert found["accuracy_correlation_shuffled"] > -0.7
+    assert (found["smallest_train_accuracy"], found["largest_train_loss"]) == (1, 0.01)
+
+
+def test_lstm_layers_lead_in_order_and_not_where_examples_are_shuffled(tables: Tables) -> None:
+    found = means(svcca_lstm, tables)
+    assert (found["layer_1_leads_svcca"], found["layer_1_leads_svcca_shuffled"]) == (0.9, 0), "not in the last step, for the margin"
+    assert (found["layer_1_leads_pwcca"], found["layer_1_leads_pwcca_shuffled"]) == (0.9, 0)
+    assert (found["in_order_svcca"], found["in_order_pwcca_minus_cca"], found["in_order_pwcca_shuffled_minus_cca"]) == (1, 1, 0)
+    assert found["relative_progress_layer_1_minus_2"] == pytest.approx(0, abs=1e-9), "each layer's way is a straight line"
+    assert found["test_accuracy"] == 0.8
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

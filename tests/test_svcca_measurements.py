@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from replication import models, sources, svcca
 from replication.errors import ReplicationError
 from replication.layer_rows import row_outputs, rows_of
-from replication.measurements import instrument_of
+from replication.measurements import instrument_of, pwcca_width, svcca_lstm
 from replication.measurements.columns import pack, unpack
 from replication.reductions import completed, double_projection, largest_neurons, on_directions, on_neurons, only_neurons
 from replication.schema.measurements import MeasurementConfig
@@ -22,9 +22,11 @@ from replication.schema.svcca import (
     FreezeConfig,
     GroupsConfig,
     InvarianceConfig,
+    LstmConfig,
     NoiseConfig,
     PairConfig,
     ToyConfig,
+    WidthConfig,
 )
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
@@ -41,7 +43,8 @@ def run_config(**changes: object) -> RunConfig:
 
 
 def trained(name: str, seed: int, folder: Path, **changes: object) -> TrainedRun:
-    config, dataset, device = run_config(**changes), sources.read("digits"), torch.device("cpu")
+    config, device = run_config(**changes), torch.device("cpu")
+    dataset = sources.read(config.dataset.name)
     experiment = experiment_of(config, dataset, device)
     train(initial_model(config, experiment, seed), experiment, config, seed=seed, folder=folder)
     return TrainedRun(name, seed, config, folder, dataset, device)
@@ -202,6 +205,48 @@ def test_groups(tmp_path: Path) -> None:
     assert tables["distances"]["distance"].between(0, 1).all()
     wide = tables["distances"].query("split == 'train'").pivot(index="layer", columns="group", values="distance")
     assert (wide["between"] - wide[["mixed group 1", "mixed group 2"]].min(axis=1) > -1e-9).all()
+
+
+def test_widths(tmp_path: Path) -> None:
+    widths = {"narrow": 2, "wide": 4}
+    runs = [
+        trained(name, seed, tmp_path / f"{name}{seed}", **PWCCA | {"model_settings": {"width": width, "image_size": 8}}, keep=[0])
+        for name, width in widths.items()
+        for seed in range(2)
+    ]
+    config = WidthConfig(instrument="pwcca_width", runs=["narrow", "wide"], filters=5, draws=2, examples=100)
+    assert config.sources(1) == (("narrow", 2), ("narrow", 3), ("wide", 2), ("wide", 3))
+    assert config.n_seeds({"narrow": run_config(seeds=7), "wide": run_config(seeds=5)}) == 2
+    tables = measured(config, runs)
+    distances, networks = tables["distances"], tables["networks"]
+    assert len(distances) == 2 * 3 * 2
+    assert set(distances["filters"]) == {16, 32}
+    assert distances["distance"].between(0, 1).all()
+    model, data = runs[3].model(), runs[3].experiment.test
+    expected = (model(data.images).argmax(1) == data.labels).double().mean().item()
+    assert networks.query("run == 'wide' and network == 1")["test_accuracy"].item() == pytest.approx(expected)
+
+
+def test_the_same_network_twice_is_at_distance_0_where_all_filters_are_taken(generator: torch.Generator) -> None:
+    x = torch.randn(200, 6, generator=generator)
+    config = WidthConfig(instrument="pwcca_width", runs=["a"], filters=6, draws=2, examples=200)
+    found, floor = pwcca_width.distance_of_filters(x, x, config, 0)
+    assert found == pytest.approx(0, abs=1e-6)
+    apart, _ = pwcca_width.distance_of_filters(x, pwcca_width.shuffled(x, 0), config, 0)
+    assert apart == pytest.approx(floor, abs=0.1)
+
+
+def test_lstm_layers(tmp_path: Path) -> None:
+    text = {"dataset": {"name": "grammar", "examples": 90}, "model": "svcca_lstm", "model_settings": {"units": 6, "layers": 2}}
+    run = trained("lstm", 0, tmp_path, **text)
+    tables = measured(LstmConfig(instrument="svcca_lstm", run="lstm", examples=300), [run])
+    curves = tables["curves"]
+    assert (list(dict.fromkeys(curves["layer"])), list(dict.fromkeys(curves["step"]))) == (["lstm1", "lstm2"], [0, 3, 6, 8])
+    np.testing.assert_allclose(curves.query("step == 8")[["svcca", "pwcca", "cca"]], 1, atol=1e-5)
+    assert curves[["svcca_shuffled", "pwcca_shuffled"]].to_numpy().max() < 0.5
+    windows = run.experiment.test.images[:10]
+    states = svcca_lstm.states(run.model(), windows)
+    torch.testing.assert_close(run.model().logits(states["lstm2"]), run.model()(windows))
 
 
 def layer(generator: torch.Generator, n: int = 300) -> tuple[Tensor, Tensor]:

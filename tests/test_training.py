@@ -455,21 +455,25 @@ SMALL: dict[str, dict[str, object]] = {
     "pwcca_convnet": {"width": 8},
     "stiffness_fc": {},
     "stiffness_cnn": {},
+    "svcca_lstm": {"units": 8, "layers": 2},
     **{name: {"width": 4, "depth": 8} for name in models.names() if "resnet" in name},
 }
 
 
 @pytest.mark.parametrize("name", [name for name in models.names() if name != "svcca_toy"])  # which is no classifier
-def test_every_network_trains_an_epoch_on_digits(name: str, tmp_path: Path) -> None:
+def test_every_network_trains_an_epoch(name: str, tmp_path: Path) -> None:
     from replication import data, sources
 
     channels, size, _ = models.entry_of(name).image
-    size = size if name in ("mnist_fc", "lenet", "stiffness_fc", "vgg9", "densenet121") else 16
+    size = size if name in ("mnist_fc", "lenet", "stiffness_fc", "vgg9", "densenet121", "svcca_lstm") else 16
     settings = SMALL[name] | ({"image_size": size} if size == 16 else {})
-    digits = data.assemble(sources.read("digits"), examples=400, image_size=size, channels=channels, normalisation="standardise")
-    model = models.build(name, classes=10, channels=channels, seed=0, **settings)
+    if name == "svcca_lstm":
+        examples = data.assemble(sources.read("grammar"), examples=400)
+    else:
+        examples = data.assemble(sources.read("digits"), examples=400, image_size=size, channels=channels, normalisation="standardise")
+    model = models.build(name, classes=examples.classes, channels=channels, seed=0, **settings)
     config = run_config(optimizer={"name": "adam", "lr": 0.003}, batch_size=40, steps=10, evaluations=1, keep=[0])
-    trained = training.train(model, digits, config, seed=0, folder=tmp_path)
+    trained = training.train(model, examples, config, seed=0, folder=tmp_path)
     assert trained.non_finite_at is None
     rows = rows_of(tmp_path, model)
     still = [key for key, (first, last) in rows.items() if (first == last).all()]

@@ -54,6 +54,7 @@ _ENTRIES = {
     "svcca_toy": Entry("mlp", "SVCCA", (1, 1, 1), ("image_size", "hidden"), classes=4),
     "svcca_convnet": Entry("convnet", "SVCCA", _CIFAR, ("image_size", "width", "hidden")),
     "svcca_resnet32": Entry("preactivation_resnet", "SVCCA", _CIFAR, _RESNET),
+    "svcca_lstm": Entry("lstm", "SVCCA", (1, 20, 28), ("units", "layers"), classes=28),
     "pwcca_convnet": Entry("convnet", "PWCCA", _CIFAR, ("image_size", "width")),
     "stiffness_fc": Entry("mlp", "stiffness", _MNIST, ("image_size", "hidden", "unit_sphere")),
     "stiffness_cnn": Entry("convnet", "stiffness", _CIFAR, ("image_size", "width", "unit_sphere")),

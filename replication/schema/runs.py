@@ -19,7 +19,7 @@ class MeanStd(Strict):
 class DatasetConfig(Strict):
     """What a run is trained and measured on; see ``replication.data.assemble``."""
 
-    name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "digits"]
+    name: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "digits", "grammar"]
     validation: Annotated[int, Field(ge=0)] = 0
     split: Literal["random", "stratified"] = "random"
     split_seed: int = 0

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from replication.schema.base import Count, Name
-from replication.schema.measurements import MeasurementConfig, OfRuns, Untrained
+from replication.schema.measurements import MeasurementConfig, OfRun, OfRuns, Untrained
 from replication.schema.runs import RunConfig
 
 
@@ -148,4 +148,38 @@ class GroupsConfig(MeasurementConfig):
         return min(runs[self.generalising].seeds, runs[self.memorising].seeds) // 2
 
 
-SvccaMeasurement = DynamicsConfig | FourierConfig | FreezeConfig | GroupsConfig | InvarianceConfig | NoiseConfig | PairConfig | ToyConfig
+class WidthConfig(MeasurementConfig):
+    """Distances between two networks of the same width, for several widths; no seed of the measurement shares one (PWCCA, figure 4).
+
+    Attributes:
+        runs: one for each width.
+        filters: of the last convolution that are compared, drawn at random ``draws`` times and averaged.
+        examples: test (and training) images, at most.
+    """
+
+    instrument: Literal["pwcca_width"]
+    runs: list[Name]
+    filters: Count
+    draws: Count
+    examples: Count
+
+    def sources(self, seed: int) -> tuple[tuple[str, int], ...]:  # noqa: D102 - as in the base class
+        return tuple((run, 2 * seed + number) for run in self.runs for number in range(2))
+
+    def n_seeds(self, runs: Mapping[str, RunConfig]) -> int:  # noqa: D102 - as in the base class
+        return min(runs[run].seeds for run in self.runs) // 2
+
+
+class LstmConfig(OfRun):
+    """LSTM layers' states during training against those at the end (SVCCA, appendix 6; PWCCA, figure 6).
+
+    Attributes:
+        examples: test windows, at most.
+    """
+
+    instrument: Literal["svcca_lstm"]
+    examples: Count
+
+
+_Trained = DynamicsConfig | FreezeConfig | GroupsConfig | LstmConfig | PairConfig | WidthConfig
+SvccaMeasurement = _Trained | FourierConfig | InvarianceConfig | NoiseConfig | ToyConfig
