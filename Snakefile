@@ -81,9 +81,25 @@ rule figures:
 rule claims:
     """The table of claims: published, measured, interval, verdict; fails unless all required at this scale are reproduced."""
     input:
-        all_figures(".verdicts.json"),
+        verdicts=all_figures(".verdicts.json"),
+        page=f"results/{REQUESTED}/claims.html",
     shell:
-        "replicate claims {input}"
+        "replicate claims {input.verdicts}"
+
+
+rule claims_page:
+    """Every claim drawn on one page that needs no network."""
+    input:
+        verdicts=all_figures(".verdicts.json"),
+        template="replication/claims_page.html.jinja",
+    output:
+        report(f"results/{REQUESTED}/claims.html", category="Claims", labels={"claims": "all", "scale": REQUESTED}),
+    log:
+        f"results/logs/{REQUESTED}/claims_page.log",
+    params:
+        depends=dag.page_depends(),
+    shell:
+        "replicate claims-page --out {output} {input.verdicts} > {log} 2>&1"
 
 
 rule claims_ci:

@@ -30,8 +30,8 @@ class Verdict:
         required: whether it counts towards the exit status at this scale.
         estimates: one per seed, by seed.
         mean, low, high: of the estimates; the interval over seeds at 90 %; None where not finite.
-        region: the acceptance region, in words.
-        control: the outcome of the same rule on the control quantity, and ``control_mean`` its mean.
+        region: the acceptance region, in words; ``low_edge`` and ``high_edge`` as numbers, None where it is open.
+        control: the outcome of the same rule on the control quantity, and ``control_mean`` its mean; ``breaks`` says what it breaks.
         discrepancy: evidence and hypothesis of a known discrepancy, or "".
     """
 
@@ -50,9 +50,12 @@ class Verdict:
     low: float | None
     high: float | None
     region: str
+    low_edge: float | None
+    high_edge: float | None
     basis: str
     control: str
     control_mean: float | None
+    breaks: str
     discrepancy: str
 
 
@@ -66,6 +69,7 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
     control = dict(quantities.get(claim.control.quantity, {}))
     outcome, reason, control_outcome = _outcome(claim, estimates, control, may_be_absent)
     low, high = mean_interval(list(estimates.values())) if estimates else (math.nan, math.nan)
+    low_edge, high_edge = region(claim.expect) if claim.expect else (-math.inf, math.inf)
     return Verdict(
         id=claim.id,
         statement=claim.statement,
@@ -82,9 +86,12 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
         low=_finite(low),
         high=_finite(high),
         region=region_text(claim.expect) if claim.expect else "",
+        low_edge=_finite(low_edge),
+        high_edge=_finite(high_edge),
         basis=f"{claim.expect.basis}: {claim.expect.note}".rstrip(": ") if claim.expect else "",
         control=control_outcome,
         control_mean=_mean(control),
+        breaks=claim.control.breaks,
         discrepancy=f"{claim.discrepancy.evidence} Hypothesis: {claim.discrepancy.hypothesis}" if claim.discrepancy else "",
     )
 

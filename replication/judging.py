@@ -24,7 +24,8 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
     amended = claims.check_lock(raw_claims(), configs.FOLDER / claims.LOCK)
     verdicts = [claims.judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
     entries = [{**asdict(verdict), "post_hoc": verdict.id in amended} for verdict in verdicts]
-    records.write_json(out, {"scale": scale, "paper": paper, "figure": figure, "verdicts": entries})
+    place = {"scale": scale, "paper": paper, "title": dag.paper_of(scale, paper).paper.title, "figure": figure}
+    records.write_json(out, {**place, "reproduces": config.reproduces, "verdicts": entries})
 
 
 def raw_claims() -> dict[str, dict[str, Any]]:
