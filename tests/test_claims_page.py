@@ -68,7 +68,7 @@ def test_a_claim_is_shown_whole() -> None:
     first, second = outline.named("article")
     assert (first["id"], first["data-paper"], first["data-verdict"]) == ("LCA-X1", "lca", "reproduced")
     assert second["data-verdict"] == "inconclusive|post hoc|known discrepancy"
-    assert {"href": "lca/figures/lca_x.png"} in outline.named("a")
+    assert {"class": "picture", "href": "lca/figures/lca_x.png"} in outline.named("a")
     assert "2 claims at scale full" in text
 
 
