@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--ci", action="store_true", help="only claims marked ci; inconclusive ones do not fail")
     page = add("claims-page", "write every claim as one page of HTML", out="file to write (.html)")
     page.add_argument("verdict_files", nargs="*", type=Path)
+    add("measured", "put costs and verdicts of finished results into docs/measured.csv and README.md", "scale")
+    add("readme", "write the table of figures into README.md")
     add("lock", "lock new claims before their evaluation seeds run")
     amend = add("amend", "record that a locked claim was changed", "claim")
     amend.add_argument("--reason", required=True)
@@ -172,6 +174,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "show": _show,
     "claims": _claims,
     "claims-page": _step("claims_page", "write"),
+    "measured": _step("figures_table", "update"),
+    "readme": _step("figures_table", "write"),
     "lock": _lock,
     "amend": _amend,
     "record": _record,
