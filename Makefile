@@ -32,7 +32,7 @@ docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 benchmarks: .venv/installed
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit; done
 
 # torch and torchvision are pinned as a pair: the wheels of one release match one release of the other
 lock: .venv/installed
