@@ -201,6 +201,17 @@ def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> 
     return {claim_id for claim_id, entry in lock.items() if entry["amendments"]}
 
 
+def amendments(lock_path: Path) -> dict[str, list[str]]:
+    """When, why and knowing what each amended claim was changed, in words."""
+    lock = read_json(lock_path) if lock_path.exists() else {}
+    return {claim_id: [_told(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]}
+
+
+def _told(change: Mapping[str, Any]) -> str:
+    known = "results had been seen" if change["results_seen"] else "no result had been seen"
+    return f"{change['date']}, {known}: {change['reason']}"
+
+
 def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> list[str]:
     """Lock every claim that is not yet locked; returns their ids."""
     lock = read_json(lock_path) if lock_path.exists() else {}

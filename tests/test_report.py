@@ -29,6 +29,7 @@ ENTRY = {
     "breaks": "the sign",
     "discrepancy": "",
     "post_hoc": False,
+    "amendments": [],
 }
 
 
