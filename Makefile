@@ -1,4 +1,4 @@
-# make figure_lca_layers | figures | claims | claims_ci | test | lint | benchmarks | lock
+# make figure_lca_layers | figures | claims | claims_ci | test | lint | docs | benchmarks | lock
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -26,8 +26,13 @@ lint: .venv/installed
 	$(BIN)/snakefmt --check Snakefile
 	$(BIN)/snakemake --lint
 
+# the pages in site/, strictly: a broken link, or a docstring that names an unknown parameter, fails
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 benchmarks: .venv/installed
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark; done
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit; done
 
 # torch and torchvision are pinned as a pair: the wheels of one release match one release of the other
 lock: .venv/installed
@@ -35,4 +40,4 @@ lock: .venv/installed
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
-.PHONY: figures claims claims_ci test lint benchmarks lock
+.PHONY: figures claims claims_ci test lint docs benchmarks lock

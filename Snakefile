@@ -53,6 +53,15 @@ def parts_of(wildcards):
     return [f"{folder}/{part}.npz" for part in range(dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).parts)]
 
 
+def figure_labels(wildcards):
+    """How the report lists a figure."""
+    reproduces = dag.figure_of(wildcards.scale, wildcards.paper, wildcards.figure).reproduces
+    return {"reproduces": reproduces, "target": f"figure_{wildcards.figure}", "scale": wildcards.scale}
+
+
+report: "figures/report.rst"
+
+
 wildcard_constraints:
     scale="smoke|reduced|full|recorded",
     paper="[a-z0-9_]+",
@@ -73,17 +82,40 @@ onsuccess:
 
 rule figures:
     """Every figure of the four papers."""
+    input:
+        all_figures(".png", ".verdicts.json"),
+
+
+rule all:
+    """Every figure and the page of their claims, which `snakemake --report report.zip` packs."""
     default_target: True
     input:
         all_figures(".png", ".verdicts.json"),
+        f"results/{REQUESTED}/claims.html",
 
 
 rule claims:
     """The table of claims: published, measured, interval, verdict; fails unless all required at this scale are reproduced."""
     input:
-        all_figures(".verdicts.json"),
+        verdicts=all_figures(".verdicts.json"),
+        page=f"results/{REQUESTED}/claims.html",
     shell:
-        "replicate claims {input}"
+        "status=0; replicate claims {input.verdicts} || status=$?; echo 'The same, drawn: {input.page}'; exit $status"
+
+
+rule claims_page:
+    """Every claim drawn on one page that needs no network."""
+    input:
+        verdicts=all_figures(".verdicts.json"),
+        template="replication/claims_page.html.jinja",
+    output:
+        report(f"results/{REQUESTED}/claims.html", category="Claims", labels={"claims": "every claim", "scale": REQUESTED}),
+    log:
+        f"results/logs/{REQUESTED}/claims_page.log",
+    params:
+        depends=dag.page_depends(),
+    shell:
+        "replicate claims-page --out {output} {input.verdicts} > {log} 2>&1"
 
 
 rule claims_ci:
@@ -200,8 +232,8 @@ rule figure:
         report(
             "results/{scale}/{paper}/figures/{figure}.png",
             caption="figures/caption.rst",
-            category="{paper}",
-            labels={"figure": "{figure}", "scale": "{scale}"},
+            category=lambda wildcards: dag.paper_of(wildcards.scale, wildcards.paper).paper.title.split(":")[0],
+            labels=figure_labels,
         ),
         pdf="results/{scale}/{paper}/figures/{figure}.pdf",
         svg="results/{scale}/{paper}/figures/{figure}.svg",

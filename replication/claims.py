@@ -30,8 +30,8 @@ class Verdict:
         required: whether it counts towards the exit status at this scale.
         estimates: one per seed, by seed.
         mean, low, high: of the estimates; the interval over seeds at 90 %; None where not finite.
-        region: the acceptance region, in words.
-        control: the outcome of the same rule on the control quantity, and ``control_mean`` its mean.
+        region: the acceptance region, in words; ``low_edge`` and ``high_edge`` as numbers, None where it is open.
+        control: the outcome of the same rule on the control quantity, and ``control_mean`` its mean; ``breaks`` says what it breaks.
         discrepancy: evidence and hypothesis of a known discrepancy, or "".
     """
 
@@ -50,9 +50,12 @@ class Verdict:
     low: float | None
     high: float | None
     region: str
+    low_edge: float | None
+    high_edge: float | None
     basis: str
     control: str
     control_mean: float | None
+    breaks: str
     discrepancy: str
 
 
@@ -66,6 +69,7 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
     control = dict(quantities.get(claim.control.quantity, {}))
     outcome, reason, control_outcome = _outcome(claim, estimates, control, may_be_absent)
     low, high = mean_interval(list(estimates.values())) if estimates else (math.nan, math.nan)
+    low_edge, high_edge = region(claim.expect) if claim.expect else (-math.inf, math.inf)
     return Verdict(
         id=claim.id,
         statement=claim.statement,
@@ -82,9 +86,12 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
         low=_finite(low),
         high=_finite(high),
         region=region_text(claim.expect) if claim.expect else "",
+        low_edge=_finite(low_edge),
+        high_edge=_finite(high_edge),
         basis=f"{claim.expect.basis}: {claim.expect.note}".rstrip(": ") if claim.expect else "",
         control=control_outcome,
         control_mean=_mean(control),
+        breaks=claim.control.breaks,
         discrepancy=f"{claim.discrepancy.evidence} Hypothesis: {claim.discrepancy.hypothesis}" if claim.discrepancy else "",
     )
 
@@ -192,6 +199,17 @@ def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> 
     if new := [claim_id for claim_id in raw_claims if claim_id not in lock]:
         raise ReplicationError(f"Claim {new[0]} is not in {lock_path}; run `replicate lock` before its evaluation seeds run.")
     return {claim_id for claim_id, entry in lock.items() if entry["amendments"]}
+
+
+def amendments(lock_path: Path) -> dict[str, list[str]]:
+    """When, why and knowing what each amended claim was changed, in words."""
+    lock = read_json(lock_path) if lock_path.exists() else {}
+    return {claim_id: [_told(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]}
+
+
+def _told(change: Mapping[str, Any]) -> str:
+    known = "results had been seen" if change["results_seen"] else "no result had been seen"
+    return f"{change['date']}, {known}: {change['reason']}"
 
 
 def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> list[str]:

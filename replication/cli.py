@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     table = add("claims", "print every claim with its verdict; the status says if they hold: 0 yes, 1 no, 2 broken")
     table.add_argument("verdict_files", nargs="+", type=Path)
     table.add_argument("--ci", action="store_true", help="only claims marked ci; inconclusive ones do not fail")
+    page = add("claims-page", "write every claim as one page of HTML", out="file to write (.html)")
+    page.add_argument("verdict_files", nargs="*", type=Path)
+    add("measured", "put costs and verdicts of finished results into docs/measured.csv and README.md", "scale")
+    add("readme", "write the table of figures into README.md")
     add("lock", "lock new claims before their evaluation seeds run")
     amend = add("amend", "record that a locked claim was changed", "claim")
     amend.add_argument("--reason", required=True)
@@ -169,6 +173,9 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "judge": _step("judging", "judge_figure"),
     "show": _show,
     "claims": _claims,
+    "claims-page": _step("claims_page", "write"),
+    "measured": _step("figures_table", "update"),
+    "readme": _step("figures_table", "write"),
     "lock": _lock,
     "amend": _amend,
     "record": _record,

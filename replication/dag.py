@@ -142,6 +142,11 @@ def judging_depends(scale: str, paper: str, figure: str) -> str:
     return " ".join([*(configs.identity(claim) for claim in config.claims), code_fingerprint("replication.claims")])
 
 
+def page_depends() -> str:
+    """Fingerprint of the code that writes the page of claims."""
+    return code_fingerprint("replication.claims_page")
+
+
 def data_depends() -> str:
     """Fingerprint of the code that reads data sets."""
     return code_fingerprint("replication.data", "replication.sources", "replication.formats")

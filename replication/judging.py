@@ -21,10 +21,13 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
     """Judge a figure's claims; what is wrong shows as a verdict, and writing it always succeeds."""
     quantities = read_quantities(quantities_file)
     config = dag.figure_of(scale, paper, figure)
-    amended = claims.check_lock(raw_claims(), configs.FOLDER / claims.LOCK)
+    lock = configs.FOLDER / claims.LOCK
+    claims.check_lock(raw_claims(), lock)
+    amended = claims.amendments(lock)
     verdicts = [claims.judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
-    entries = [{**asdict(verdict), "post_hoc": verdict.id in amended} for verdict in verdicts]
-    records.write_json(out, {"scale": scale, "paper": paper, "figure": figure, "verdicts": entries})
+    entries = [{**asdict(each), "post_hoc": each.id in amended, "amendments": amended.get(each.id, [])} for each in verdicts]
+    place = {"scale": scale, "paper": paper, "title": dag.paper_of(scale, paper).paper.title, "figure": figure}
+    records.write_json(out, {**place, "reproduces": config.reproduces, "verdicts": entries})
 
 
 def raw_claims() -> dict[str, dict[str, Any]]:

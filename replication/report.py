@@ -1,5 +1,6 @@
 """Figures' quantities and claims' verdicts in words, for the terminal."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
         content = _verdicts_of(path)
         entries += [(content["scale"], entry) for entry in content["verdicts"] if entry["ci"] or not ci]
     _print_verdicts(entries)
-    verdicts = [Verdict(**{key: value for key, value in entry.items() if key != "post_hoc"}) for _, entry in entries]
+    verdicts = [Verdict(**{field.name: entry[field.name] for field in dataclasses.fields(Verdict)}) for _, entry in entries]
     status = exit_status(verdicts, ci=ci)
     words = {
         0: "every claim required at this scale is reproduced" if not ci else "no claim checked here fails",

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication import claims, configs, judging, records
-from replication.claims import Verdict, amend, check_lock, claim_hash, compare, exit_status, judge, lock_new
+from replication.claims import Verdict, amend, amendments, check_lock, claim_hash, compare, exit_status, judge, lock_new
 from replication.errors import ReplicationError
 from replication.schema.claims import Claim, Expectation
 
@@ -294,6 +294,8 @@ def test_an_amendment_is_recorded_and_post_hoc_for_ever(lock: Path, results_seen
     assert (change["old"], change["new"]) == (RAW["LCA-C1"], changed["LCA-C1"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", change["date"])
     assert check_lock(changed, lock) == {"LCA-C1"}
+    knowing = "results had been seen" if results_seen else "no result had been seen"
+    assert amendments(lock) == {"LCA-C1": [f"{change['date']}, {knowing}: The figure was misread."]}
     with pytest.raises(ReplicationError, match="LCA-C1 differs"):
         check_lock(RAW, lock)
     amend("LCA-C1", RAW["LCA-C1"], lock, reason="It was right after all.", results_seen=True)

@@ -21,11 +21,15 @@ ENTRY = {
     "low": -2.0,
     "high": -1.0,
     "region": "below 0",
+    "low_edge": None,
+    "high_edge": 0.0,
     "basis": "analytic",
     "control": "not_reproduced",
     "control_mean": 0.5,
+    "breaks": "the sign",
     "discrepancy": "",
     "post_hoc": False,
+    "amendments": [],
 }
 
 

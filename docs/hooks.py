@@ -1,0 +1,53 @@
+"""What the pages say of claims is written from paper_configs when the site is built: `<!-- claims: PAPER -->` becomes a table."""
+
+import re
+from typing import Any
+
+from replication import configs
+from replication.claims import region_text
+from replication.configs import FOLDER
+from replication.errors import ReplicationError
+
+_PLACE = re.compile(r"<!-- claims: (\w+) -->")
+_HEAD = "| claim | statement | published (trust) | accepted: reduced | accepted: full |\n| --- | --- | --- | --- | --- |"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for every page."""
+    return _PLACE.sub(lambda found: claims_table(found[1]), markdown)
+
+
+def claims_table(paper: str) -> str:
+    """Every claim of a paper with its acceptance regions, and what became of those that were withdrawn or do not hold."""
+    if not (FOLDER / f"{paper}.yaml").exists():
+        return "No claim of this paper is locked yet."
+    scales = {scale: _claims(paper, scale) for scale in ("reduced", "full")}
+    rows = []
+    for claim_id, claim in scales["full"].items():
+        published = f"{claim.published.value} ({claim.published.trust})"
+        accepted = [_accepted(scales[scale][claim_id]) for scale in scales]
+        rows.append(" | ".join(_cell(text) for text in (claim_id, claim.statement, published, *accepted)))
+    known = [f"- **{name}**: {each.discrepancy.evidence} *Hypothesis:* {each.discrepancy.hypothesis}" for name, each in _known(scales)]
+    withdrawn = [f"- **{name}** is withdrawn: {claim.withdrawn}" for name, claim in scales["full"].items() if claim.withdrawn]
+    return "\n".join([_HEAD, *(f"| {row} |" for row in rows), "", *known, *withdrawn])
+
+
+def _claims(paper: str, scale: str) -> dict[str, Any]:
+    loaded = configs.load(scale)
+    if paper not in loaded:
+        raise ReplicationError(f"There is no paper named '{paper}'; allowed: {', '.join(loaded)}.")
+    return {claim.id: claim for name, _, claim in configs.claims_of(loaded) if name == paper}
+
+
+def _known(scales: dict[str, dict[str, Any]]) -> list[tuple[str, Any]]:
+    return [(name, claim) for name, claim in (scales["reduced"] | scales["full"]).items() if claim.discrepancy]
+
+
+def _accepted(claim: Any) -> str:
+    if claim.withdrawn:
+        return "withdrawn"
+    return region_text(claim.expect) if claim.expect else "not evaluated"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
