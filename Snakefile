@@ -29,14 +29,14 @@ def all_figures(*endings, only=None):
 
 
 def data_of(wildcards):
-    """The prepared data sets of a run, or of the runs that a measurement is of, each once."""
+    """The prepared data sets of a run, or of the runs that a part of a measurement is of, each once."""
     runs = [wildcards.run] if wildcards.get("run") else [run for run, _ in sources_of(wildcards)]
     names = [dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name for run in runs]
     return [f"results/data/{name}.safetensors" for name in dict.fromkeys(names)]
 
 
 def sources_of(wildcards):
-    return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed))
+    return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed), int(wildcards.part))
 
 
 def run_folders(wildcards):

@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("data", "prepare a data set as one file", "name", out="file to write (.safetensors)")
-    add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
+    bundle = add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
+    bundle.add_argument("--pieces", type=float, metavar="MIB", help="cut larger files into pieces of at most this many MiB")
     train = job(add("train", "train one seed of a run", "paper", "run", data_file="prepared data", folder="folder of the run"), seed=True)
     measure = job(add("measure", "measure one part of one seed", "paper", "measurement", out=".npz"), seed=True)
     measure.add_argument("--run-folders", nargs="*", type=Path, default=[], help="the trainings it reads, in order")
@@ -89,10 +90,12 @@ def _data(name: str, out: Path) -> int:
     return 0
 
 
-def _bundle(name: str, into: Path) -> int:
+def _bundle(name: str, into: Path, pieces: float | None) -> int:
     from replication import sources
 
-    sources.write_bundle(sources.read(name), into)
+    if pieces is not None and pieces < 1e-3:
+        raise ReplicationError(f"--pieces is {pieces:g}; allowed are numbers of MiB from 0.001: make it larger.")
+    sources.write_bundle(sources.read(name), into, piece_bytes=round(pieces * 2**20) if pieces else None)
     print(f"Wrote {name} into {into}; set REPLICATION_DATA={into} where it is to be used.")
     return 0
 

@@ -60,9 +60,9 @@ def runs_of(config: PaperConfig, figure: str) -> list[str]:
     return list(dict.fromkeys([*entry.runs, *measured]))
 
 
-def sources(scale: str, paper: str, measurement: str, seed: int) -> list[tuple[str, int]]:
-    """Run and seed of every training that one seed of a measurement reads."""
-    return list(measurement_of(scale, paper, measurement).sources(seed))
+def sources(scale: str, paper: str, measurement: str, seed: int, part: int) -> list[tuple[str, int]]:
+    """Run and seed of every training that one part of a measurement reads."""
+    return list(measurement_of(scale, paper, measurement).sources_of_part(seed, part))
 
 
 def describe_scales(requested: str) -> str:

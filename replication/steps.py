@@ -62,7 +62,7 @@ def measure_part(
     config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
     datasets = {dataset.name: dataset for dataset in map(data.load, data_files)}
     runs, trainings = [], []
-    for (name, run_seed), folder in zip(config.sources(seed), run_folders, strict=True):
+    for (name, run_seed), folder in zip(config.sources_of_part(seed, part), run_folders, strict=True):
         run = dag.run_of(scale, paper, name)
         runs.append(TrainedRun(name, run_seed, run, folder, datasets[run.dataset.name], device))
         trainings.append(records.read_record(folder / records.RECORD))
@@ -88,6 +88,8 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     first = part_records[0]
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
+    trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
+    record |= {"trainings": list(trainings.values())}
     records.write_tables(folder, instrument_of(config).tables(config, collected), record)
 
 
