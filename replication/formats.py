@@ -183,6 +183,23 @@ def unpack(archive: Path, inner: str, files: Iterable[str]) -> None:
     archive.unlink()
 
 
+def join_folders(folders: Iterable[Path], target: Path) -> None:
+    """Make ``target`` a folder of links to the files of several folders that hold pieces of one bundle, with all their sums."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    sums: dict[str, str] = {}
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            link = target / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if path == folder / SUMS:
+                sums |= read_sums(path)
+            elif not link.exists():
+                link.symlink_to(path.resolve())
+    if sums:
+        write_sums(target / SUMS, sums)
+
+
 def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray], Index]:
     """Pixels and labels of one split from its lossless WebP strips, and the index of the strips.
 
