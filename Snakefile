@@ -6,6 +6,7 @@ from replication import dag
 from replication.errors import ReplicationError
 
 REQUESTED = config.get("scale", dag.AUTO)
+GPUS = int(config.get("gpu", 0))  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
 
 # the interpreter that runs Snakemake and the package of this checkout, whatever is installed or first in PATH
 shell.prefix(f'replicate() {{{{ "{sys.executable}" -m replication "$@"; }}}}; ')  # it is formatted once more
@@ -71,6 +72,13 @@ onsuccess:
     print(SCALES)
 
 
+# they print to the terminal
+localrules:
+    figures,
+    claims,
+    claims_ci,
+
+
 rule figures:
     """Every figure of the four papers."""
     default_target: True
@@ -103,6 +111,7 @@ for paper, figure, entry in dag.figures():
             quantities=figure_files(paper, figure, ".quantities.csv"),
             verdicts=figure_files(paper, figure, ".verdicts.json"),
             picture=figure_files(paper, figure, ".png"),
+        localrule: True
         shell:
             "replicate show --quantities-file {input.quantities} --verdicts-file {input.verdicts}"
 
@@ -142,8 +151,9 @@ rule train:
         "results/benchmarks/{scale}/{paper}/train/{run}.{seed}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
     params:
         depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     shell:
@@ -166,8 +176,9 @@ rule measure:
         "results/benchmarks/{scale}/{paper}/measure/{measurement}.{seed}.{part}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
         folders=run_folders,
@@ -185,6 +196,10 @@ rule gather:
         directory("results/{scale}/{paper}/tables/{measurement}/seed{seed}"),
     log:
         "results/logs/{scale}/{paper}/gather/{measurement}.{seed}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     shell:
@@ -209,6 +224,10 @@ rule figure:
         record="results/{scale}/{paper}/figures/{figure}.json",
     log:
         "results/logs/{scale}/{paper}/figure/{figure}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.drawing_depends(wildcards.scale, wildcards.paper, wildcards.figure),
         caption=lambda wildcards: dag.figure_of(wildcards.scale, wildcards.paper, wildcards.figure).caption,
@@ -226,6 +245,10 @@ rule judge:
         "results/{scale}/{paper}/figures/{figure}.verdicts.json",
     log:
         "results/logs/{scale}/{paper}/judge/{figure}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.judging_depends(wildcards.scale, wildcards.paper, wildcards.figure),
     shell:

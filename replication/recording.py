@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from replication import archives, formats, recorded, records
+from replication import archives, dag, formats, recorded, records
 from replication import recording_queue as queue
 from replication.errors import ReplicationError
 from replication.recording_jobs import DONE, FAILED, UNFINISHED, Job, data_file, locked, log_of, run
@@ -188,7 +188,7 @@ class Session:
 
     def _is_trained(self, scale: str, training: Training) -> bool:
         folder = self.root / run_folder(scale, training)
-        if not self._is_current(folder, queue.training_depends(scale, *training[:2])):
+        if not self._is_current(folder, dag.training_depends(scale, *training[:2])):
             return False
         return all((folder / name).is_file() for name in records.read_record(folder / records.RECORD, check=False)["files"])
 

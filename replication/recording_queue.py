@@ -1,6 +1,5 @@
 """What there is to record: the queue of ``paper_configs/queue.yaml``, checked against the papers' configurations, as units."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +61,7 @@ class Unit:
     @property
     def depends(self) -> str:
         """Fingerprint of the configuration and the code that make it."""
-        return training_depends(self.scale, self.paper, self.name) if self.of_run else _measuring_depends(self.scale, self.paper, self.name)
-
-
-@functools.cache
-def training_depends(scale: str, paper: str, run: str) -> str:
-    """As ``dag.training_depends``, computed once."""
-    return dag.training_depends(scale, paper, run)
-
-
-@functools.cache
-def _measuring_depends(scale: str, paper: str, measurement: str) -> str:
-    return dag.measuring_depends(scale, paper, measurement)
+        return (dag.training_depends if self.of_run else dag.measuring_depends)(self.scale, self.paper, self.name)
 
 
 def run_folder(scale: str, training: Training) -> str:
