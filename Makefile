@@ -1,4 +1,4 @@
-# make figure_lca_layers | figures | claims | claims_ci | test | lint | docs | benchmarks | lock
+# make figure_lca_layers | figures | claims | claims_ci | test | test_cluster | lint | docs | benchmarks | lock
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -18,6 +18,11 @@ figures claims claims_ci: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+# as root, or where SLURM is installed
+test_cluster: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[slurm]'
+	$(BIN)/python -m pytest -n 0 -m cluster tests/cluster $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -40,4 +45,4 @@ lock: .venv/installed
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
-.PHONY: figures claims claims_ci test lint docs benchmarks lock
+.PHONY: figures claims claims_ci test test_cluster lint docs benchmarks lock

@@ -6,6 +6,7 @@ from replication import dag
 from replication.errors import ReplicationError
 
 REQUESTED = config.get("scale", dag.AUTO)
+GPUS = int(config.get("gpu", 0))  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
 
 # the interpreter that runs Snakemake and the package of this checkout, whatever is installed or first in PATH
 shell.prefix(f'replicate() {{{{ "{sys.executable}" -m replication "$@"; }}}}; ')  # it is formatted once more
@@ -29,14 +30,14 @@ def all_figures(*endings, only=None):
 
 
 def data_of(wildcards):
-    """The prepared data sets of a run, or of the runs that a measurement is of, each once."""
+    """The prepared data sets of a run, or of the runs that a part of a measurement is of, each once."""
     runs = [wildcards.run] if wildcards.get("run") else [run for run, _ in sources_of(wildcards)]
     names = [dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name for run in runs]
     return [f"results/data/{name}.safetensors" for name in dict.fromkeys(names)]
 
 
 def sources_of(wildcards):
-    return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed))
+    return dag.sources(wildcards.scale, wildcards.paper, wildcards.measurement, int(wildcards.seed), int(wildcards.part))
 
 
 def run_folders(wildcards):
@@ -78,6 +79,13 @@ onstart:
 
 onsuccess:
     print(SCALES)
+
+
+# they print to the terminal
+localrules:
+    figures,
+    claims,
+    claims_ci,
 
 
 rule figures:
@@ -135,6 +143,7 @@ for paper, figure, entry in dag.figures():
             quantities=figure_files(paper, figure, ".quantities.csv"),
             verdicts=figure_files(paper, figure, ".verdicts.json"),
             picture=figure_files(paper, figure, ".png"),
+        localrule: True
         shell:
             "replicate show --quantities-file {input.quantities} --verdicts-file {input.verdicts}"
 
@@ -174,8 +183,9 @@ rule train:
         "results/benchmarks/{scale}/{paper}/train/{run}.{seed}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
     params:
         depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     shell:
@@ -198,8 +208,9 @@ rule measure:
         "results/benchmarks/{scale}/{paper}/measure/{measurement}.{seed}.{part}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=GPUS,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
         folders=run_folders,
@@ -217,6 +228,10 @@ rule gather:
         directory("results/{scale}/{paper}/tables/{measurement}/seed{seed}"),
     log:
         "results/logs/{scale}/{paper}/gather/{measurement}.{seed}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     shell:
@@ -241,6 +256,10 @@ rule figure:
         record="results/{scale}/{paper}/figures/{figure}.json",
     log:
         "results/logs/{scale}/{paper}/figure/{figure}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.drawing_depends(wildcards.scale, wildcards.paper, wildcards.figure),
         caption=lambda wildcards: dag.figure_of(wildcards.scale, wildcards.paper, wildcards.figure).caption,
@@ -258,6 +277,10 @@ rule judge:
         "results/{scale}/{paper}/figures/{figure}.verdicts.json",
     log:
         "results/logs/{scale}/{paper}/judge/{figure}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         depends=lambda wildcards: dag.judging_depends(wildcards.scale, wildcards.paper, wildcards.figure),
     shell:

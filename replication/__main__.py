@@ -2,4 +2,5 @@
 
 from replication.cli import main
 
-main()
+if __name__ == "__main__":  # and not in the processes of `replicate record`
+    main()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from replication.errors import ReplicationError
 
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("data", "prepare a data set as one file", "name", out="file to write (.safetensors)")
-    add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
+    bundle = add("bundle", "write an offline bundle of a data set", "name", into="folder to write it into")
+    bundle.add_argument("--pieces", type=float, metavar="MIB", help="cut larger files into pieces of at most this many MiB")
     train = job(add("train", "train one seed of a run", "paper", "run", data_file="prepared data", folder="folder of the run"), seed=True)
     measure = job(add("measure", "measure one part of one seed", "paper", "measurement", out=".npz"), seed=True)
     measure.add_argument("--run-folders", nargs="*", type=Path, default=[], help="the trainings it reads, in order")
@@ -79,8 +81,20 @@ def _parser() -> argparse.ArgumentParser:
     amend = add("amend", "record that a locked claim was changed", "claim")
     amend.add_argument("--reason", required=True)
     amend.add_argument("--results-seen", required=True, choices=["yes", "no"])
-    add("record", "keep the tables of finished full-scale seeds in recorded/", "paper", "measurement")
+    _record_options(add("record", "work through the queue of full-scale experiments, and keep what is finished in recorded/"))
     return parser
+
+
+def _record_options(command: argparse.ArgumentParser) -> None:
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--minutes", type=float, help="train, measure and gather for so long, into --into; run again to go on")
+    what.add_argument("--keep", nargs="+", type=Path, metavar="FROM", help="keep finished tables (archives, results/) in recorded/")
+    what.add_argument("--list", action="store_true", help="print the queue: minutes, and what is recorded on which device")
+    command.add_argument("--into", type=Path, metavar="DIR", help="folder of archives and of everything that is needed to go on")
+    command.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER", help="where data sets, or their pieces, lie")
+    command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="figures, measurements or runs of the queue")
+    command.add_argument("--jobs", type=int, help="processes at a time (default: what the queue says on a GPU, else 1)")
+    command.add_argument("--scale", default="full", help=argparse.SUPPRESS)  # for tests
 
 
 # torch and pandas are imported by the commands that need them, so that --help and mistakes answer at once
@@ -93,10 +107,12 @@ def _data(name: str, out: Path) -> int:
     return 0
 
 
-def _bundle(name: str, into: Path) -> int:
+def _bundle(name: str, into: Path, pieces: float | None) -> int:
     from replication import sources
 
-    sources.write_bundle(sources.read(name), into)
+    if pieces is not None and pieces < 1e-3:
+        raise ReplicationError(f"--pieces is {pieces:g}; allowed are numbers of MiB from 0.001: make it larger.")
+    sources.write_bundle(sources.read(name), into, piece_bytes=round(pieces * 2**20) if pieces else None)
     print(f"Wrote {name} into {into}; set REPLICATION_DATA={into} where it is to be used.")
     return 0
 
@@ -155,12 +171,25 @@ def _amend(claim: str, reason: str, results_seen: str) -> int:
     return 0
 
 
-def _record(paper: str, measurement: str) -> int:
-    from replication import steps
+def _record(**options: Any) -> int:
+    if options["keep"]:
+        from replication import recorded
 
-    for folder in steps.record_tables(paper=paper, measurement=measurement):
-        print(f"Recorded {folder}")
-    return 0
+        for folder in (kept := recorded.keep(options["keep"], options["only"])):
+            print(f"Recorded {folder}")
+        print(f"{len(kept)} folders of tables were newer than those in recorded/.")
+        return 0
+    if options["list"]:
+        from replication import recording_list
+
+        recording_list.show(options["only"])
+        return 0
+    if options["into"] is None or options["minutes"] <= 0 or (options["jobs"] or 1) < 1:
+        raise ReplicationError("--minutes needs a number above 0 and --into DIR, and --jobs a number from 1; correct them.")
+    from replication import recording
+
+    names = ("minutes", "into", "only", "jobs", "scale")
+    return recording.record(folders=options["data"], **{name: options[name] for name in names})
 
 
 _COMMANDS: dict[str, Callable[..., int]] = {

@@ -22,6 +22,7 @@ from replication.schema.papers import PaperConfig
 
 RECORDED = "recorded"  # redraws the `full` configuration from recorded/ without training
 FOLDER = Path("paper_configs")
+QUEUE = "queue.yaml"  # beside the papers' files: what `replicate record` works through
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -76,10 +77,10 @@ def _parse(raw: dict[str, Any], scale: str, path: Path) -> PaperConfig:
     try:
         return PaperConfig.model_validate({} if resolved is _ABSENT else resolved, context={"scale": scale})
     except ValidationError as error:
-        raise ReplicationError(f"{path}, scale {scale}: {_describe(error, scale)}.") from None
+        raise ReplicationError(f"{path}, scale {scale}: {describe(error, scale)}.") from None
 
 
-def _describe(error: ValidationError, scale: str) -> str:
+def describe(error: ValidationError, scale: str = "full") -> str:
     """Key, what was found and what is allowed, of the first mistake; the number of the others."""
     errors = error.errors()
     first, key = errors[0], _key(errors[0])
@@ -104,6 +105,11 @@ def _key(error: Any) -> str:
     return ".".join(str(part) for part in parts if not str(part).endswith("]"))
 
 
+def paper_files(folder: Path = FOLDER) -> list[Path]:
+    """The papers' configuration files."""
+    return sorted(path for path in folder.glob("*.yaml") if path.name != QUEUE)
+
+
 def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
     """Every paper's configuration at ``scale`` (``recorded`` reads as ``full``), by the file's name.
 
@@ -114,7 +120,7 @@ def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
     if wanted not in SCALES:
         raise ReplicationError(f"The scale is '{scale}'; allowed: auto, {', '.join(SCALES)}, {RECORDED}.")
     papers: dict[str, PaperConfig] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in paper_files(folder):
         raw = read(path)
         parsed = {each: _parse(raw, each, path) for each in SCALES}
         papers[path.stem] = parsed[wanted]

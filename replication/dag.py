@@ -60,9 +60,9 @@ def runs_of(config: PaperConfig, figure: str) -> list[str]:
     return list(dict.fromkeys([*entry.runs, *measured]))
 
 
-def sources(scale: str, paper: str, measurement: str, seed: int) -> list[tuple[str, int]]:
-    """Run and seed of every training that one seed of a measurement reads."""
-    return list(measurement_of(scale, paper, measurement).sources(seed))
+def sources(scale: str, paper: str, measurement: str, seed: int, part: int) -> list[tuple[str, int]]:
+    """Run and seed of every training that one part of a measurement reads."""
+    return list(measurement_of(scale, paper, measurement).sources_of_part(seed, part))
 
 
 def describe_scales(requested: str) -> str:
@@ -117,12 +117,14 @@ def table_folders(scale: str, paper: str, figure: str) -> list[str]:
     return measured + trained
 
 
+@functools.cache  # asked for every job
 def training_depends(scale: str, paper: str, run: str) -> str:
     """Fingerprint of a run's configuration (its number of seeds left out) and of the code that trains it."""
     config = run_of(scale, paper, run).model_copy(update={"seeds": 1})
     return f"{configs.identity(config)} {code_fingerprint('replication.training', models.module_of(config.model))}"
 
 
+@functools.cache
 def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     """Fingerprint of a measurement's configuration and of the code that makes it."""
     config = measurement_of(scale, paper, measurement)
@@ -130,12 +132,14 @@ def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     return f"{configs.identity(config)} {code_fingerprint(f'replication.measurements.{config.instrument}', *built)}"
 
 
+@functools.cache
 def drawing_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of the module that draws a figure; its claims are judged apart from it."""
     config = figure_of(scale, paper, figure)
     return f"{config.reproduces} {code_fingerprint(f'figures.{figure}', 'replication.statistics')}"
 
 
+@functools.cache
 def judging_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of a figure's claims and of the code that judges them."""
     config = figure_of(scale, paper, figure)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import math
+import re
 import shutil
 import tarfile
 import zipfile
@@ -67,18 +68,40 @@ CIFAR = {
 
 
 def read_bytes(path: Path, *, gunzip: bool = False) -> bytes:
-    """Content of a file of a data set, decompressed if asked.
+    """Content of a file of a data set, whole or in the pieces that lie in its place, decompressed if asked.
 
     Raises:
         ReplicationError: the file is missing, truncated, damaged or closed.
     """
     try:
-        content = path.read_bytes()
+        content = b"".join(piece.read_bytes() for piece in pieces_of(path) or [path])
         return gzip.decompress(content) if gunzip else content
     except FileNotFoundError:
         raise ReplicationError(f"{path} is missing beside the other files of its set; copy or download the whole set again.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ReplicationError(f"{path} is truncated, damaged or closed to you ({error}); {AGAIN}.") from None
+
+
+def pieces_of(path: Path) -> list[Path]:
+    """The pieces of a file that was cut, in order; none where it is whole."""
+    return [] if path.is_file() else sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
+
+
+def cut(path: Path, size: int) -> None:
+    """Replace a file of more than ``size`` bytes by pieces ``<name>.000``, ... of at most that size.
+
+    Raises:
+        ReplicationError: there would be more than a thousand of them.
+    """
+    whole = path.stat().st_size
+    if whole <= size:
+        return
+    if whole > 1000 * size:
+        raise ReplicationError(f"{path.name} of {whole} bytes would be cut into more than 1000 pieces; allow larger ones.")
+    with open(path, "rb") as handle:
+        for number, content in enumerate(iter(lambda: handle.read(size), b"")):
+            path.with_name(f"{path.name}.{number:03}").write_bytes(content)
+    path.unlink()
 
 
 def read_idx(folder: Path, md5s: Mapping[str, str]) -> Splits:
@@ -160,6 +183,23 @@ def unpack(archive: Path, inner: str, files: Iterable[str]) -> None:
     archive.unlink()
 
 
+def join_folders(folders: Iterable[Path], target: Path) -> None:
+    """Make ``target`` a folder of links to the files of several folders that hold pieces of one bundle, with all their sums."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    sums: dict[str, str] = {}
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            link = target / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if path == folder / SUMS:
+                sums |= read_sums(path)
+            elif not link.exists():
+                link.symlink_to(path.resolve())
+    if sums:
+        write_sums(target / SUMS, sums)
+
+
 def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray], Index]:
     """Pixels and labels of one split from its lossless WebP strips, and the index of the strips.
 
@@ -217,13 +257,17 @@ def write_sums(path: Path, sums: Mapping[str, str]) -> None:
 
 
 def check_sums(root: Path, folder: Path, files: Iterable[str]) -> None:
-    """Compare ``files`` of ``folder`` with the sums in ``root``.
+    """Compare ``files`` of ``folder``, or their pieces, with the sums in ``root``.
 
     Raises:
         ReplicationError: the sums are missing or damaged, or a file is not listed, missing or changed.
     """
     recorded = read_sums(root / SUMS)
-    for path in (folder / file for file in files):
+    paths = []
+    for whole in (folder / file for file in files):
+        piece = re.compile(rf"{re.escape(whole.relative_to(root).as_posix())}\.\d{{3}}")
+        paths += [root / name for name in recorded if piece.fullmatch(name)] or [whole]
+    for path in paths:
         listed = recorded.get(path.relative_to(root).as_posix())
         if listed is None:
             raise ReplicationError(f"{root / SUMS} does not list {path.relative_to(root)}; copy the sums that belong to the bundle.")

@@ -33,7 +33,7 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
 def raw_claims() -> dict[str, dict[str, Any]]:
     """Every claim as written in paper_configs, all scales side by side, by id."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(configs.FOLDER.glob("*.yaml")):
+    for path in configs.paper_files():
         for figure in configs.read(path)["figures"].values():
             found |= {claim["id"]: claim for claim in figure.get("claims", [])}
     return found

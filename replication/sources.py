@@ -132,7 +132,7 @@ def find(name: str) -> Path | None:
     """
     _check_name(name)
     for place in (root / inside for root in search_folders() for inside in _FOLDERS[name]):
-        if any((place / file).is_file() for file in _file_names(name, place)):
+        if any((place / file).is_file() or formats.pieces_of(place / file) for file in _file_names(name, place)):
             return place
     return None
 
@@ -293,11 +293,12 @@ def offline() -> bool:
     return os.environ.get("REPLICATION_OFFLINE", "0") not in ("", "0")
 
 
-def write_bundle(dataset: Dataset, folder: Path) -> Path:
+def write_bundle(dataset: Dataset, folder: Path, *, piece_bytes: int | None = None) -> Path:
     """Write a data set as an offline bundle and enter its sums into ``SHA256SUMS`` of ``folder``; returns the data set's folder.
 
     Gray images become gzipped IDX files, colour images lossless WebP strips with an index; both are read back and
-    compared before they get their name. Other data sets of the bundle stay; write one data set at a time.
+    compared before they get their name. Other data sets of the bundle stay; write one data set at a time. With
+    ``piece_bytes`` larger files are cut into pieces of that size, which are read where they lie side by side.
 
     Raises:
         ReplicationError: gray images that are not the official ones (IDX cannot say so), full disk or closed folder.
@@ -312,6 +313,8 @@ def write_bundle(dataset: Dataset, folder: Path) -> Path:
                 formats.write_strips(temporary, split, part.pixels.numpy(), part.labels.numpy(), dataset.origin.content)
             else:
                 formats.write_idx(temporary, split, part.pixels.numpy(), part.labels.numpy())
+        for path in sorted(temporary.iterdir()) if piece_bytes else ():
+            formats.cut(path, piece_bytes or 0)
         splits, content = _read_bundle(dataset.name, temporary)
         if _dataset(dataset.name, splits, "bundle", temporary, content).origin.checksums != dataset.origin.checksums:
             raise ReplicationError(f"The bundle of {dataset.name} does not read back as it was; read the data set again before writing it.")

@@ -1,5 +1,6 @@
 """The computing steps of the DAG: here files, configurations and instruments meet. Each reads files, calls one library, writes files."""
 
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 
 from replication import dag, data, machine, records
-from replication.errors import ReplicationError
 from replication.measurements import instrument_of
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
@@ -60,12 +60,13 @@ def measure_part(
 ) -> None:
     """Measure one part of one seed into an .npz file with its record."""
     config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
-    datasets = {dataset.name: dataset for dataset in map(data.load, data_files)}
+    datasets = {dataset.name: dataset for dataset in (_loaded(path, _changed(path)) for path in data_files)}
     runs, trainings = [], []
-    for (name, run_seed), folder in zip(config.sources(seed), run_folders, strict=True):
-        run = dag.run_of(scale, paper, name)
-        runs.append(TrainedRun(name, run_seed, run, folder, datasets[run.dataset.name], device))
-        trainings.append(records.read_record(folder / records.RECORD))
+    for (name, run_seed), folder in zip(config.sources_of_part(seed, part), run_folders, strict=True):
+        dataset = datasets[dag.run_of(scale, paper, name).dataset.name]
+        run, training = _opened(scale, paper, name, run_seed, folder, dataset, device, _changed(folder / records.RECORD))
+        runs.append(run)
+        trainings.append(training)
     progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
     start = time.monotonic()
     arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
@@ -75,6 +76,26 @@ def measure_part(
     with records.atomic(out) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
     records.write_record(Path(f"{out}.json"), record, [out])
+
+
+# a process that measures many parts reads and checks what they share once: a trajectory may have gigabytes
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: Path, changed: int) -> data.Dataset:
+    return data.load(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(
+    scale: str, paper: str, run: str, seed: int, folder: Path, dataset: data.Dataset, device: torch.device, changed: int
+) -> tuple[TrainedRun, dict[str, Any]]:
+    record = records.read_record(folder / records.RECORD)
+    return TrainedRun(run, seed, dag.run_of(scale, paper, run), folder, dataset, device), record
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequence[Path], folder: Path) -> None:
@@ -88,23 +109,9 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     first = part_records[0]
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
+    trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
+    record |= {"trainings": list(trainings.values())}
     records.write_tables(folder, instrument_of(config).tables(config, collected), record)
-
-
-def record_tables(*, paper: str, measurement: str) -> list[Path]:
-    """Copy the tables of finished full-scale seeds into recorded/, where they are kept; returns the folders written."""
-    source = Path(f"results/full/{paper}/tables/{measurement}")
-    written = []
-    for folder in sorted(source.glob("seed*")):
-        target = dag.RECORDED_FOLDER / paper / measurement / folder.name
-        record = records.read_record(folder / records.RECORD, check=False)
-        records.write_tables(target, records.read_tables(folder), record)
-        written.append(target)
-    if not written:
-        raise ReplicationError(
-            f"There are no tables in {source}; run the figure with --config scale=full first: no other scale is recorded."
-        )
-    return written
 
 
 def _data_entry(dataset: data.Dataset) -> dict[str, Any]:

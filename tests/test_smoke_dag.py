@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 
 from replication import records
+from replication.configs import paper_files
 
 PARTS = ("Snakefile", "replication", "figures", "paper_configs", "profiles", "recorded")
 # they have every kind of rule: several networks, runs and measurements in one figure, spans, seeds
@@ -46,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def keep_figures(configs: Path, names: Sequence[str]) -> None:
     """Leave only the paper with these figures, only these, and their claims in the lock."""
     claims = set()
-    for path in configs.glob("*.yaml"):
+    for path in paper_files(configs):
         head, figures = path.read_text().split("\nfigures:\n")
         blocks = {re.match(r"  (\w+):", block)[1]: block for block in re.split(r"^(?=  \w)", figures, flags=re.MULTILINE) if block.strip()}
         kept = [blocks[name] for name in names if name in blocks]

@@ -241,6 +241,26 @@ def test_a_colour_bundle_reads_back(folder: Path, colour: Dataset) -> None:
         assert str(index["content"]) == colour.origin.content
 
 
+def test_a_bundle_in_pieces_reads_as_the_whole_one(folder: Path, colour: Dataset) -> None:
+    place = sources.write_bundle(colour, folder, piece_bytes=200)
+    assert not (place / "train.webp.bin").exists()
+    pieces = sorted(place.glob("train.webp.bin.*"))
+    assert [path.name[-3:] for path in pieces] == [f"{number:03}" for number in range(len(pieces))]
+    assert max(path.stat().st_size for path in place.iterdir()) <= 200
+    copy = sources.read("cifar10")
+    assert same(copy, colour)
+    assert copy.origin.checksums == colour.origin.checksums
+    digits = sources.read("digits")
+    sources.write_bundle(digits, folder, piece_bytes=500)
+    assert same(sources.read("digits"), digits), "in many pieces"
+    pieces[-1].unlink()
+    with fails(f"{pieces[-1].name} is missing"):
+        sources.read("cifar10")
+    pieces[-1].write_bytes(b"other")
+    with fails(pieces[-1].name, "damaged or was changed"):
+        sources.read("cifar10")
+
+
 def test_the_official_gray_files_can_be_bundled(folder: Path, gray: dict[str, bytes]) -> None:
     place = put(gray, folder / "MNIST/raw")
     original = sources.read("mnist")

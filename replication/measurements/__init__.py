@@ -26,7 +26,7 @@ class Instrument(Protocol):
     """What a module of this package offers."""
 
     def measure(self, config: MeasurementConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-        """One part of one seed; ``runs`` in the order of ``config.sources(seed)``."""
+        """One part of one seed; ``runs`` in the order of ``config.sources_of_part(seed, part)``."""
 
     def tables(self, config: MeasurementConfig, parts: Sequence[Arrays]) -> Tables:
         """The tables of one seed."""

@@ -6,19 +6,18 @@ import pandas as pd
 
 from replication import lca_sampled
 from replication.lca_sampled import SampledLedger
-from replication.measurements import Arrays, Progress, Tables, below, span_of
+from replication.measurements import Arrays, Progress, Tables, below
 from replication.schema.lca import LcaLayersConfig
 from replication.trained_run import TrainedRun
 
 
 def measure(config: LcaLayersConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """The books of the part's runs, each array under ``<run>/<phase>/<name>``."""
-    chosen = [runs[index] for index in span_of(part, config.parts, len(runs))]
     arrays: Arrays = {}
-    for number, run in enumerate(chosen):
+    for number, run in enumerate(runs):
         for phase, ledger in _phases(config, run).items():
             arrays |= {f"{run.name}/{phase}/{name}": values for name, values in ledger.arrays().items()}
-        progress(number + 1, len(chosen))
+        progress(number + 1, len(runs))
     return arrays
 
 

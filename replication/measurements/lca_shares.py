@@ -15,8 +15,8 @@ COLUMNS = ("helping", "hurting", "zero", "helping_shuffled", "hurting_shuffled")
 
 def measure(config: LcaSharesConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """The books of a part: all runs, or one span of one run; each array under ``<run>/<number of the span>/<name>``."""
-    pieces = [(run, span) for run in runs for span in range(config.spans)]
-    chosen = [pieces[index] for index in span_of(part, config.parts, len(pieces))]
+    spans = [part % config.spans] if config.scatter else range(config.spans)
+    chosen = [(run, span) for run in runs for span in spans]
     arrays: Arrays = {}
     for number, (run, span) in enumerate(chosen):
         ledger = lca.along(

@@ -88,6 +88,9 @@ class LcaLayersConfig(OfRuns):
         """One for each run, or one."""
         return len(self.runs) if self.scatter else 1
 
+    def sources_of_part(self, seed: int, part: int) -> tuple[tuple[str, int], ...]:  # noqa: D102 - as in the base class
+        return self.sources(seed)[part : part + 1] if self.scatter else self.sources(seed)
+
 
 class LcaSharesConfig(OfRuns):
     """How many parameters help in each iteration of several runs; see ``replication.lca.along``.
@@ -111,6 +114,10 @@ class LcaSharesConfig(OfRuns):
     def parts(self) -> int:
         """One for each piece, or one."""
         return len(self.runs) * self.spans if self.scatter else 1
+
+    def sources_of_part(self, seed: int, part: int) -> tuple[tuple[str, int], ...]:  # noqa: D102 - as in the base class
+        run = part // self.spans
+        return self.sources(seed)[run : run + 1] if self.scatter else self.sources(seed)
 
 
 class LcaToyConfig(Untrained):

@@ -18,6 +18,10 @@ class MeasurementConfig(Strict):
         """Run and seed of every training that ``seed`` of this measurement reads; none for theory and toys."""
         raise NotImplementedError
 
+    def sources_of_part(self, seed: int, part: int) -> tuple[tuple[str, int], ...]:
+        """Those of ``sources(seed)`` that one part reads; all of them unless the parts divide them."""
+        return self.sources(seed)
+
     def n_seeds(self, runs: Mapping[str, RunConfig]) -> int:
         """How many seeds there are to measure."""
         raise NotImplementedError
