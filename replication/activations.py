@@ -28,7 +28,7 @@ def layer_outputs(
 
     Args:
         model: any module that takes a batch of inputs.
-        inputs: ``[n_examples, ...]`` on the model's device.
+        inputs: ``[n_examples, ...]`` on the model's device; of a floating-point type, they are brought to the model's.
         layers: names as in ``model.named_modules()``. Of a module that returns several things (an LSTM) the first tensor is taken.
         view: applied to each chunk's output ``[chunk, ...]``, such as ``svcca.spatial_mean``, so that large maps are never kept whole.
         chunk: examples at a time.
@@ -47,6 +47,7 @@ def layer_outputs(
             raise ReplicationError(f"The model has no module '{name}'{hint}; allowed: the names in model.named_modules().")
     if chunk < 1 or not len(inputs):
         raise ReplicationError(f"Activations of {len(inputs)} inputs in chunks of {chunk} were asked for; allowed: one or more of each.")
+    inputs = _in_type_of(model, inputs)
     collected: dict[str, list[Tensor]] = defaultdict(list)
     with _listening({name: modules[name] for name in layers}, collected, view), _evaluating(model), torch.no_grad():
         for n_chunks, part in enumerate(inputs.split(chunk), start=1):
@@ -55,6 +56,12 @@ def layer_outputs(
             for name in layers:
                 _check_rows(name, collected[name][-1], len(part), view)
     return {name: torch.cat(collected[name]) for name in layers}
+
+
+def _in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """float64 tables meet float32 networks; token numbers stay whole."""
+    types = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return inputs.to(types[0]) if types and inputs.is_floating_point() else inputs
 
 
 @contextmanager

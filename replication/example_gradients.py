@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from replication.errors import ReplicationError
-from replication.objective import PerExampleLoss, layout_of
+from replication.losses import PerExampleLoss
+from replication.objective import layout_of
 
 Form = Literal["factors", "affine", "local", "loop"]
 Calls = list[tuple[tuple[Any, ...], Tensor]]  # a layer's inputs and its outputs, one entry per call; later the outputs' derivatives
@@ -92,10 +93,7 @@ class ExampleGradients:
 
     def losses(self, images: Tensor, labels: Tensor) -> Tensor:
         """One loss per example, float64 ``[n]``."""
-        losses = self._loss(self.model(images).double(), labels)
-        if losses.shape != (len(images),):
-            raise ReplicationError(f"The loss of {len(images)} examples has shape {tuple(losses.shape)}; it must return one per example.")
-        return losses
+        return self._loss(self.model(images).double(), labels)
 
     def capture(self, layers: Sequence[Layer], images: Tensor, labels: Tensor) -> dict[str, Calls]:
         """Inputs of every call of each layer and the derivatives of each example's loss by its outputs, in one batched pass."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
@@ -24,7 +23,7 @@ from replication.example_gradients import (
     possible_forms,
     squared_lengths,
 )
-from replication.objective import PerExampleLoss
+from replication.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
 
 TOTAL = "total"
 Examples = tuple[Tensor, Tensor]
@@ -74,14 +73,14 @@ def gram(
         ReplicationError: examples interact or chance takes part, an unknown layer, no examples, unequal numbers of images and labels,
             a vector of the wrong length, a loss that is not one per example, or sizes that are not positive.
     """
-    _check_examples(images, labels)
+    _check_examples(images, labels, loss)
     source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
     rows = source.prepare(images, labels)
     columns = rows if other is None else source.prepare(*other)
     shape = (len(rows[1]), len(columns[1]))
     total = torch.zeros(shape, dtype=torch.float64, device=rows[0].device)
     grams = {layer.name: torch.zeros_like(total) if per_layer else total for layer in plan}
-    _check_examples(*(other or rows))
+    _check_examples(*(other or rows), loss)
     capacity = _positive("memory", memory) / dtype.itemsize
     for group in _groups(plan, max(shape) if other is None else sum(shape), capacity):
         for across, down, left, right in _blocks(source, group, rows, None if other is None else columns, chunk, capacity):
@@ -115,7 +114,7 @@ def squared_norms(
     Returns:
         float64 ``[n]`` for each layer by name and under ``"total"``.
     """
-    _check_examples(images, labels)
+    _check_examples(images, labels, loss)
     source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
     pictures, targets = source.prepare(images, labels)
     pieces: dict[str, list[Tensor]] = {layer.name: [] for layer in plan}
@@ -126,11 +125,13 @@ def squared_norms(
     return norms | {TOTAL: torch.stack(list(norms.values())).sum(0)}
 
 
-def _check_examples(images: Tensor, labels: Tensor) -> None:
+def _check_examples(images: Tensor, labels: Tensor, loss: Literal["cross_entropy"] | PerExampleLoss) -> None:
     if len(images) == 0 or len(images) != len(labels):
         raise ReplicationError(
             f"The Gram matrix was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
         )
+    if loss == "cross_entropy":
+        class_indices(labels)
 
 
 def _prepare(
@@ -147,7 +148,7 @@ def _prepare(
     """The source of gradients, the layers with their forms, and how many examples to take at a time."""
     if dtype not in (torch.float64, torch.float32):
         raise ReplicationError(f"Gradients cannot be taken in {dtype}; choose torch.float64 or torch.float32.")
-    function: PerExampleLoss = _cross_entropy if loss == "cross_entropy" else loss
+    function: PerExampleLoss = cross_entropy if loss == "cross_entropy" else one_per_example(loss)
     where = torch.device(device) if device is not None else images.device
     trial = ExampleGradients(model, theta=theta, loss=function, dtype=torch.float64, device=where)
     source = trial if dtype == torch.float64 else ExampleGradients(model, theta=theta, loss=function, dtype=dtype, device=where)
@@ -253,7 +254,3 @@ def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise ReplicationError(f"The {name} is {value}; give a positive number.")
     return value
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")

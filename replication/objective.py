@@ -6,20 +6,19 @@ is never changed; vectors hold the parameters in the order of ``model.named_para
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from replication.errors import ReplicationError
 from replication.evaluation import Evaluation, Evaluator, flat_buffers
+from replication.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
 from replication.stacked_mlp import StackedMlp
 
-PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 _CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
 
 
@@ -67,7 +66,8 @@ class Objective:
         device: where to compute; default: where the images are.
 
     Raises:
-        ReplicationError: no examples, unequal numbers of images and labels, or batch statistics without a chunk size that divides them.
+        ReplicationError: no examples, unequal numbers of images and labels, labels that are no class indices where cross-entropy needs
+            them, or batch statistics without a chunk size that divides the examples; later, a loss that is not one per example.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class Objective:
         self.device = torch.device(device) if device is not None else images.device
         # NCHW and contiguous: convolution backward on CPU crashed on permuted views of NHWC arrays
         self.images = images.to(self.device, dtype).contiguous()
-        self.labels = labels.to(self.device)
+        self.labels = (class_indices(labels) if loss == "cross_entropy" else labels).to(self.device)
         self.layout = layout_of(model)
         self._sizes = [slot.stop - slot.start for slot in self.layout]
-        self._loss: PerExampleLoss = _cross_entropy if loss == "cross_entropy" else loss
+        self._loss: PerExampleLoss = cross_entropy if loss == "cross_entropy" else one_per_example(loss)
         self._model = _frozen_copy(model, batch_norm).to(self.device, dtype)
         self._examples_interact = batch_norm == "batch" and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
         if self._examples_interact and (chunk is None or len(images) % chunk):
@@ -290,10 +290,6 @@ class Objective:
             for handle in handles:
                 handle.remove()
         return max(1, min(len(self.labels), _CHUNK_NUMBERS // numbers))
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def _frozen_copy(model: nn.Module, batch_norm: Literal["running", "batch"]) -> nn.Module:

@@ -6,13 +6,14 @@ from pydantic import Field, model_validator
 
 from replication.schema.base import Name, Strict
 from replication.schema.claims import Claim
+from replication.schema.four_views import FourViewsConfig
 from replication.schema.landscape import LandscapeMeasurement
 from replication.schema.lca import LcaMeasurement
 from replication.schema.runs import RunConfig
 from replication.schema.stiffness import StiffnessConfig
 from replication.schema.svcca import SvccaMeasurement
 
-Measurement = LandscapeMeasurement | LcaMeasurement | StiffnessConfig | SvccaMeasurement
+Measurement = FourViewsConfig | LandscapeMeasurement | LcaMeasurement | StiffnessConfig | SvccaMeasurement
 
 
 class FigureConfig(Strict):
@@ -32,12 +33,12 @@ class FigureConfig(Strict):
 
 
 class Paper(Strict):
-    """Bibliographic identity of a paper."""
+    """Bibliographic identity of a paper; ``arxiv`` is empty for figures of our own, which no paper has."""
 
     title: str
     authors: str
     year: int
-    arxiv: str
+    arxiv: str = ""
 
 
 class PaperConfig(Strict):
