@@ -52,8 +52,8 @@ def _progress(curves: pd.DataFrame) -> pd.Series:
     """The same lead on the way from each layer's own start to 1, averaged over the steps: untrained layers are in order already."""
     wide = _by_layer(curves, "svcca")
     start = wide.groupby("seed").transform("first")
-    way = ((wide - start) / (1 - start)).groupby("seed").apply(lambda rows: rows.iloc[1:-1].mean())
-    return way.iloc[:, 0] - way.iloc[:, 1]
+    way = (wide - start) / (1 - start)
+    return (way.iloc[:, 0] - way.iloc[:, 1]).groupby("seed").apply(lambda lead: lead.iloc[1:-1].mean())
 
 
 def draw(tables: Tables) -> Figure:
@@ -78,7 +78,7 @@ def _draw_measure(axes: Axes, curves: pd.DataFrame, measure: str) -> None:
         axes.plot(seeds.index / last, seeds, "-", lw=0.6, color=colour, alpha=0.5)
         axes.plot(seeds.index / last, seeds.mean(axis=1), "o-", ms=3, lw=1.5, color=colour, label=f"layer {number + 1}")
         if measure == "svcca":
-            axes.plot(PUBLISHED.keys(), [row[number] for row in PUBLISHED.values()], "o", ms=7, mfc="none", color=colour)
+            axes.plot(list(PUBLISHED), [row[number] for row in PUBLISHED.values()], "o", ms=7, mfc="none", color=colour)
     if measure == "svcca":
         axes.plot([], [], "o", ms=7, mfc="none", color="#555555", label="published, Penn Treebank")
         axes.plot(*zip(*curves.groupby("step")["floor"].mean().rename(lambda step: step / last).items(), strict=True), color=NEUTRAL, lw=1)
