@@ -78,7 +78,6 @@ def _draw_accuracy(axes: Axes, distances: pd.DataFrame, networks: pd.DataFrame) 
     for colour, width in zip(sns.color_palette("viridis", wide.shape[1]), wide.columns, strict=True):
         axes.plot(accuracy[width], wide[width], "o", ms=5, color=colour, label=f"{width} filters")
     axes.set(xlabel="test accuracy, mean of the two networks", ylabel="PWCCA distance, test images")
-    axes.set_title(
-        f"correlation {np.corrcoef(wide.to_numpy().ravel(), accuracy.to_numpy().ravel())[0, 1]:.2f} (published -0.96)", fontsize=10
-    )
+    correlation = np.corrcoef(wide.to_numpy().ravel(), accuracy.to_numpy().ravel())[0, 1]
+    axes.set_title(f"correlation {correlation:.2f} (published -0.96)", fontsize=10)
     axes.legend(fontsize=8)

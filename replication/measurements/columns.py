@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from replication.measurements import Arrays, Progress, Tables, span_of
+from replication.measurements import Arrays, Progress, Tables
 from replication.trained_run import TrainedRun
 
 
@@ -22,12 +22,12 @@ def pack(tables: Mapping[str, pd.DataFrame]) -> Arrays:
 OfRun = Callable[[TrainedRun, Progress], Mapping[str, pd.DataFrame]]
 
 
-def run_by_run(of_run: OfRun, runs: Sequence[TrainedRun], part: int, parts: int, progress: Progress) -> Arrays:
-    """The tables that ``of_run`` makes of the runs of one part, joined, with a column ``run`` in front."""
+def run_by_run(of_run: OfRun, runs: Sequence[TrainedRun], progress: Progress) -> Arrays:
+    """The tables that ``of_run`` makes of every run, joined, with a column ``run`` in front."""
     collected: dict[str, list[pd.DataFrame]] = {}
-    for number in span_of(part, parts, len(runs)):
-        for name, table in of_run(runs[number], progress).items():
-            table.insert(0, "run", runs[number].name)
+    for run in runs:
+        for name, table in of_run(run, progress).items():
+            table.insert(0, "run", run.name)
             collected.setdefault(name, []).append(table)
     return pack({name: pd.concat(each) for name, each in collected.items()})
 

@@ -13,8 +13,8 @@ from replication.trained_run import TrainedRun
 
 
 def measure(config: CurvatureConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The runs of one part, one by one."""
-    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+    """The part's runs, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, progress)
 
 
 def tables(config: CurvatureConfig, parts: Sequence[Arrays]) -> Tables:

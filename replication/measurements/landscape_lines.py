@@ -22,8 +22,8 @@ RESCALED_POINTS = 5
 
 
 def measure(config: LinesConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The runs of one part, one by one."""
-    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+    """The part's runs, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, progress)
 
 
 def tables(config: LinesConfig, parts: Sequence[Arrays]) -> Tables:

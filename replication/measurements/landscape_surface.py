@@ -14,8 +14,8 @@ from replication.trained_run import TrainedRun
 
 
 def measure(config: SurfaceConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The runs of one part, one by one."""
-    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+    """The part's runs, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, progress)
 
 
 def tables(config: SurfaceConfig, parts: Sequence[Arrays]) -> Tables:

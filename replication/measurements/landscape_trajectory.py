@@ -20,8 +20,8 @@ PCA, RANDOM, RANDOM_FINAL = "pca", "random", "random_final"
 
 
 def measure(config: TrajectoryConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The runs of one part, one by one."""
-    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, part, config.parts, progress)
+    """The part's runs, one by one."""
+    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, progress)
 
 
 def tables(config: TrajectoryConfig, parts: Sequence[Arrays]) -> Tables:

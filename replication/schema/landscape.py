@@ -24,6 +24,9 @@ class Scattered(OfRuns):
         """Jobs of a seed."""
         return min(self.jobs or len(self.runs), len(self.runs))
 
+    def sources_of_part(self, seed: int, part: int) -> tuple[tuple[str, int], ...]:  # noqa: D102 - as in the base class
+        return self.sources(seed)[part :: self.parts]
+
 
 class Slices(Scattered):
     """What slices of the loss have in common.
