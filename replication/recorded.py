@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from replication import archives, dag, records
 from replication.errors import ReplicationError
-from replication.recording_queue import Unit
+from replication.recording_queue import Unit, figures_of
 from replication.schema.base import Strict
 
 
@@ -72,17 +72,19 @@ def keep(sources: Sequence[Path], only: Sequence[str] = ()) -> list[Path]:
 
     Args:
         sources: archives of ``replicate record``, or folders of results.
-        only: measurements or runs; all by default.
+        only: figures, measurements or runs; all by default.
 
     Raises:
         ReplicationError: nothing is found, or a folder does not pass ``check``.
     """
     found, written = 0, []
+    figures = figures_of("full")
+    names = {name for (_, name), drawn in figures.items() if set(only) & {name, *drawn}}
     for source in sources:
         with tempfile.TemporaryDirectory() as unpacked:
             if not source.is_dir():
                 archives.extract(source, Path(unpacked))
-            for entry in _tables(source if source.is_dir() else Path(unpacked), only):
+            for entry in _tables(source if source.is_dir() else Path(unpacked), names if only else None):
                 found += 1
                 written += [target] if (target := _copy(*entry)) else []
     if not found:
@@ -91,13 +93,13 @@ def keep(sources: Sequence[Path], only: Sequence[str] = ()) -> list[Path]:
     return written
 
 
-def _tables(root: Path, only: Sequence[str]) -> list[tuple[Path, str, str]]:
+def _tables(root: Path, names: set[str] | None) -> list[tuple[Path, str, str]]:
     """Folders of tables with the paper and the name they are kept under."""
     drawn = {(paper, run) for paper, _, figure in dag.figures() for run in figure.runs}
     found = [(path, path.parts[-4], path.parts[-2]) for path in root.glob("full/*/tables/*/seed*")]
     logs = ((path, path.parts[-5], path.parts[-3]) for path in root.glob("full/*/runs/*/seed*/tables"))
     found += [entry for entry in logs if entry[1:] in drawn]
-    return sorted(entry for entry in found if not only or entry[2] in only)
+    return sorted(entry for entry in found if names is None or entry[2] in names)
 
 
 def _copy(source: Path, paper: str, name: str) -> Path | None:

@@ -83,6 +83,7 @@ class Session:
         self.parts = {unit: self._parts(unit) for unit in units if unit not in self.finished}
         self.trained = {training for unit in self.parts for training in unit.trainings if self._is_trained(unit.scale, training)}
         self.failed: set[str] = set()
+        self.ended: set[str] = set()  # failed, or stopped for want of time: not started again by this call
         self.running: dict[Job, tuple[multiprocessing.process.BaseProcess, float]] = {}
         self.without_data: dict[str, ReplicationError] = {}
 
@@ -90,6 +91,7 @@ class Session:
         """Start jobs until ``stop_at`` (seconds since the epoch), end those that still run ``grace`` seconds later, and pack."""
         before = len(self.finished)
         self._pack_missing()
+        self._finish()
         self._clean()
         self._prepare_data()
         while True:
@@ -113,7 +115,7 @@ class Session:
             used = sum(1 / running.unit.side_by_side for running in self.running)
             if len(self.running) >= self.jobs if self.jobs else used + share > 1 + 1e-9:
                 return
-            if job.name not in names and job.name not in self.failed:
+            if job.name not in names | self.ended:
                 names.add(job.name)
                 process = multiprocessing.get_context("spawn").Process(target=run, args=(job, self.root, stop_at), daemon=True)
                 process.start()
@@ -142,7 +144,11 @@ class Session:
             if process.exitcode == DONE:
                 print(f"{job.name}: {minutes}", flush=True)
                 self._done(job)
-            elif process.exitcode == UNFINISHED:
+                continue
+            self.ended.add(job.name)
+            if not job.training:
+                self.parts[job.unit] = self._parts(job.unit)
+            if process.exitcode == UNFINISHED:
                 print(f"{job.name}: stopped after {minutes}, to be continued", flush=True)
             else:
                 log = log_of(job, self.root)
@@ -151,25 +157,22 @@ class Session:
                 self.failed.add(job.name)
 
     def _done(self, job: Job) -> None:
-        finished = []
         if job.training:
             self.trained.add(job.training)
-            for unit in self.chosen:
-                if unit.of_run and unit.trainings == [job.training] and unit not in self.finished:
-                    self._keep_log(unit, job.training)
-                    finished.append(unit)
         else:
             self.parts[job.unit] |= set(job.parts)
-            finished += [job.unit] if job.gather else []
-        for unit in finished:
-            self.finished.add(unit)
-            self._pack([unit.tables])
+        self._finish(job.unit if job.gather else None)
         self._clean()
 
-    def _keep_log(self, unit: Unit, training: Training) -> None:
-        tables = self.root / run_folder(unit.scale, training) / "tables"
-        record = records.read_record(tables / records.RECORD)
-        records.write_tables(self.root / unit.tables, records.read_tables(tables), record)
+    def _finish(self, measured: Unit | None = None) -> None:
+        """Enter a gathered measurement, and every run that was trained and whose log is a result, and pack their tables."""
+        runs = [unit for unit in self.chosen if unit.of_run and unit not in self.finished and unit.trainings[0] in self.trained]
+        for unit in runs:
+            with records.atomic(self.root / unit.tables, folder=True) as temporary:
+                shutil.copytree(self.root / run_folder(unit.scale, unit.trainings[0]) / "tables", temporary, dirs_exist_ok=True)
+        for unit in [measured, *runs] if measured else runs:
+            self.finished.add(unit)
+            self._pack([unit.tables])
 
     def _kill(self) -> None:
         for job, (process, _) in self.running.items():

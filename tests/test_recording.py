@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from replication import archives, configs, dag, formats, recorded, recording, records, sources, steps
+from replication import archives, configs, dag, formats, recorded, recording, recording_list, records, sources, steps
 from replication import recording_queue as queue
 from replication.errors import ReplicationError
 
@@ -127,6 +127,17 @@ def test_archives_carry_finished_tables_and_small_states_to_another_machine(chec
     assert "Next: lca/resnet20_layers seed 0. Run the same command again" in capsys.readouterr().out
 
 
+def test_the_log_of_a_run_is_a_result_of_its_own(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"paper": "lca", "runs": ["resnet20"], "seeds": 1, "minutes": 1, "minutes_are": "estimated"}
+    (configs.FOLDER / configs.QUEUE).write_text(yaml.safe_dump({"queue": [entry]}))
+    folder = trained(checkout / "DIR/work", "resnet20")
+    expected = contents(folder / "tables")
+    assert recording.record(minutes=5, into=checkout / "DIR", jobs=1, scale="smoke") == 0, "killed before its log was kept"
+    assert contents(checkout / "DIR/work/smoke/lca/tables/resnet20/seed0") == expected
+    assert archives.folders(checkout / "DIR/tables-000.zip") == ["smoke/lca/tables/resnet20/seed0"]
+    assert not folder.exists()
+
+
 def test_a_job_that_fails_is_named_with_its_reason(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue_of("mnist_fc_no_momentum_lca")
     (checkout / "DIR/work/data").mkdir(parents=True)
@@ -172,7 +183,8 @@ def test_measuring_comes_before_training_and_the_queues_order_before_both(checko
 
 def test_everything_that_figures_are_drawn_from_is_in_the_queue() -> None:
     there = {(unit.paper, unit.name) for unit in queue.units(queue.load(), "full")}
-    assert set(queue.figures_of("full")) <= there, "add the missing ones to paper_configs/queue.yaml"
+    papers = {paper for paper, _ in there}
+    assert {(paper, name) for paper, name in queue.figures_of("full") if paper in papers} <= there, "add the missing ones to queue.yaml"
 
 
 def test_a_unit_is_listed_once_where_it_comes_first() -> None:
@@ -211,6 +223,15 @@ def test_only_takes_names_of_figures_measurements_and_runs() -> None:
     assert {unit.seed for unit in queue.units(entries, "full", ["lenet_lca"])} == {0, 1, 2}
     with pytest.raises(ReplicationError, match="The queue has no 'nope'; allowed with --only: figures and fourier_theorem, "):
         queue.units(entries, "full", ["nope"])
+
+
+def test_the_list_says_what_is_recorded_and_on_what(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "recorded").symlink_to(ROOT / "recorded")
+    recording_list.show(["mnist_fc_lca", "lenet_lca"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (recorded_row,) = [row for row in rows if "mnist_fc_lca" in row]
+    assert {"3", "cpu,", "estimated"} <= set(recorded_row)
+    assert any("lenet_lca" in row and row[2:5] == ["0", "of", "3"] for row in rows)
 
 
 # ----- archives, pieces, recorded/
@@ -286,7 +307,7 @@ def test_finished_tables_are_kept_after_checks(checkout: Path) -> None:
     archives.add(checkout, "tables", checkout / "results", [name])
     assert recorded.keep([checkout / "tables-000.zip"]) == [target.relative_to(checkout)]
     assert contents(target) == contents(source)
-    assert recorded.keep([checkout / "results"]) == [], "no newer ones"
+    assert recorded.keep([checkout / "results"], ["lca_sampling"]) == [], "no newer ones of this figure"
     with pytest.raises(ReplicationError, match="There are no full-scale tables of nope in"):
         recorded.keep([checkout / "results"], ["nope"])
     original = json.loads((source / records.RECORD).read_text())

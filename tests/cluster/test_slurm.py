@@ -86,7 +86,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     (folder / "munge.key").chmod(0o600)
     configuration = write_configuration(folder)
     for name in CONFIGURATION:  # the plugin's jobs are given no SLURM_ variable, so only the usual place will do
-        (PLACE / name).parent.mkdir(exist_ok=True)
+        PLACE.mkdir(exist_ok=True)
+        (PLACE / name).unlink(missing_ok=True)  # a link that a killed test left and that leads nowhere
         (PLACE / name).symlink_to(folder / name)
     places = {"socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munge = ["munged", "--foreground", "--force", f"--key-file={folder}/munge.key"]
@@ -104,11 +105,11 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
                 wait_for(ready, f"{command[0]} did not start; see {folder}", 120)
         yield environment
     finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(timeout=30)
         for name in CONFIGURATION:
             (PLACE / name).unlink()
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=120)
 
 
 def says(environment: dict[str, str], *command: str, words: str) -> bool:
