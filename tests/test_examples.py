@@ -1,0 +1,104 @@
+"""The scripts, the notebook and the page for a network of one's own: they run, say what they say, and show the same code."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from conftest import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOK = ROOT / "examples" / "tour.ipynb"
+PAGE = (ROOT / "docs" / "own_model.md").read_text(encoding="utf-8")
+
+
+def run(path: Path) -> dict[str, Any]:
+    with torch.random.fork_rng():
+        return runpy.run_path(str(path))
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[dict[str, Any]]:
+    return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+
+
+def test_lca_allocates_the_whole_change_to_layers() -> None:
+    found = run(ROOT / "examples/lca_own_model.py")
+    assert list(found["by_layer"].index) == ["0", "2", "4"]
+    assert found["by_layer"].sum() == pytest.approx(found["change"], rel=0.02)
+    assert found["change"] < 0
+
+
+def test_svcca_lies_between_its_noise_floor_and_one() -> None:
+    table = run(ROOT / "examples/svcca_own_model.py")["table"]
+    assert list(table["layer_a"]) == ["bn1", "layer1", "layer2", "fc"]
+    assert (table["similarity"] > table["noise_floor"]).all()
+    assert (table["similarity"] < 1).all()
+
+
+def test_stiffness_within_classes_is_more_than_between_and_its_control_is_not() -> None:
+    found = run(ROOT / "examples/stiffness_own_model.py")
+    assert found["matrix"].within() > found["matrix"].between() + 0.2
+    assert found["permuted"].within() == pytest.approx(found["permuted"].between(), abs=0.05)
+
+
+def test_a_surface_has_the_networks_loss_at_its_centre() -> None:
+    found = run(ROOT / "examples/landscape_own_model.py")
+    objective = found["objective"]
+    assert found["losses"][2, 2] == pytest.approx(objective.value(objective.parameters()), rel=1e-4)
+    assert found["table"]["computed"].all()
+
+
+def test_training_flattens_negative_curvature_of_a_regression() -> None:
+    found = run(ROOT / "examples/curvature_own_model.py")
+    assert found["ends"].smallest < found["ends"].largest
+    losses = [found[name].value(found[name].parameters()) for name in ("untrained", "trained")]
+    assert losses[1] < losses[0]
+
+
+def test_examples_are_short_and_say_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(EXAMPLES) == 5
+    for path in EXAMPLES:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith('"""'), path.name
+        assert len(text.splitlines()) < 60, path.name
+        assert path.name in PAGE
+
+
+def test_the_page_shows_code_that_the_examples_run() -> None:
+    known = [path.read_text(encoding="utf-8") for path in EXAMPLES]
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert any(block in text for text in known), block
+
+
+def test_no_output_of_the_notebook_is_kept(cells: list[dict[str, Any]]) -> None:
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_the_code_of_the_notebook_runs(cells: list[dict[str, Any]]) -> None:
+    names: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        for cell in cells:
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), "tour.ipynb", "exec"), names)  # noqa: S102 - our own file
+    plt.close("all")
+    assert names["by_layer"].sum() == pytest.approx(names["change"], rel=0.02)
+
+
+def test_the_notebook_runs_in_a_kernel() -> None:
+    reason = "nbclient and ipykernel run notebooks; they come with the extra `dev`"
+    nbclient = pytest.importorskip("nbclient", reason=reason)
+    pytest.importorskip("ipykernel", reason=reason)
+    import nbformat
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
+    assert all(cell["execution_count"] for cell in notebook.cells if cell["cell_type"] == "code")
