@@ -85,7 +85,7 @@ def draw(tables: Tables) -> Figure:
     rows = split_by_shortcuts(training_accuracies(tables, MEASUREMENT).columns)
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(2.6 * columns + 3.3, 6.2))
-    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * columns + 0.6, 2.7])
+    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * columns + 0.6, 2.7], squeeze=False)[0]
     grid = panels.subplots(2, columns, squeeze=False)
     for line, runs in zip(grid, rows, strict=True):
         for axes in line[len(runs) :]:

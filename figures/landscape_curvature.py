@@ -61,7 +61,7 @@ def draw(tables: Tables) -> Figure:
         return figure
     runs = [run for part in split_by_shortcuts(medians(tables)) for run in part]
     figure = plt.figure(figsize=(2.9 * len(runs) + 4, 3.7))
-    maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3])
+    maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3], squeeze=False)[0]
     grid = maps.subplots(1, len(runs), squeeze=False)[0]
     for axes, run in zip(grid, runs, strict=True):
         image = _draw_map(axes, seed_zero(points_of(tables).query("run == @run")), run)

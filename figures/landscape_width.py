@@ -61,7 +61,7 @@ def draw(tables: Tables) -> Figure:
     k = widening(tables)
     factors = sorted(set(k))
     figure = plt.figure(figsize=(2.6 * len(factors) + 3.3, 6.2))
-    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * len(factors) + 0.6, 2.7])
+    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * len(factors) + 0.6, 2.7], squeeze=False)[0]
     grid = panels.subplots(2, len(factors), squeeze=False)
     for row, (line, runs) in enumerate(zip(grid, split_by_shortcuts(k.index), strict=True)):
         for axes, factor in zip(line, factors, strict=True):

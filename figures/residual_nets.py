@@ -36,9 +36,11 @@ def split_by_shortcuts(runs: Iterable[str]) -> tuple[list[str], list[str]]:
 def title_of(run: str) -> str:
     """What a panel calls a run."""
     name = run.removesuffix(NOSHORT)
-    families = ((r"resnet(\d+)", r"ResNet-\1"), (r"wide_k(\d+)", r"wide ResNet, k = \1"), (r"densenet", "DenseNet"))
-    families += ((r"vgg9_(small|large)", r"VGG-9, \1 batch"), ("_decay", ", weight decay"))
-    for pattern, called in families:
+    families = {
+        **{r"resnet(\d+)": r"ResNet-\1", r"wide_k(\d+)": r"wide ResNet, k = \1", "densenet": "DenseNet"},
+        **{r"vgg9_(small|large)": r"VGG-9, \1 batch", "_decay": ", weight decay"},
+    }
+    for pattern, called in families.items():
         name = re.sub(pattern, called, name)
     return name + (", no shortcuts" if run.endswith(NOSHORT) else "")
 

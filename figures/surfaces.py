@@ -24,7 +24,7 @@ def draw_contours(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS
         warnings.filterwarnings("ignore", "No contour levels were found")
         contours = axes.contour(alphas, betas, shown, levels=levels, cmap="viridis", linewidths=0.7, vmin=levels[0], vmax=levels[-1])
     if labels:
-        axes.clabel(contours, contours.levels[1::3], inline=True, fontsize=5, fmt="%.1f")
+        axes.clabel(contours, list(contours.levels)[1::3], inline=True, fontsize=5, fmt="%.1f")
     if not finite.all():
         hatched = axes.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
         hatched.set(edgecolor=HURTS, linewidth=0)

@@ -266,6 +266,7 @@ def test_convexity_and_losses_of_the_surface_figure() -> None:
     tables = made_up("landscape_surface", 21)
     found = landscape_surface.quantities(tables)
     assert found["smallest_convexity_level_with_shortcuts"][0] == pytest.approx(bowl(3)(np.ones(1), np.ones(1))[0])
+    assert (found["smallest_convexity_level_shuffled"] < 4).all()
     assert mean(found["largest_initial_loss_with_shortcuts"]) == pytest.approx(2.4)
     assert found["loss_one_step_away"][0] == pytest.approx(0.01 + 3 * 1.25, rel=0.01)
     rough_nets = DEPTH_NETS | {"resnet56_noshort": Net(rough(12), accuracy=0.95)}
