@@ -19,7 +19,7 @@ from figures.residual_nets import (
     training_accuracies,
     trend_legend,
 )
-from figures.style import Quantities, Tables, not_recorded, subfigures
+from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of
 
 MEASUREMENT = "depth_surfaces"
@@ -85,7 +85,7 @@ def draw(tables: Tables) -> Figure:
     rows = split_by_shortcuts(training_accuracies(tables, MEASUREMENT).columns)
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(2.6 * columns + 3.3, 6.2))
-    panels, strip = subfigures(figure, 1, 2, width_ratios=[2.6 * columns + 0.6, 2.7])
+    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * columns + 0.6, 2.7], squeeze=False)[0]
     grid = panels.subplots(2, columns, squeeze=False)
     for line, runs in zip(grid, rows, strict=True):
         for axes in line[len(runs) :]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.residual_nets import STATISTICS, WITH, WITHOUT, split_by_shortcuts, title_of
-from figures.style import Quantities, Tables, not_recorded, subfigures
+from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, seed_zero
 from replication.planes import as_grid
 from replication.surface_measures import CHANCE
@@ -60,7 +60,7 @@ def draw(tables: Tables) -> Figure:
         return figure
     runs = [run for part in split_by_shortcuts(map(str, medians(tables))) for run in part]
     figure = plt.figure(figsize=(2.9 * len(runs) + 4, 3.7))
-    maps, strip = subfigures(figure, 1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3])
+    maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3], squeeze=False)[0]
     grid = maps.subplots(1, len(runs), squeeze=False)[0]
     for axes, run in zip(grid, runs, strict=True):
         image = _draw_map(axes, seed_zero(points_of(tables).query("run == @run")), run)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from figures.landscape_sharpness import LINES, seed_of
-from figures.style import LOSS, Quantities, Tables, not_recorded, subfigures
+from figures.style import LOSS, Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, draw_contours, network_value
 from figures.vgg9 import MODE, NOT_FITTED, SGD, by_seed, label
 
@@ -43,7 +43,7 @@ def _variation(rows: pd.DataFrame) -> float:
 def draw(tables: Tables) -> Figure:
     """Top: every direction of each VGG-9; below: surfaces of the deep net without shortcuts and of its twin; the first seed."""
     figure = plt.figure(figsize=(12, 9.5))
-    top, bottom = subfigures(figure, 2, 1, height_ratios=[1, 2])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2], squeeze=False)[:, 0]
     for number, (axes, run) in enumerate(zip(top.subplots(1, len(SGD), sharey=True), SGD, strict=True)):
         if LINES in tables:
             _draw_curves(axes, seed_of(tables[LINES]["lines"], run))

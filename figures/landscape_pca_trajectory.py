@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from figures.style import NEUTRAL, Quantities, Tables, not_recorded, subfigures
+from figures.style import NEUTRAL, Quantities, Tables, not_recorded
 from figures.surfaces import draw_contours, seed_zero
 from figures.trajectory_paths import MEASUREMENT, PATH, draw_path, path_of
 from figures.vgg9 import MODE, SMALL_DECAY, by_seed, label
@@ -53,7 +53,7 @@ def _fall(angles: pd.DataFrame, column: str) -> float:
 def draw(tables: Tables) -> Figure:
     """Planes of eight trainings of the first seed, and the shares of all seeds beside those of random walks."""
     figure = plt.figure(figsize=(17, 7.2))
-    left, right = subfigures(figure, 1, 2, width_ratios=[4.6, 1])
+    left, right = figure.subfigures(1, 2, width_ratios=[4.6, 1], squeeze=False)[0]
     grid = left.subplots(len(LAYOUT), len(LAYOUT[0]))
     if MEASUREMENT not in tables:
         for axes in (*grid.flat, right.subplots()):

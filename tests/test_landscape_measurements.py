@@ -59,7 +59,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[TrainedRun]:
 def measured(config: LandscapeMeasurement, runs: list[TrainedRun]) -> dict[str, pd.DataFrame]:
     """The tables of all parts."""
     instrument = instrument_of(config)
-    parts = [instrument.measure(config, runs[part :: config.parts], seed=0, part=part, progress=lambda done, total: None) for part in range(config.parts)]
+    parts = [
+        instrument.measure(config, runs[part :: config.parts], seed=0, part=part, progress=lambda done, total: None)
+        for part in range(config.parts)
+    ]
     assert all(array.dtype.kind in "biufU" for arrays in parts for array in arrays.values()), "nothing that would be pickled"
     return instrument.tables(config, parts)
 
