@@ -20,9 +20,10 @@ def quantities(tables: Tables) -> Quantities:
     found: Quantities = {}
     if LINES in tables:
         lines = tables[LINES]["lines"]
-        for how, ending in (("filter", ""), ("one_tensor", "_one_tensor")):
-            rows = lines[(lines["normalise"] == how) & (lines["split"] == "train")]
-            found[f"curve_variation{ending}"] = by_seed(rows, _variation)
+        rows = lines[(lines["normalise"] == "filter") & (lines["split"] == "train")]
+        found["curve_variation"] = by_seed(rows, _variation)
+        means = rows.groupby(["seed", "run", "alpha"], as_index=False)["loss"].mean()
+        found["curve_variation_across_nets"] = by_seed(means.assign(direction=means["run"], run="any"), _variation)
     if REPEATED in tables:
         roughness = tables[REPEATED]["measures"].query("measure == 'roughness'")
         without = roughness["run"].str.endswith(NOSHORT)

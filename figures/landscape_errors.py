@@ -14,7 +14,7 @@ from figures.style import HELPS, NEUTRAL, Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value, rank_correlation
 
 MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surfaces")
-DEEP, SHALLOW = "resnet158_noshort", "resnet20_noshort"
+DEEP, SHALLOW = "resnet158_noshort", "resnet20"
 LAST, PERMUTATIONS = 100, 200
 IMAGES = 50_000  # of the published trainings
 # in per cent; secondary sources but for DenseNet, which is recalled (landscape specification, section 2)

@@ -168,4 +168,4 @@ def _draw_histograms(axes: Axes, weights: pd.DataFrame, runs: tuple[str, str]) -
         edges = np.append(rows["low"], rows["high"].iloc[-1])
         axes.stairs(100 * rows["share"], edges, color=COLOURS[run], label=label(run), lw=1.2)
     axes.set(xlabel="value of a parameter", ylabel="parameters in a bin (%)", yscale="log")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper right", frameon=True, framealpha=0.8)

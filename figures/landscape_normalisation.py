@@ -12,7 +12,7 @@ from figures.surfaces import permuted_rank_correlation, rank_correlation, seed_z
 from figures.vgg9 import COLOURS, MODE, SGD, SMALL, SURFACES, by_row, by_seed, draw_spread, error_percent, label
 
 TITLES = {"none": "not normalised", "layer": "layer-normalised", "filter": "filter-normalised"}
-FACTORS = {"rescaled_difference": 10.0, "rescaled_difference_small": 0.1}
+COPIES = {"rescaled_difference": "epsilon", "rescaled_difference_small": "not epsilon and factor < 1"}
 RADIUS = 0.25
 LARGEST = float(np.finfo(np.float32).max)  # what a loss beyond float32 counts as
 SHOWN = (1e-3, 1e4)  # of the loss
@@ -23,10 +23,10 @@ def quantities(tables: Tables) -> Quantities:
     if LINES not in tables:
         return {}
     found: Quantities = {}
-    for name, factor in FACTORS.items():
+    for name, copies in COPIES.items():
         for how, ending in (("filter", ""), ("none", "_unnormalised")):
-            rescaled = tables[LINES]["rescaled"]
-            rows = rescaled[np.isclose(rescaled["factor"], factor) & (rescaled["normalise"] == how)]
+            rows = tables[LINES]["rescaled"].query(copies)
+            rows = rows[rows["normalise"] == how]
             found[f"{name}{ending}"] = by_seed(rows, _largest_difference)
     if SURFACES not in tables:
         return found
@@ -93,7 +93,9 @@ def _draw_rescaled(axes: Axes, rescaled: pd.DataFrame, limits: tuple[float, floa
     rows = rescaled[rescaled["run"] == SMALL]
     for how, colour in (("filter", "#2a9d4a"), ("none", "#888888")):
         for factor, style, size in ((1.0, "o-", 8), (10.0, "s--", 5), (0.1, "^:", 3)):
-            found = rows[(rows["normalise"] == how) & np.isclose(rows["factor"], factor)].replace([np.inf, -np.inf], np.nan)
+            found = rows[(rows["normalise"] == how) & np.isclose(rows["factor"], factor) & rows["epsilon"]].replace(
+                [np.inf, -np.inf], np.nan
+            )
             name = f"{TITLES[how]}, weights x {factor:g}"
             axes.plot(found["alpha"], found["loss"], style, color=colour, ms=size, lw=1, mfc="none", label=name)
     axes.set(xlabel="alpha", yscale="log", ylim=limits, title=f"{label(SMALL)}, kernels rescaled")

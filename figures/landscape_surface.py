@@ -11,10 +11,10 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_by_shortcuts, title_of, training_accuracies
 from figures.style import Quantities, Tables, not_recorded
-from figures.surfaces import NOSHORT, measure_of, network_value, seed_zero
+from figures.surfaces import NOSHORT, measure_of, seed_zero
 from replication.planes import as_grid
 from replication.surface_export import CEILING, OFFSET, heights, html, vts
-from replication.surface_measures import Surface, convexity_level, rise
+from replication.surface_measures import Surface, rise
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
 PUBLISHED_DEPTH = 56
@@ -40,6 +40,9 @@ def quantities(tables: Tables) -> Quantities:
         deepest = split_by_shortcuts(run for run in runs if runs[run] == DEPTHS)[1][-1]
         found["deepest_noshort_negative_curvature_in_basin"] = measure_of(tables, DEPTHS, "negative_curvature_in_basin")[deepest]
         found["convexity_level_deepest_noshort"] = measure_of(tables, DEPTHS, "convexity_level")[deepest]
+    first = {run: tables[run]["log"].query("step == 1").set_index("seed")["loss"] for run in runs if run in tables}
+    if first:
+        found["largest_initial_loss_with_shortcuts"] = pd.DataFrame(first).max(axis=1)
     if DEPTHS in tables and DENSE in tables:
         found |= _with_shortcuts(tables, [run for run in runs if not run.endswith(NOSHORT)])
     return found
@@ -48,15 +51,10 @@ def quantities(tables: Tables) -> Quantities:
 def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
     both = (DEPTHS, DENSE)
     convex = pd.concat([measure_of(tables, name, "convexity_level") for name in both], axis=1)[runs]
-    start = pd.concat([network_value(tables, name, "loss", trained=False) for name in both], axis=1)[runs]
     surfaces = pd.concat([tables[name]["surface"] for name in both]).query("run in @runs")
-    by_net = surfaces.groupby(["seed", "run", "direction"])
-    away = {key: _one_step_away(Surface.of(table)) for key, table in by_net}
-    shuffled = {key: _shuffled_level(Surface.of(table)) for key, table in by_net}
+    away = {key: _one_step_away(Surface.of(table)) for key, table in surfaces.groupby(["seed", "run", "direction"])}
     return {
         "smallest_convexity_level_with_shortcuts": convex.min(axis=1),
-        "smallest_convexity_level_shuffled": pd.Series(shuffled).groupby(level=0).min(),
-        "largest_initial_loss_with_shortcuts": start.max(axis=1),
         "loss_one_step_away": pd.Series(away).groupby(level=0).min(),
     }
 
@@ -64,14 +62,6 @@ def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
 def _one_step_away(surface: Surface) -> float:
     """Mean loss on the circle of radius 1."""
     return surface.centre + rise(surface, 1.0)
-
-
-def _shuffled_level(surface: Surface) -> float:
-    """The convexity level after the losses of all points but the centre have changed places."""
-    loss = surface.loss.copy().ravel()
-    others = np.flatnonzero(np.arange(loss.size) != loss.size // 2)
-    loss[others] = np.random.default_rng(0).permutation(loss[others])
-    return convexity_level(Surface(loss.reshape(surface.loss.shape), surface.alphas, surface.betas))
 
 
 def draw(tables: Tables) -> Figure:

@@ -57,7 +57,8 @@ def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
     for training in trainings:
         count = training["config"]["dataset"]["examples"]
         examples = f"{count:,} training examples" if count else "all training examples"
-        what = f"{training['run']}: {training['data']['name']}, {examples}, {training['config']['steps']:,} iterations"
+        config = training["config"]
+        what = f"{training['run']}: {training['data']['name']}, {examples}{_reductions(config)}, {config['steps']:,} iterations"
         seeds.setdefault(what, []).append(training["seed"])
     parts = [f"{what}, seeds {', '.join(map(str, sorted(set(found))))}" for what, found in seeds.items()]
     parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
@@ -66,6 +67,15 @@ def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:
         what = ", digits in place of the paper's data" if any(training["data"]["name"] == "digits" for training in trainings) else ""
         lead = f"SMOKE SCALE{what}: speaks for no claim"
     return "\n".join([lead, *parts])
+
+
+def _reductions(config: dict[str, Any]) -> str:
+    """Size of the images and what differs from the published model."""
+    settings = dict(config["model_settings"])
+    size = settings.pop("image_size", config["dataset"].get("image_size"))
+    parts = [f"{size}x{size} pixels"] if size else []
+    parts += [f"{key} {value}" for key, value in settings.items()]
+    return "".join(f", {part}" for part in parts)
 
 
 def _recorded_lead(table_records: list[dict[str, Any]]) -> str:

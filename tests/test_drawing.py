@@ -12,7 +12,7 @@ import pytest
 from replication import drawing, judging, records
 
 TRAINING = {
-    **{"run": "net", "seed": 0, "config": {"dataset": {"examples": 1000}, "steps": 20}},
+    **{"run": "net", "seed": 0, "config": {"dataset": {"examples": 1000}, "steps": 20, "model_settings": {"width": 8, "image_size": 16}}},
     "data": {"name": "mnist", "source": "folder", "content": "official", "checksums": {}},
 }
 
@@ -48,7 +48,7 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     record = records.read_record(out / "made_up.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
-    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 20 iterations, seeds 0, 1"
+    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 16x16 pixels, width 8, 20 iterations, seeds 0, 1"
     assert judging.read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
 
 

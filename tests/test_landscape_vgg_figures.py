@@ -78,18 +78,17 @@ def surface_tables(runs: dict[str, float], points: int, directions: int, chaotic
 def lines_tables(points: int, directions: int) -> dict[str, pd.DataFrame]:
     """Parabolas; unnormalised ones are steepest where weights are small, so against the order of the errors."""
     alphas = np.linspace(-1, 1, points)
-    table = product(
-        seed=SEEDS, run=SGD, normalise=["filter", "layer", "none", "one_tensor"], split=["train", "test"], direction=range(directions)
-    )
+    table = product(seed=SEEDS, run=SGD, normalise=["filter", "layer", "none"], split=["train", "test"], direction=range(directions))
     table = table[(table["split"] == "train") | (table["normalise"] == "filter")]
     rows = table.merge(pd.DataFrame({"alpha": alphas}), how="cross")
     steep = rows["run"].map(STEEPNESS)
     steepness = steep.where(rows["normalise"] != "none", 2000 / steep).where(rows["normalise"] != "layer", 10)
-    spread = np.where(rows["normalise"] == "one_tensor", 0.6, 0.03) * np.cos(3 * rows["direction"] + rows["seed"])
+    spread = 0.03 * np.cos(3 * rows["direction"] + rows["seed"])
     loss = 0.02 + steepness * (1 + spread) * rows["alpha"] ** 2 + 0.3 * (rows["split"] == "test")
     rows["direction"] += directions * rows["seed"]
     lines = rows.assign(loss=loss, accuracy=1 - 0.9 * (1 - np.exp(-loss)))
-    rescaled = product(seed=SEEDS, run=SGD, normalise=["filter", "none"], factor=[1.0, 10.0, 0.1], alpha=np.linspace(-1, 1, 5))
+    copies = {"factor": [1.0, 10.0, 0.1], "epsilon": [True, False]}
+    rescaled = product(seed=SEEDS, run=SGD, normalise=["filter", "none"], **copies, alpha=np.linspace(-1, 1, 5))
     original = 0.02 + 30 * rescaled["alpha"] ** 2
     factor = np.where(rescaled["normalise"] == "filter", 1 + 1e-6, 1 / rescaled["factor"] ** 2)
     changed = original * np.where(rescaled["factor"] == 1, 1, factor)
@@ -225,7 +224,7 @@ def test_exchanged_nets_leave_nothing() -> None:
 def test_rescaling(tables: Tables) -> None:
     found = means("landscape_normalisation", tables)
     assert (found["rescaled_difference"], found["rescaled_difference_small"]) == pytest.approx((1e-6, 1e-6), rel=1e-3)
-    assert found["rescaled_difference_unnormalised"] == pytest.approx(0.99)
+    assert found["rescaled_difference_unnormalised"] > 1e30
     assert found["rescaled_difference_small_unnormalised"] > 1e30, "a loss that is not finite counts, and can be judged"
     assert found["filter_minus_unnormalised_correlation"] == pytest.approx(2)
     assert found["filter_minus_unnormalised_correlation_permuted"] == 0
@@ -236,7 +235,7 @@ def test_directions(tables: Tables) -> None:
     lines = tables["vgg9_lines"]["lines"].query("run == @SMALL and seed == 0 and normalise == 'filter' and split == 'train'")
     losses = lines[np.isclose(lines["alpha"], 0.5)]["loss"]
     assert found["curve_variation"] == pytest.approx(losses.std() / losses.mean(), rel=0.3)
-    assert found["curve_variation"] < 0.05 < 0.2 < found["curve_variation_one_tensor"]
+    assert found["curve_variation"] < 0.05 < 0.2 < found["curve_variation_across_nets"]
     assert found["roughness_gap"] > 0 >= found["roughness_gap_exchanged"]
 
 

@@ -13,11 +13,11 @@ from replication import landscape
 from replication.folding import folded
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
-from replication.objective import Objective, layout_of
+from replication.objective import Objective
 from replication.schema.landscape import LinesConfig
 from replication.trained_run import TrainedRun
 
-FILTER, ONE_TENSOR = "filter", "one_tensor"
+FILTER = "filter"
 RESCALED_POINTS = 5
 
 
@@ -27,7 +27,7 @@ def measure(config: LinesConfig, runs: Sequence[TrainedRun], *, seed: int, part:
 
 
 def tables(config: LinesConfig, parts: Sequence[Arrays]) -> Tables:
-    """``lines`` by run, direction, normalisation, split and point; ``rescaled`` by run, factor, normalisation and point."""
+    """``lines`` by run, direction, normalisation, split and point; ``rescaled`` by run, factor, epsilon, normalisation and point."""
     return unpack(parts)
 
 
@@ -53,36 +53,32 @@ def of_run(config: LinesConfig, run: TrainedRun, seed: int, progress: Progress) 
 
 
 def directions(model: nn.Module, drawn: int, normalise: Sequence[str]) -> dict[str, Tensor]:
-    """The same draw under every normalisation; ``one_tensor`` is the filter-normalised one in a single tensor of weights."""
-    found = {}
-    for how in normalise:
-        scaled: Any = None if how == "none" else how
-        found[how] = landscape.random_direction(model, landscape.axis_generator(drawn, 0), scaled)
-    if FILTER in found:
-        slots = [slot for slot in layout_of(model) if len(slot.shape) > 1]
-        kept = slots[drawn % len(slots)].slice
-        found[ONE_TENSOR] = torch.zeros_like(found[FILTER])
-        found[ONE_TENSOR][kept] = found[FILTER][kept]
-    return found
+    """The same draw under every normalisation."""
+    scalings: dict[str, Any] = {how: None if how == "none" else how for how in normalise}
+    return {how: landscape.random_direction(model, landscape.axis_generator(drawn, 0), scaling) for how, scaling in scalings.items()}
 
 
 def rescaled_lines(objective: Objective, model: nn.Module, config: LinesConfig, seed: int) -> pd.DataFrame:
     """The line through the network and through the same function with other weights, with and without filter normalisation (section 4)."""
     alphas = np.linspace(-config.reach, config.reach, RESCALED_POINTS)
     rows = []
+    copies = [(1.0, True), *((factor, epsilon) for factor in config.rescale for epsilon in (True, False))]
     for how in (FILTER, "none"):
         original = None
-        for factor in (1.0, *config.rescale):
-            other = rescaled(model, factor, objective.images[:2])
+        for factor, epsilon in copies:
+            other = rescaled(model, factor, objective.images[:2], epsilon=epsilon)
             direction = directions(other, seed, [how])[how]
             table = landscape.line(Objective(other, objective.images, objective.labels), direction, alphas)
             original = table["loss"].to_numpy() if original is None else original
-            rows.append(table.assign(factor=factor, normalise=how, original=original))
+            rows.append(table.assign(factor=factor, epsilon=epsilon, normalise=how, original=original))
     return pd.concat(rows)
 
 
-def rescaled(model: nn.Module, factor: float, examples: Tensor) -> nn.Module:
-    """The same function, but for batch norm's epsilon: every kernel before batch norm times ``factor``, its statistics along with it."""
+def rescaled(model: nn.Module, factor: float, examples: Tensor, *, epsilon: bool) -> nn.Module:
+    """The same function from other weights: every kernel before batch norm times ``factor``, running statistics along with it.
+
+    Without ``epsilon`` batch norm's epsilon stays where it is, so that channels whose variance is not far above it change a little.
+    """
     other = copy.deepcopy(model)
     modules = dict(other.named_modules())
     with torch.no_grad():
@@ -92,4 +88,5 @@ def rescaled(model: nn.Module, factor: float, examples: Tensor) -> nn.Module:
                 parameter.mul_(factor)
             norm.running_mean.mul_(factor)
             norm.running_var.mul_(factor**2)
+            norm.eps *= factor**2 if epsilon else 1
     return other
