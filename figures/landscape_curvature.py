@@ -59,7 +59,7 @@ def draw(tables: Tables) -> Figure:
         figure, axes = plt.subplots(figsize=(6, 3))
         not_recorded(axes, "maps of eigenvalues")
         return figure
-    runs = [run for part in split_by_shortcuts(medians(tables)) for run in part]
+    runs = [run for part in split_by_shortcuts(medians(tables).columns) for run in part]
     figure = plt.figure(figsize=(2.9 * len(runs) + 4, 3.7))
     maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3], squeeze=False)[0]
     grid = maps.subplots(1, len(runs), squeeze=False)[0]

@@ -59,11 +59,11 @@ def quantities(tables: Tables) -> Quantities:
 
 def _flatness(errors: pd.DataFrame, areas: pd.DataFrame) -> Quantities:
     """Rank correlation over nets but VGG-9, and its mean over random orders of the errors."""
-    runs = [run for run in errors if not str(run).startswith("vgg9")]
+    runs = [name for name in map(str, errors) if not name.startswith("vgg9")]
     true, permuted = {}, {}
-    for seed, row in errors[runs].iterrows():
-        area, error = areas.loc[seed, runs].to_numpy(), row.to_numpy()
-        generator = np.random.default_rng(int(str(seed)))
+    for seed in map(int, errors.index):
+        area, error = areas[runs].loc[seed].to_numpy(), errors[runs].loc[seed].to_numpy()
+        generator = np.random.default_rng(seed)
         true[seed] = rank_correlation(area, error)
         permuted[seed] = float(np.mean([rank_correlation(area, generator.permutation(error)) for _ in range(PERMUTATIONS)]))
     return {"flatness_error_correlation": pd.Series(true), "flatness_error_correlation_permuted": pd.Series(permuted)}
@@ -107,14 +107,14 @@ def _diamond(recalled: bool) -> dict[str, Any]:
 
 
 def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
-    for row, run in enumerate(errors):
+    for row, run in enumerate(map(str, errors)):
         if run in PUBLISHED:
             axes.plot(PUBLISHED[run], row, **_diamond(run in RECALLED))
         axes.plot(errors[run], [row] * len(errors), "o", ms=4.5, color=_colour(run), mec="black", mew=0.4)
     axes.plot([], [], "o", ms=4.5, color="white", mec="black", mew=0.4, label="ours, each seed (colours as at the right)")
     axes.plot([], [], **_diamond(False), label="published (secondary source)")
     axes.plot([], [], **_diamond(True), label="published (recalled, not checked)")
-    axes.set_yticks(range(len(errors.columns)), [f"{title_of(run)}   {row + 1}" for row, run in enumerate(errors)], fontsize=7)
+    axes.set_yticks(range(len(errors.columns)), [f"{title_of(run)}   {row + 1}" for row, run in enumerate(map(str, errors))], fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(3, 100)
@@ -128,7 +128,7 @@ def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
 
 
 def _draw_flatness(axes: Axes, errors: pd.DataFrame, areas: pd.DataFrame) -> None:
-    for row, run in enumerate(errors):
+    for row, run in enumerate(map(str, errors)):
         x, y = areas[run].mean(), errors[run].mean()
         axes.plot(x, y, "o", ms=5, color=_colour(run))
         axes.annotate(str(row + 1), (x, y), xytext=(3.5, 3.5), textcoords="offset points", fontsize=7)
