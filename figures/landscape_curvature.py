@@ -86,7 +86,7 @@ def _draw_map(axes: Axes, points: pd.DataFrame, run: str) -> AxesImage:
     axes.plot(0, 0, "+", color="white", ms=6)
     left_out = int(np.isnan(ratio).sum())
     axes.set_title(f"{title_of(run)}\nmedian {np.nanmedian(ratio):.3f}; {left_out} of {ratio.size} points left out", fontsize=8)
-    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    axes.set(xticks=(alphas[0], 0, alphas[-1]), yticks=(betas[0], 0, betas[-1]))
     axes.set_xlabel("alpha", fontsize=8)
     axes.set_ylabel("beta", fontsize=8)
     return image
