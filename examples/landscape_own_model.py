@@ -30,4 +30,4 @@ losses, alphas, betas = landscape.as_grid(table, "loss")
 
 print(f"Loss at the centre {losses[2, 2]:.3f}; on the grid (rows beta, columns alpha):")
 print(np.round(losses, 2))
-print({name: round(value, 3) for name, value in surface_measures.measures(table).items()})
+print(surface_measures.measures(table).round(3).to_string(index=False))

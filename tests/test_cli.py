@@ -22,7 +22,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     ("arguments", "says"),
     [
         (["train", "lca", "nope", *JOB, "--data-file", "x", "--folder", "y"], "no run of lca named 'nope'; allowed: mnist_fc, "),
-        (["train", "nope", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y"], "no paper named 'nope'; allowed: lca"),
+        (["train", "nope", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y"], "no paper named 'nope'; allowed: "),
         (["train", "lca", "mnist_fc", "--scale", "big", "--seed", "0", "--data-file", "x", "--folder", "y"], "The scale is 'big'"),
         (["train", "lca", "mnist_fc", *JOB, "--data-file", "nowhere.safetensors", "--folder", "y"], "nowhere.safetensors"),
         (["figure", "lca", "lca_layers", "--scale", "smoke", "--folder", "x", "nowhere"], "nowhere/record.json is missing"),
