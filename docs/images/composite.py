@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from replication import dag
 
 OUT = Path(__file__).with_name("composite.png")
-DEFAULT = ("reduced", "lca_layers", "svcca_two_seeds", "stiffness_classes_mnist", "lca_frames")
+DEFAULT = ("reduced", "lca_layers", "svcca_two_seeds", "stiffness_classes_mnist", "landscape_contours")
 COLUMNS, WIDTH, GAP, COLOURS = 2, 760, 24, 256
 
 
