@@ -17,7 +17,8 @@ from replication.directions import axis_generator, normalised, random_direction
 from replication.errors import ReplicationError
 from replication.evaluation import Evaluation, buffer_shapes, flat_buffers
 from replication.objective import Objective, layout_of
-from replication.planes import Coordinates, Progress, as_grid, fill, plane
+from replication.planes import Coordinates, Progress, fill, plane
+from replication.surface_measures import as_grid
 from replication.trajectories import captured_variance, project, random_walk_control, trajectory_plane
 
 __all__ = [

@@ -52,12 +52,6 @@ def fill(
     return table
 
 
-def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed."""
-    wide = table.pivot(index="beta", columns="alpha", values=column)
-    return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
-
-
 def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float, ...]], Tensor]:
     """Coordinates to the point centre + sum of coordinate * direction, in float64 and never incrementally.
 

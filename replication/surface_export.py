@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from replication.errors import ReplicationError
-from replication.planes import as_grid
+from replication.surface_measures import as_grid
 
 CEILING, OFFSET = 10.0, 0.1
 

@@ -16,11 +16,16 @@ from scipy.ndimage import label, minimum_filter
 from scipy.spatial import ConvexHull
 
 from replication.errors import ReplicationError
-from replication.planes import as_grid
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
 _CONVEX, _PARTS = 0.95, 100
+
+
+def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed."""
+    wide = table.pivot(index="beta", columns="alpha", values=column)
+    return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from replication import sources
 from replication.measurements import instrument_of, landscape_lines, landscape_trajectory
 from replication.objective import layout_of
-from replication.planes import as_grid
 from replication.schema.landscape import (
     CurvatureConfig,
     InterpolationConfig,
@@ -20,6 +19,7 @@ from replication.schema.landscape import (
     TrajectoryConfig,
 )
 from replication.schema.runs import RunConfig
+from replication.surface_measures import as_grid
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
 

@@ -201,7 +201,7 @@ def test_a_unit_is_listed_once_where_it_comes_first() -> None:
     [
         ({"measurements": ["nope"]}, "unknown measurement 'nope' of lca; allowed: mnist_fc_lca, "),
         ({"runs": ["nope"]}, "unknown run 'nope' of lca; allowed: mnist_fc, "),
-        ({"paper": "nope", "runs": ["x"]}, "unknown paper 'nope'; allowed: lca, "),
+        ({"paper": "nope", "runs": ["x"]}, "unknown paper 'nope'; allowed: four_views, "),
         ({}, "records nothing; name measurements or runs"),
         ({"runs": ["mnist_fc"], "minute": 3}, r"unknown key 'minute' \(did you mean 'minutes'\?\)"),
         ({"runs": ["mnist_fc"], "seeds": 4}, "asks for 4 seeds of lca/mnist_fc, which has 3"),

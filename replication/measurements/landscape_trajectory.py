@@ -11,8 +11,8 @@ from torch import Tensor
 from replication import landscape
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
-from replication.planes import as_grid
 from replication.schema.landscape import TrajectoryConfig
+from replication.surface_measures import as_grid
 from replication.trained_run import TrainedRun
 
 MARGIN = 0.15  # of the path's extent, left free on every side
