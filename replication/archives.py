@@ -5,7 +5,9 @@ nothing is unpickled.
 """
 
 import io
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -15,8 +17,10 @@ from replication.errors import ReplicationError
 from replication.records import atomic
 
 LIMIT = 16 * 2**20
-_MOST = 2**31  # bytes of one file after decompression: more is no table and no state of a training
+_MOST = 2**31  # bytes of an archive after decompression: more are no tables and no states of trainings
 _FOLDER = r"(?:smoke|reduced|full)/[a-z0-9_]+/(?:tables|runs|parts)/[a-z0-9_]+/seed[0-9]+"
+# RuntimeError: a damaged header that seems to ask for encryption or a newer format; ValueError, struct.error: one that makes no sense
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
 _MEMBER = re.compile(rf"({_FOLDER})/((?:tables/)?[A-Za-z0-9_][A-Za-z0-9_.]*)")
 
 
@@ -108,14 +112,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; name an archive that `replicate record` wrote.") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ReplicationError(f"{path} is no archive or is damaged ({error}); copy it again.") from None
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for member in archive.infolist():
-        if not _MEMBER.fullmatch(member.filename) or member.file_size > _MOST:
+        if not _MEMBER.fullmatch(member.filename):
             raise ReplicationError(f"{path} holds {member.filename!r}, which is no result; only archives of `replicate record` are read.")
+    if (size := sum(member.file_size for member in archive.infolist())) > _MOST:
+        raise ReplicationError(
+            f"{path} would unpack to {size} bytes, more than the {_MOST} of any archive of `replicate record`; copy it again."
+        )
     return archive.infolist()
 
 
@@ -128,5 +136,5 @@ def _name(member: zipfile.ZipInfo) -> tuple[str, str]:
 def _content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ReplicationError(f"{path} is damaged ({error}); copy it again.") from None

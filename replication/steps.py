@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from replication import dag, data, machine, records
+from replication.errors import ReplicationError
+from replication.formats import UNREADABLE
 from replication.measurements import instrument_of
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
@@ -104,8 +106,13 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     config = dag.measurement_of(scale, paper, measurement)
     collected = []
     for part in parts:
-        with np.load(part, allow_pickle=False) as arrays:
-            collected.append(dict(arrays))
+        try:
+            with np.load(part, allow_pickle=False) as arrays:
+                collected.append(dict(arrays))
+        except UNREADABLE as error:
+            raise ReplicationError(
+                f"{part} is not a part of a measurement ({' '.join(str(error).split())}); delete it and run again."
+            ) from None
     first = part_records[0]
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
