@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.errors import ReplicationError
-from replication.records import atomic
+from replication.records import RECORD, atomic, read_record
 
 LIMIT = 16 * 2**20
 _MOST = 2**31  # bytes of an archive after decompression: more are no tables and no states of trainings
@@ -103,8 +103,18 @@ def extract(path: Path, root: Path) -> list[str]:
                     if of == folder:
                         (temporary / name).parent.mkdir(exist_ok=True)
                         (temporary / name).write_bytes(_content(path, archive, member))
+                _check_records(path, folder, temporary)
             written.append(folder)
     return written
+
+
+def _check_records(path: Path, folder: str, temporary: Path) -> None:
+    """A damaged directory of an archive can give other content than was packed."""
+    for record in (each for each in temporary.rglob("*.json") if each.name == RECORD or each.name.endswith(".npz.json")):
+        try:
+            read_record(record)
+        except ReplicationError:
+            raise ReplicationError(f"{path} is damaged ({folder} does not fit its record); copy it again.") from None
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -229,6 +229,8 @@ def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray]
         with np.load(packed_index, allow_pickle=False) as archive:
             index = dict(archive)
         offsets, labels = index["offsets"], index["labels"]
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}")
         if offsets[-1] != len(content):
             raise ValueError(f"{len(content)} bytes where the index announces {offsets[-1]}")
         strips = []
