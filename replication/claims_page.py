@@ -167,7 +167,7 @@ def measured(entry: dict[str, Any]) -> str:
     if entry["mean"] is None:
         return "not finite in every seed"
     unit = f" {entry['unit']}" if entry["unit"] else ""
-    spread = f"[{entry['low']:.4g}, {entry['high']:.4g}]" if entry["low"] is not None else "[one seed: no interval]"
+    spread = f"[{entry['low']:.4g}, {entry['high']:.4g}]" if None not in (entry["low"], entry["high"]) else "[one seed: no interval]"
     return f"{entry['mean']:.4g} {spread}{unit}"
 
 

@@ -120,7 +120,7 @@ def read_part(path: Path) -> dict[str, np.ndarray]:
         ReplicationError: the file is none, or holds objects that would have to be unpickled.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             return dict(arrays)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())

@@ -249,7 +249,7 @@ def test_a_damaged_record_or_table_reads_as_it_was_or_is_a_sentence(tables: Path
         for content in damaged(whole, cuts=60, flips=300):
             (tables / name).write_bytes(content)
             found = tried("records and tables", lambda: records.read_record(tables / records.RECORD))
-            assert found in (None, record)
+            assert found is None or {key: found[key] for key in record} == record
             read = tried("records and tables", lambda: records.read_tables(tables))
             assert read is None or read["log"].equals(table)
         (tables / name).write_bytes(whole)
