@@ -141,9 +141,7 @@ def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
     papers: dict[str, PaperConfig] = {}
     for path in paper_files(folder):
         if not re.fullmatch(NAME, path.stem):  # it becomes a folder and an argument of commands
-            raise ReplicationError(
-                f"{folder}/ holds {path.name!r}, but names of papers are a-z, 0-9 and _, a letter first: rename the file."
-            )
+            raise ReplicationError(f"{folder}/ holds {path.name!r}, but allowed are a-z, 0-9 and _, a letter first: rename it.")
         raw = read(path)
         parsed = {each: _parse(raw, each, path) for each in SCALES}
         papers[path.stem] = parsed[wanted]

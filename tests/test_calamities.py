@@ -18,8 +18,12 @@ from conftest import ROOT
 from test_smoke_dag import PARTS, keep_figures
 
 FIGURE = "lca_layers"
-SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); "
-PREPARE = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from replication.cli import main; main(['data', 'digits', '--out', '{1}'])"
+SMALL_FILES = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))\n"
+PREPARE = """import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from replication.cli import main
+main(['data', 'digits', '--out', '{1}'])
+"""
 
 
 def environment(**others: str) -> dict[str, str]:

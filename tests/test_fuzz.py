@@ -187,7 +187,7 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=30)
 @given(line=st.integers(0, SMALL.count("\n") - 1), value=VALUES)
 def test_any_value_in_any_line_loads_or_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, line: int, value: str) -> None:
     lines = SMALL.split("\n")
@@ -373,7 +373,7 @@ def test_a_bundle_of_a_stranger_is_read_or_is_a_sentence(place: Path, kind: str)
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         strange = [gzip.compress(content) for content in damaged(gzip.decompress(whole), cuts=5, flips=10)] if kind == "idx" else []
-        for content in [*strange, *damaged(whole, cuts=20, flips=120 if path.suffix == ".npz" else 40)]:
+        for content in [*strange, *damaged(whole, cuts=10, flips=80 if path.suffix == ".npz" else 15)]:
             path.write_bytes(content)
             _make_sums_fit(place, folder)
             found = tried(f"bundles ({kind})", lambda: sources.read(dataset.name))
@@ -489,7 +489,7 @@ def packed(tmp_path: Path) -> Path:
 
 def test_a_damaged_archive_gives_whole_folders_or_a_sentence(packed: Path, tmp_path: Path) -> None:
     whole, right, out = packed.read_bytes(), files_below(tmp_path / "root"), tmp_path / "place/out"
-    for content in damaged(whole, cuts=60, flips=500):
+    for content in damaged(whole, cuts=30, flips=150):
         packed.write_bytes(content)
         tried("archives (zip)", lambda: archives.extract(packed, out))
         found = files_below(tmp_path / "place")
@@ -543,14 +543,12 @@ def test_a_record_of_a_stranger_is_kept_or_is_a_sentence(tmp_path: Path, monkeyp
     shutil.copytree(source, folder)
     record = json.loads((folder / records.RECORD).read_text())
     record.pop("sha256", None)
-    changes = [{key: value} for key in record for value in (None, -1, "x", [], [{}], {}, [{"run": "mnist_fc"}])]
+    changes = [{key: value} for key in record for value in (None, -1, "x", [{}])]
     deeper = [
         {"trainings": [record["trainings"][0] | {key: value}]} for key in ("run", "seed", "config") for value in (None, 3, "x", [], {})
     ]
     config = record["trainings"][0]["config"]
-    deepest = [
-        {"trainings": [record["trainings"][0] | {"config": config | {key: value}}]} for key in config for value in (None, [], {"x": 1}, 1e9)
-    ]
+    deepest = [{"trainings": [record["trainings"][0] | {"config": config | {key: value}}]} for key in config for value in ([], {"x": 1})]
     for change in [*changes, *deeper, *deepest]:
         records.write_json(folder / records.RECORD, record | change)
         kept = tried("records of strangers", lambda: recorded.keep([tmp_path / "from"]))
