@@ -182,8 +182,10 @@ def read_record(path: Path, *, check: bool = True) -> dict[str, Any]:
         raise ReplicationError(
             f"{path} was changed or damaged after it was written (its own sum is not {seal!r}); delete it and run again."
         )
-    if strange := [name for name in files if name in ("", ".", "..") or Path(name).name != name or not name.isprintable()]:
-        raise ReplicationError(f"{path} names {strange[0]!r}, which is no file beside it; delete it and run again.")
+    if strange := [
+        name for name in files if not name.isprintable() or len(name.encode()) > 255 or Path(name).name != name or name in ("", "..")
+    ]:
+        raise ReplicationError(f"{path} names {strange[0][:60]!r}, which is no file beside it; delete it and run again.")
     for name, recorded in files.items() if check else ():
         file = Path(path).parent / name
         if not file.is_file():
