@@ -6,12 +6,14 @@ from replication import dag
 from replication.errors import ReplicationError
 
 REQUESTED = config.get("scale", dag.AUTO)
-GPUS = int(config.get("gpu", 0))  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
+GPUS = config.get("gpu", 0)  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
 
 # the interpreter that runs Snakemake and the package of this checkout, whatever is installed or first in PATH
 shell.prefix(f'replicate() {{{{ "{sys.executable}" -m replication "$@"; }}}}; ')  # it is formatted once more
 
 try:
+    if not isinstance(GPUS, int) or GPUS < 0:
+        raise ReplicationError(f"gpu is {GPUS!r}; allowed with --config gpu=...: whole numbers from 0.")
     SCALES = dag.describe_scales(REQUESTED)
 except ReplicationError as error:
     sys.exit(f"Error: {error}")

@@ -5,18 +5,22 @@ nothing is unpickled.
 """
 
 import io
+import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from replication.errors import ReplicationError
-from replication.records import atomic
+from replication.records import RECORD, atomic, read_record
 
 LIMIT = 16 * 2**20
-_MOST = 2**31  # bytes of one file after decompression: more is no table and no state of a training
+_MOST = 2**31  # bytes of an archive after decompression: more are no tables and no states of trainings
 _FOLDER = r"(?:smoke|reduced|full)/[a-z0-9_]+/(?:tables|runs|parts)/[a-z0-9_]+/seed[0-9]+"
+# RuntimeError: a damaged header that seems to ask for encryption or a newer format; ValueError, struct.error: one that makes no sense
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
 _MEMBER = re.compile(rf"({_FOLDER})/((?:tables/)?[A-Za-z0-9_][A-Za-z0-9_.]*)")
 
 
@@ -99,8 +103,18 @@ def extract(path: Path, root: Path) -> list[str]:
                     if of == folder:
                         (temporary / name).parent.mkdir(exist_ok=True)
                         (temporary / name).write_bytes(_content(path, archive, member))
+                _check_records(path, folder, temporary)
             written.append(folder)
     return written
+
+
+def _check_records(path: Path, folder: str, temporary: Path) -> None:
+    """A damaged directory of an archive can give other content than was packed."""
+    for record in (each for each in temporary.rglob("*.json") if each.name == RECORD or each.name.endswith(".npz.json")):
+        try:
+            read_record(record)
+        except ReplicationError:
+            raise ReplicationError(f"{path} is damaged ({folder} does not fit its record); copy it again.") from None
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -108,14 +122,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; name an archive that `replicate record` wrote.") from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ReplicationError(f"{path} is no archive or is damaged ({error}); copy it again.") from None
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for member in archive.infolist():
-        if not _MEMBER.fullmatch(member.filename) or member.file_size > _MOST:
+        if not _MEMBER.fullmatch(member.filename):
             raise ReplicationError(f"{path} holds {member.filename!r}, which is no result; only archives of `replicate record` are read.")
+    if (size := sum(member.file_size for member in archive.infolist())) > _MOST:
+        raise ReplicationError(
+            f"{path} would unpack to {size} bytes, more than the {_MOST} of any archive of `replicate record`; copy it again."
+        )
     return archive.infolist()
 
 
@@ -128,5 +146,5 @@ def _name(member: zipfile.ZipInfo) -> tuple[str, str]:
 def _content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ReplicationError(f"{path} is damaged ({error}); copy it again.") from None

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from replication.errors import ReplicationError
 from replication.records import canonical_json, read_json, write_json
 from replication.schema.claims import Claim, Expectation
@@ -181,13 +183,41 @@ def claim_hash(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json({key: value for key, value in raw.items() if key != "discrepancy"}).encode()).hexdigest()
 
 
+class _Change(BaseModel):
+    date: str
+    reason: str
+    results_seen: bool
+
+
+class _Locked(BaseModel):
+    locked: str
+    sha256: str
+    claim: dict[str, Any]
+    amendments: list[_Change]
+
+
+_LOCK = TypeAdapter(dict[str, _Locked])
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    lock: dict[str, Any] = read_json(path)
+    try:
+        _LOCK.validate_python(lock, strict=True)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "the whole file"
+        raise ReplicationError(
+            f"{path} is damaged ({place} is not as `replicate lock` writes it); take it from the repository again."
+        ) from None
+    return lock
+
+
 def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> set[str]:
     """Compare claims with their lock and return the ids that were amended after they were locked (shown as post hoc).
 
     Raises:
         ReplicationError: a claim is new, was changed without an amendment, or was deleted.
     """
-    lock = read_json(lock_path) if lock_path.exists() else {}
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
     for claim_id, entry in lock.items():
         if claim_id not in raw_claims:
             raise ReplicationError(f"Claim {claim_id} was deleted, which no claim may be; put it back and say why under withdrawn.")
@@ -203,7 +233,7 @@ def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> 
 
 def amendments(lock_path: Path) -> dict[str, list[str]]:
     """When, why and knowing what each amended claim was changed, in words."""
-    lock = read_json(lock_path) if lock_path.exists() else {}
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
     return {claim_id: [_told(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]}
 
 
@@ -214,7 +244,7 @@ def _told(change: Mapping[str, Any]) -> str:
 
 def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> list[str]:
     """Lock every claim that is not yet locked; returns their ids."""
-    lock = read_json(lock_path) if lock_path.exists() else {}
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
     new = [claim_id for claim_id in raw_claims if claim_id not in lock]
     for claim_id in new:
         lock[claim_id] = {"locked": _today(), "sha256": claim_hash(raw_claims[claim_id]), "claim": raw_claims[claim_id], "amendments": []}
@@ -224,7 +254,7 @@ def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> li
 
 def amend(claim_id: str, raw: Mapping[str, Any], lock_path: Path, *, reason: str, results_seen: bool) -> None:
     """Record that a claim was changed: when, why, from what, and whether results had been seen."""
-    lock = read_json(lock_path)
+    lock = _read_lock(lock_path)
     if claim_id not in lock:
         raise ReplicationError(f"Claim {claim_id} is not in {lock_path}; allowed: {', '.join(lock)}.")
     if not reason.strip():

@@ -17,7 +17,7 @@ import jinja2
 
 from replication import records
 from replication.claims import Outcome
-from replication.errors import ReplicationError
+from replication.judging import read_verdicts
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -27,7 +27,6 @@ TRUST = {
     "recalled": "recalled, not checked: gates nothing",
     "none": "no number published",
 }
-_NEEDED = ("title", "paper", "figure", "reproduces", "scale", "verdicts")
 _FAR = 4  # a control further away than this many spans of everything else is pointed at, not drawn
 
 
@@ -116,10 +115,7 @@ def write(verdict_files: Sequence[Path], out: Path) -> None:
 
 def _linked(path: Path, out: Path) -> dict[str, Any]:
     """A verdict file and the ``link`` to the picture beside it."""
-    content: dict[str, Any] = records.read_json(path)
-    for needed in _NEEDED:
-        if needed not in content:
-            raise ReplicationError(f"{path} has no {needed}; it is of an earlier version: delete it and run `snakemake claims` again.")
+    content = read_verdicts(path)
     picture = str(path).removesuffix(".verdicts.json") + ".png"
     return content | {"link": quote(Path(os.path.relpath(picture, out.parent)).as_posix())}
 
@@ -171,7 +167,7 @@ def measured(entry: dict[str, Any]) -> str:
     if entry["mean"] is None:
         return "not finite in every seed"
     unit = f" {entry['unit']}" if entry["unit"] else ""
-    spread = f"[{entry['low']:.4g}, {entry['high']:.4g}]" if entry["low"] is not None else "[one seed: no interval]"
+    spread = f"[{entry['low']:.4g}, {entry['high']:.4g}]" if None not in (entry["low"], entry["high"]) else "[one seed: no interval]"
     return f"{entry['mean']:.4g} {spread}{unit}"
 
 

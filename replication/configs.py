@@ -6,7 +6,7 @@ mistake at ``full`` shows on a laptop. A wrong key or value is a ReplicationErro
 and what is allowed.
 """
 
-import json
+import re
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from pydantic import ValidationError
 
 from replication.errors import ReplicationError
 from replication.records import canonical_json
-from replication.schema.base import SCALES, Strict
+from replication.schema.base import NAME, SCALES, Strict
 from replication.schema.claims import Claim
 from replication.schema.papers import PaperConfig
 
 RECORDED = "recorded"  # redraws the `full` configuration from recorded/ without training
 FOLDER = Path("paper_configs")
+_MOST = 1_000_000  # values in one file
 QUEUE = "queue.yaml"  # beside the papers' files: what `replicate record` works through
 
 
@@ -44,7 +45,8 @@ def read(path: Path) -> dict[str, Any]:
     """The raw content of one configuration file, all scales side by side."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
-        json.dumps(raw, skipkeys=True, default=str)  # finds an alias that contains itself
+        if (size := _written_out(raw)) > _MOST:
+            raise ValueError(f"with its aliases written out it has {size} values, and {_MOST} are allowed")
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; run in the folder that holds the Snakefile.") from None
     except OSError as error:
@@ -55,6 +57,23 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ReplicationError(f"{path} holds {type(raw).__name__}, but a mapping with paper, runs, measurements, figures is needed.")
     return raw
+
+
+def _written_out(value: Any, sizes: dict[int, int] | None = None) -> int:
+    """How many values there would be without aliases, which a few lines of them can make astronomical.
+
+    Raises:
+        ValueError: an alias contains itself.
+    """
+    sizes = {} if sizes is None else sizes
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = -1  # being counted
+        sizes[id(value)] = 1 + sum(_written_out(entry, sizes) for entry in (value.values() if isinstance(value, dict) else value))
+    if sizes[id(value)] < 0:
+        raise ValueError("an alias contains itself")
+    return sizes[id(value)]
 
 
 _ABSENT = object()
@@ -121,6 +140,8 @@ def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
         raise ReplicationError(f"The scale is '{scale}'; allowed: auto, {', '.join(SCALES)}, {RECORDED}.")
     papers: dict[str, PaperConfig] = {}
     for path in paper_files(folder):
+        if not re.fullmatch(NAME, path.stem):  # it becomes a folder and an argument of commands
+            raise ReplicationError(f"{folder}/ holds {path.name!r}, but allowed are a-z, 0-9 and _, a letter first: rename it.")
         raw = read(path)
         parsed = {each: _parse(raw, each, path) for each in SCALES}
         papers[path.stem] = parsed[wanted]

@@ -15,6 +15,7 @@ import pandas as pd
 from replication import dag, records
 from replication.configs import RECORDED
 from replication.errors import ReplicationError
+from replication.judging import read_verdicts
 
 README = Path("README.md")
 MEASURED = Path("docs/measured.csv")
@@ -38,8 +39,8 @@ def collect(scale: str, results: Path = Path("results")) -> pd.DataFrame:
         stem = results / scale / paper / "figures" / figure
         verdicts = stem.with_name(f"{figure}.verdicts.json")
         if verdicts.exists():
-            counts = Counter(_outcome(entry) for entry in records.read_json(verdicts)["verdicts"])
-            made = datetime.datetime.fromisoformat(records.read_json(stem.with_name(f"{figure}.json"))["created"])
+            counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts)["verdicts"])
+            made = datetime.datetime.fromisoformat(records.read_record(stem.with_name(f"{figure}.json"), check=False)["created"])
             cost = core_minutes(scale, paper, figure, results)
             rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in OUTCOMES)])
     if not rows:

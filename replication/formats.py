@@ -8,9 +8,11 @@ import gzip
 import hashlib
 import io
 import itertools
+import lzma
 import math
 import re
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -45,7 +47,14 @@ IDX_MD5 = {
 }
 IDX_FILES = tuple(IDX_MD5["mnist"])
 STRIP_FILES = ("train.npz", "train.webp.bin", "test.npz", "test.webp.bin")
+# what numpy, zipfile and Pillow raise for a damaged .npz or image. RuntimeError: a damaged header of a zip file that seems to ask
+# for encryption or a newer format; SyntaxError: one of an array that does not parse; MemoryError: sizes that no file can have
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError, MemoryError, OverflowError, SyntaxError),
+    *(struct.error, lzma.LZMAError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError),
+)
 JPEG = 255  # mark of a lossy image in the index of a bundle
+_MOST = 2**28  # bytes of a file after decompression; the largest official one has 47 million
 _IMAGES_PER_STRIP = 500  # 16,000 rows: WebP allows 16,383
 
 
@@ -75,11 +84,19 @@ def read_bytes(path: Path, *, gunzip: bool = False) -> bytes:
     """
     try:
         content = b"".join(piece.read_bytes() for piece in pieces_of(path) or [path])
-        return gzip.decompress(content) if gunzip else content
+        return _gunzipped(content) if gunzip else content
     except FileNotFoundError:
         raise ReplicationError(f"{path} is missing beside the other files of its set; copy or download the whole set again.") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ReplicationError(f"{path} is truncated, damaged or closed to you ({error}); {AGAIN}.") from None
+
+
+def _gunzipped(content: bytes) -> bytes:
+    with gzip.open(io.BytesIO(content)) as handle:
+        plain = handle.read(_MOST + 1)
+    if len(plain) > _MOST:
+        raise ValueError(f"it unpacks to more than {_MOST} bytes, which no file of a data set has")
+    return plain
 
 
 def pieces_of(path: Path) -> list[Path]:
@@ -174,7 +191,7 @@ def unpack(archive: Path, inner: str, files: Iterable[str]) -> None:
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, lzma.LZMAError, zlib.error) as error:
         reason = " ".join(str(error).split())  # tarfile's own goes over several lines
         raise ReplicationError(f"{archive.name} cannot be unpacked safely ({reason}); download it again.") from None
     for file in files:
@@ -212,6 +229,8 @@ def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray]
         with np.load(packed_index, allow_pickle=False) as archive:
             index = dict(archive)
         offsets, labels = index["offsets"], index["labels"]
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}")
         if offsets[-1] != len(content):
             raise ValueError(f"{len(content)} bytes where the index announces {offsets[-1]}")
         strips = []
@@ -219,9 +238,9 @@ def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray]
             with Image.open(io.BytesIO(content[start:end]), formats=["WEBP"]) as strip:
                 strips.append(np.asarray(strip.convert("RGB")).reshape(-1, strip.width, strip.width, 3))
         return (np.concatenate(strips).transpose(0, 3, 1, 2), labels), index
-    # RuntimeError: what zipfile makes of a damaged header that seems to ask for encryption or a newer format
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ReplicationError(f"{path} or {index_path.name} is truncated or damaged ({error}); {AGAIN}.") from None
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())  # numpy's own may go over several lines
+        raise ReplicationError(f"{path} or {index_path.name} is truncated or damaged ({reason}); {AGAIN}.") from None
 
 
 def write_strips(folder: Path, split: str, pixels: np.ndarray, labels: np.ndarray, content: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from replication import archives, dag, records
 from replication.errors import ReplicationError
@@ -21,6 +21,7 @@ def check(folder: Path) -> dict[str, Any]:
         ReplicationError: one of these does not hold.
     """
     record = records.read_record(folder / records.RECORD)
+    _check_kinds(folder, record)
     paper, name, seed = folder.parts[-3:]
     config = dag.paper_of(dag.RECORDED, paper)
     if record.get("scale") != "full":
@@ -40,9 +41,40 @@ def check(folder: Path) -> dict[str, Any]:
         raise ReplicationError(f"{folder} was made from other trainings than paper_configs has; record it again.")
     for training in record["trainings"]:
         run = config.runs[training["run"]]
-        schedule = {int(step): factor for step, factor in training["config"]["schedule"].items()}  # JSON has no whole numbers as keys
+        schedule = training["config"].get("schedule")  # JSON has no whole numbers as keys
+        schedule = (
+            {int(step) if step.isdecimal() else step: each for step, each in schedule.items()} if isinstance(schedule, dict) else schedule
+        )
         _same(folder, training["config"] | {"schedule": schedule}, run, seeds=run.seeds)
     return record
+
+
+class _Training(BaseModel):
+    run: str
+    seed: int
+    seconds: float
+    config: dict[str, Any]
+
+
+class _Record(BaseModel):
+    """What is read of a record, which may come from a stranger's archive."""
+
+    seed: int
+    seconds: float = 0.0  # the log of a run has none of its own
+    device: str
+    processor: str
+    created: AwareDatetime
+    measurement: str
+    config: dict[str, Any]
+    trainings: list[_Training]
+
+
+def _check_kinds(folder: Path, record: dict[str, Any]) -> None:
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ReplicationError(f"{folder} has a record with a wrong or missing {place}; record it again.") from None
 
 
 def _same(folder: Path, found: dict[str, Any], config: Strict, **irrelevant: Any) -> None:
@@ -106,8 +138,9 @@ def _copy(source: Path, paper: str, name: str) -> Path | None:
     """Copy byte by byte, since reading and writing numbers again may change their last digits."""
     seed = source.name if source.name != "tables" else source.parent.name
     target = dag.RECORDED_FOLDER / paper / name / seed
-    created = records.read_record(source / records.RECORD)["created"]
-    if target.is_dir() and records.read_record(target / records.RECORD, check=False)["created"] >= created:
+    record = records.read_record(source / records.RECORD)
+    _check_kinds(source, record)
+    if target.is_dir() and records.read_record(target / records.RECORD, check=False)["created"] >= record["created"]:
         return None
     with tempfile.TemporaryDirectory() as place:  # checked where it has the name it will have
         copied = Path(place) / paper / name / seed

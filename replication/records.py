@@ -25,6 +25,7 @@ import pandas as pd
 from replication.errors import ReplicationError
 
 RECORD = "record.json"
+_SEAL = "sha256"  # of the record itself, so that a damaged seed or date does not go unnoticed
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "snakemake")
 
 
@@ -151,25 +152,40 @@ def read_json(path: Path) -> Any:
         raise ReplicationError(f"{path} is missing; run the rule that makes it again (snakemake --forcerun).") from None
     except OSError as error:
         raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
         raise ReplicationError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
 
 
 def write_record(path: Path, record: Mapping[str, Any], files: list[Path]) -> None:
-    """Write the record of ``files``: the given provenance and the sha256 of each, by file name."""
-    write_json(path, {**record, "files": {file.name: sha256(file) for file in files}})
+    """Write the record of ``files``: the given provenance, the sha256 of each, by file name, and that of the record itself."""
+    content = {**record, "files": {file.name: sha256(file) for file in files}}
+    write_json(path, content | {_SEAL: _sum_of(content)})
+
+
+def _sum_of(record: Mapping[str, Any]) -> str:
+    """sha256 of a record without its own, taken of what reading it back gives: JSON turns keys into text and tuples into lists."""
+    as_read = json.loads(json.dumps({key: value for key, value in record.items() if key != _SEAL}))
+    return hashlib.sha256(canonical_json(as_read).encode()).hexdigest()
 
 
 def read_record(path: Path, *, check: bool = True) -> dict[str, Any]:
     """The record at ``path``; with ``check`` every file it names must be there with the recorded sum.
 
     Raises:
-        ReplicationError: a file is missing or was changed since it was recorded.
+        ReplicationError: the record is damaged, or a file is missing or was changed since it was recorded.
     """
     record = read_json(path)
     files = record.get("files") if isinstance(record, dict) else None
     if not isinstance(files, dict) or not all(isinstance(recorded, str) for recorded in files.values()):
         raise ReplicationError(f"{path} is not a record (it names no files); delete it and run again.")
+    if (seal := record.pop(_SEAL, None)) not in (None, _sum_of(record)):  # older records have none
+        raise ReplicationError(
+            f"{path} was changed or damaged after it was written (its own sum is not {seal!r}); delete it and run again."
+        )
+    if strange := [
+        name for name in files if not name.isprintable() or len(name.encode()) > 255 or Path(name).name != name or name in ("", "..")
+    ]:
+        raise ReplicationError(f"{path} names {strange[0][:60]!r}, which is no file beside it; delete it and run again.")
     for name, recorded in files.items() if check else ():
         file = Path(path).parent / name
         if not file.is_file():
@@ -202,7 +218,7 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     for name in read_record(Path(folder) / RECORD)["files"]:
         try:
             tables[Path(name).stem] = pd.read_csv(Path(folder) / name)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        except (ValueError, OverflowError, MemoryError) as error:  # pandas' own are kinds of ValueError
             reason = " ".join(str(error).split())  # pandas' own goes over two lines
             raise ReplicationError(f"{Path(folder) / name} is not a table ({reason}); delete {folder} and run again.") from None
     return tables

@@ -9,8 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from replication.claims import Verdict, exit_status
-from replication.judging import read_quantities
-from replication.records import read_json
+from replication.judging import read_quantities, read_verdicts
 from replication.statistics import mean_interval
 
 _TRUST = {"recalled": "recalled, not checked", "none": "no number published"}
@@ -20,7 +19,7 @@ _MARKS = {"reproduced": "+", "not_reproduced": "x", "inconclusive": "?", "not_ev
 def show_figure(quantities_file: Path, verdicts_file: Path) -> None:
     """Print where a figure lies, its quantities with their intervals and its claims with their verdicts."""
     quantities = read_quantities(quantities_file)
-    content = _verdicts_of(verdicts_file)
+    content = read_verdicts(verdicts_file)
     rows = [(name, *_spread(list(values.values())), len(values)) for name, values in quantities.items()]
     stem = str(quantities_file).removesuffix(".quantities.csv")
     print(f"\n{stem}.png (.pdf, .svg), {content['scale']} scale\n")
@@ -32,7 +31,7 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
     """Print every claim with its verdict and the counts; returns the exit status (see ``claims.exit_status``)."""
     entries = []
     for path in verdict_files:
-        content = _verdicts_of(path)
+        content = read_verdicts(path)
         entries += [(content["scale"], entry) for entry in content["verdicts"] if entry["ci"] or not ci]
     _print_verdicts(entries)
     verdicts = [Verdict(**{field.name: entry[field.name] for field in dataclasses.fields(Verdict)}) for _, entry in entries]
@@ -47,11 +46,6 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
     apart = ", known discrepancies apart" if any(entry["discrepancy"] for _, entry in entries) else ""
     print(f"{len(entries)} claims: {words[status]}{apart}.")
     return status
-
-
-def _verdicts_of(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(path)
-    return content
 
 
 def _print_verdicts(entries: list[tuple[str, dict[str, Any]]]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from replication import dag, data, machine, records
+from replication.errors import ReplicationError
+from replication.formats import UNREADABLE
 from replication.measurements import instrument_of
 from replication.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training import train
@@ -102,16 +104,27 @@ def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequen
     """Join the parts of one seed into tidy tables."""
     part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
     config = dag.measurement_of(scale, paper, measurement)
-    collected = []
-    for part in parts:
-        with np.load(part, allow_pickle=False) as arrays:
-            collected.append(dict(arrays))
+    collected = [read_part(part) for part in parts]
     first = part_records[0]
     record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
     trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
     record |= {"trainings": list(trainings.values())}
     records.write_tables(folder, instrument_of(config).tables(config, collected), record)
+
+
+def read_part(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of one part of a measurement.
+
+    Raises:
+        ReplicationError: the file is none, or holds objects that would have to be unpickled.
+    """
+    try:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise ReplicationError(f"{path} is not a part of a measurement ({reason}); delete it and run again.") from None
 
 
 def _data_entry(dataset: data.Dataset) -> dict[str, Any]:

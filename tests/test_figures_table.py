@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_report import ENTRY, PLACE
 
 from replication import configs, dag, figures_table, records
 from replication.errors import ReplicationError
@@ -47,9 +48,9 @@ def results(tmp_path: Path) -> Path:
     """One finished figure at reduced scale, its jobs timed at half a minute each."""
     paper, figure, entry = next(each for each in dag.figures() if each[2].claims and each[2].measurements)
     folder = tmp_path / "reduced" / paper / "figures"
-    verdicts = [{"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
-    records.write_json(folder / f"{figure}.verdicts.json", {"verdicts": verdicts})
-    records.write_json(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"})
+    verdicts = [ENTRY | {"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
+    records.write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
+    records.write_record(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"}, [])
     config = configs.load("reduced")[paper]
     for name in entry.measurements:
         measurement = config.measurements[name]

@@ -33,9 +33,12 @@ ENTRY = {
 }
 
 
+PLACE = {"scale": "full", "paper": "lca", "title": "LCA", "figure": "lca_x", "reproduces": "LCA, Figure 9"}
+
+
 def shown(tmp_path: Path, capsys: pytest.CaptureFixture[str], *changes: dict, ci: bool = False) -> tuple[int, str]:
     file = tmp_path / "figure.verdicts.json"
-    file.write_text(json.dumps({"scale": "full", "verdicts": [ENTRY | change for change in changes]}))
+    file.write_text(json.dumps(PLACE | {"verdicts": [ENTRY | change for change in changes]}))
     return show_claims([file], ci=ci), capsys.readouterr().out
 
 

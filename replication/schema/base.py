@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Scale = Literal["smoke", "reduced", "full"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"^[a-z][a-z0-9_]*$"  # of what becomes a folder, a target or an argument of a command
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 Count = Annotated[int, Field(ge=1)]
 
 
