@@ -37,7 +37,7 @@ def prepare(limit: int, out: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_file_that_may_not_grow_is_a_sentence_and_nothing_is_half_written(tmp_path: Path) -> None:
     """The limit on sizes of files refuses a write in its middle, as a full disk does, and needs no disk."""
-    for limit in (0, 1000, 100_000):
+    for limit in (1000, 100_000):
         ended = prepare(limit, tmp_path / "digits.safetensors")
         assert ended.returncode == 2
         assert ended.stderr.startswith(f"Error: Cannot write {tmp_path}/digits.safetensors")
