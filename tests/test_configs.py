@@ -260,7 +260,7 @@ def test_a_mistake_at_any_scale_is_one_sentence_whichever_is_asked_for(tmp_path:
         ("- 1\n", ["holds list", "a mapping with paper, runs, measurements, figures"]),
         ("year: 2020-13-45", ["not valid YAML", "month"]),
         ("a: !!int x", ["not valid YAML", "'x'"]),
-        ("a: &x [*x]", ["not valid YAML", "Circular"]),
+        ("a: &x [*x]", ["not valid YAML", "contains itself"]),
         ("[" * 2000, ["not valid YAML", "recursion"]),
         ("? [a]\n: 1", ["not valid YAML", "unhashable"]),
         ("a: \0", ["not valid YAML", "special characters are not allowed"]),
