@@ -61,3 +61,14 @@ def polynomial_objective(coefficients: Tensor, degree: int) -> Objective:
             return rows * (self.theta**degree + self.theta * self.theta.roll(1))
 
     return Objective(Parameters(), coefficients, torch.zeros(len(coefficients)), loss=lambda out, _: out.sum(1), dtype=torch.float64)
+
+
+@pytest.fixture
+def search_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty search folder, no other one in sight, and no network."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "named").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "named"))
+    monkeypatch.setenv("REPLICATION_OFFLINE", "1")
+    return tmp_path / "named"

@@ -333,14 +333,9 @@ def _collected(part: Path) -> Any:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty search folder, no other one in sight, and no network."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "named").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "named"))
-    monkeypatch.setenv("REPLICATION_OFFLINE", "1")
-    return tmp_path / "named"
+def place(search_folder: Path) -> Path:
+    """No data but what a test puts there."""
+    return search_folder
 
 
 def small(name: str) -> Dataset:

@@ -29,14 +29,9 @@ STEMS = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "test"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty search folder, no other one in sight, and no network."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "named").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("REPLICATION_DATA", str(tmp_path / "named"))
-    monkeypatch.setenv("REPLICATION_OFFLINE", "1")
-    return tmp_path / "named"
+def folder(search_folder: Path) -> Path:
+    """No data but what a test puts there."""
+    return search_folder
 
 
 def fails(*words: str) -> contextlib.AbstractContextManager[object]:
