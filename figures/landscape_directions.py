@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from figures.landscape_sharpness import LINES, seed_of
+from figures.residual_nets import FITTED, fit_line, title_of, training_accuracies
 from figures.style import LOSS, Quantities, Tables, not_recorded
-from figures.surfaces import NOSHORT, draw_contours, network_value
-from figures.vgg9 import MODE, NOT_FITTED, SGD, by_seed, label
+from figures.surfaces import NOSHORT, draw_contours
+from figures.vgg9 import MODE, SGD, by_seed, label
 
 REPEATED = "repeated_surfaces"
 NEAR = 0.5  # the largest alpha at which curves are compared
@@ -83,7 +84,6 @@ def _draw_repeated(figure: SubFigure, tables: Tables) -> None:
 
 
 def _net(tables: Tables, run: str) -> str:
-    """ResNet-32 without shortcuts, and its training accuracy where it is not fitted."""
-    name = run.removesuffix(NOSHORT).replace("resnet", "ResNet-") + (" without shortcuts" if run.endswith(NOSHORT) else "")
-    fitted = network_value(tables, REPEATED, "accuracy")[run].iloc[0]
-    return name if fitted >= NOT_FITTED else f"{name},\nnot fitted: training accuracy {fitted:.2f}"
+    """What a panel calls a run, and its training accuracy where it is not fitted."""
+    accuracy = training_accuracies(tables, REPEATED)[run].iloc[0]
+    return title_of(run) if accuracy >= FITTED else f"{title_of(run)},\n{fit_line(accuracy)}"

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from figures import residual_nets
 from figures.style import HURTS, LOSS, Tables
-from figures.surfaces import network_value
 
 SMALL, LARGE, SMALL_DECAY, LARGE_DECAY = SGD = ("vgg9_small", "vgg9_large", "vgg9_small_decay", "vgg9_large_decay")
 PAIRS = {"": (SMALL, LARGE), "_decay": (SMALL_DECAY, LARGE_DECAY)}
@@ -16,7 +16,6 @@ COLOURS = {SMALL: "#1f77b4", LARGE: "#d95f02", SMALL_DECAY: "#56b4e9", LARGE_DEC
 PUBLISHED_ERRORS = {SMALL: 7.37, LARGE: 11.07, SMALL_DECAY: 6.0, LARGE_DECAY: 10.19}  # per cent, figure 3: secondary, full scale only
 SURFACES = "vgg9_surfaces"
 MODE = "evaluation mode, batch norm with the trained net's running statistics"
-NOT_FITTED = 0.9  # of training accuracy: below it there is no minimiser to look around
 
 
 def label(run: str) -> str:
@@ -40,15 +39,15 @@ def by_row(of_two: Callable[[np.ndarray, np.ndarray], float], first: pd.DataFram
 
 def error_percent(tables: Tables, *, trained: bool = True) -> pd.DataFrame:
     """Test errors, seeds in rows and runs in columns."""
-    return 100 * (1 - network_value(tables, SURFACES, "accuracy", split="test", trained=trained))
+    return residual_nets.error_percent(tables, SURFACES, trained=trained)
 
 
 def title(tables: Tables, run: str) -> str:
     """A run in words, the first seed's test error, and its training accuracy where it is not fitted."""
     if SURFACES not in tables:
         return label(run)
-    fitted = network_value(tables, SURFACES, "accuracy")[run].iloc[0]
-    warning = "" if fitted >= NOT_FITTED else f"\nnot fitted: training accuracy {fitted:.2f}"
+    accuracy = residual_nets.training_accuracies(tables, SURFACES)[run].iloc[0]
+    warning = "" if accuracy >= residual_nets.FITTED else f"\n{residual_nets.fit_line(accuracy)}"
     published = f" (published: {PUBLISHED_ERRORS[run]} %)" if run in PUBLISHED_ERRORS else ""
     return f"{label(run)}\ntest error {error_percent(tables)[run].iloc[0]:.1f} %{published}{warning}"
 
