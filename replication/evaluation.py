@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from replication import layouts
 from replication.folding import folded
 
 # elements of the largest activation of a chunk (benchmarks/landscape.py measures the one for CPU), and a floor for wide networks
@@ -56,7 +57,7 @@ class Evaluator:
         self._parameters, self._buffers = shapes, buffer_shapes(model)
         in_pairs = {name for pair in self._pairs for name in pair.names()}
         for parameter in self._network.parameters():
-            parameter.data = _in_fast_layout(parameter.data)
+            parameter.data = layouts.in_channels_last(parameter.data)
         self._targets = {name: t for name, t in [*self._network.named_parameters(), *self._network.named_buffers()] if name not in in_pairs}
         chosen = _CHUNK_ELEMENTS.get(images.device.type, 2**21) // (network.largest or 2**15)
         self.chunk = chunk or min(len(labels), max(_LEAST_CHUNK, chosen))
@@ -73,7 +74,7 @@ class Evaluator:
         losses, right = [], torch.zeros((), dtype=torch.int64, device=self._labels.device)
         classes = False
         for images, labels in zip(self._images.split(self.chunk), self._labels.split(self.chunk), strict=True):
-            outputs = self._network(_in_fast_layout(images))
+            outputs = self._network(layouts.in_channels_last(images))
             outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
             losses.append(self._loss(outputs, labels).double())
             classes = outputs.dim() == 2 and labels.dim() == 1 and not labels.is_floating_point()
@@ -110,7 +111,3 @@ def flat_buffers(model: nn.Module) -> Tensor:
 def _named(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
     pieces = vector.split([shape.numel() for shape in shapes.values()])
     return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
-
-
-def _in_fast_layout(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from replication import layouts
 from replication.errors import ReplicationError
 from replication.losses import PerExampleLoss
 from replication.objective import layout_of
@@ -61,13 +62,13 @@ class ExampleGradients:
 
     def __init__(self, model: nn.Module, *, theta: Tensor | None, loss: PerExampleLoss, dtype: torch.dtype, device: torch.device) -> None:
         refuse_coupled_examples(model)
-        # kernels in channels_last: faster convolutions, and windows copied in runs as long as a kernel row
-        self.model = copy.deepcopy(model).to(device, dtype).to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
+        # kernels in channels_last also let windows be copied in runs as long as a kernel row
+        self.model = layouts.prepare(copy.deepcopy(model).to(device, dtype)).requires_grad_(True)
         if theta is not None:
             _load(self.model, theta)
         for module in self.model.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # a captured output must keep its value and its place in the graph
+                module.inplace = False  # type: ignore[assignment]  # a captured output must keep its value and its place in the graph
         self.modules: dict[str, nn.Module] = dict(self.model.named_modules())
         self._loss, self._dtype, self._device = loss, dtype, device
 

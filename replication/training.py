@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from replication import layouts
 from replication.augmentation import crop_and_flip
 from replication.checkpoints import Checkpoint, Trajectory, write_weights
 from replication.data import Examples, Experiment
@@ -80,8 +81,7 @@ def train(
     data = experiment.train
     if len(data.labels) < config.batch_size:
         raise ReplicationError(f"batch_size is {config.batch_size} and there are {len(data.labels)} training examples; make it smaller.")
-    if any(parameter.dim() == 4 for parameter in model.parameters()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the faster layout of convolutions
+    layouts.prepare(model)
     optimizer = build_optimizer(model, config.optimizer)
     log = torch.full((config.steps, len(LOG_COLUMNS)), torch.nan, dtype=torch.float64, device=data.images.device)
     checkpoint = Checkpoint(folder, identity, model, optimizer, log)
