@@ -1,6 +1,8 @@
 """What a training keeps on disk: the state to resume from, the weights after chosen steps, the final weights."""
 
+import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from replication.records import atomic
 
 
 class Checkpoint:
-    """Weights, optimizer state, log and evaluations of one moment, in one file, written atomically.
+    """Weights, optimizer state, log and evaluations of one moment, in one file with its checksum, written atomically.
 
     ``evaluations`` holds (step, split, loss, accuracy).
     """
@@ -32,11 +34,12 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items() if isinstance(value, Tensor)}
         tensors["log"] = self._log[:step].clone()
         metadata = {"identity": self._identity, "step": str(step), "evaluations": json.dumps(self.evaluations)}
+        metadata["sha256"] = _checksum(tensors, metadata)
         with atomic(self._path) as temporary:
             temporary.write_bytes(save(tensors, metadata))  # save_file hides a full disk and writes under a name of its own
 
     def load(self, before: Callable[[int], None]) -> int:
-        """Put the saved state into the objects and return its step; 0 where there is none of this identity.
+        """Put the saved state into the objects and return its step; 0 where there is none of this identity, or a damaged one.
 
         ``before`` is called with the step before the optimizer's state is loaded, which must have the same parameters by then.
         """
@@ -46,7 +49,11 @@ class Checkpoint:
             if metadata["identity"] != self._identity or not self._path.with_name(Trajectory.PARTIAL).is_file():
                 return 0
             tensors = load_file(self._path, device=str(self._log.device))
+            intact = metadata.pop("sha256") == _checksum(tensors, metadata)
         except (FileNotFoundError, SafetensorError, KeyError, TypeError):
+            return 0
+        if not intact:
+            print(f"{self._path} is damaged (its checksum differs), so the training starts again.", file=sys.stderr)
             return 0
         step = int(metadata["step"])
         before(step)
@@ -112,6 +119,14 @@ class Trajectory:
         self.flush()
         for name in reversed(self._arrays):  # the trajectory last: its partial file marks an unfinished training
             (self._folder / f"{name}.partial.npy").replace(self._folder / f"{name}.npy")
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_weights(path: Path, model: nn.Module) -> None:

@@ -4,6 +4,7 @@ Surfaces need only values: batch norm is folded into the weights at every point 
 in place in channels_last, nothing is recorded for derivatives, and chunks are as large as suits the largest activation.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from replication import layouts
-from replication.folding import folded
+from replication.folding import Folded
 
 # elements of the largest activation of a chunk (benchmarks/landscape.py measures the one for CPU), and a floor for wide networks
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
@@ -33,11 +34,12 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Evaluates one model on one set of examples; owns a copy of the model whose weights it overwrites.
+    """Evaluates one model on one set of examples.
 
     Args:
         model: in evaluation mode, on its device and in its floating-point type.
-        shapes: of its parameters by name, in the order of the flat vector.
+        network: its evaluation form; copied, since its weights are overwritten.
+        shapes: of the model's parameters by name, in the order of the flat vector.
         loss: outputs and labels to one loss per example.
         chunk: examples at a time; None chooses.
     """
@@ -45,6 +47,7 @@ class Evaluator:
     def __init__(
         self,
         model: nn.Module,
+        network: Folded,
         shapes: dict[str, torch.Size],
         images: Tensor,
         labels: Tensor,
@@ -52,8 +55,7 @@ class Evaluator:
         chunk: int | None,
     ) -> None:
         self._images, self._labels, self._loss = images, labels, loss
-        network = folded(model, images[:2])
-        self._network, self._pairs = network.module, network.pairs
+        self._network, self._pairs = copy.deepcopy(network.module), network.pairs
         self._parameters, self._buffers = shapes, buffer_shapes(model)
         in_pairs = {name for pair in self._pairs for name in pair.names()}
         for parameter in self._network.parameters():

@@ -64,6 +64,21 @@ class Folded:
     pairs: tuple[Pair, ...]
     largest: int | None
 
+    def fold(self, parameters: dict[str, Tensor], statistics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters of ``module`` from those of the network it was made of, differentiably; folding is in float64.
+
+        Args:
+            parameters: by name, in any floating-point type.
+            statistics: batch norm's running means and variances by name, float64.
+        """
+        kept = dict(parameters)
+        for pair in self.pairs:
+            members = {name: kept.pop(name) for name in sorted(pair.names()) if name in kept}
+            kind = members[f"{pair.linear}.weight"].dtype
+            weight, bias = pair.fold({name: tensor.double() for name, tensor in members.items()} | statistics)
+            kept |= {f"{pair.linear}.weight": weight.to(kind), f"{pair.linear}.bias": bias.to(kind)}
+        return kept
+
 
 def folded(model: nn.Module, examples: Tensor) -> Folded:
     """The evaluation form of ``model``, which is copied; its weights are still to be written.

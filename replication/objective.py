@@ -17,6 +17,7 @@ from torch.func import functional_call
 from replication import layouts
 from replication.errors import ReplicationError
 from replication.evaluation import Evaluation, Evaluator, flat_buffers
+from replication.folding import Folded, folded
 from replication.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
 from replication.stacked_mlp import StackedMlp
 
@@ -147,7 +148,7 @@ class Objective:
             raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
         if self._evaluator is None:
             shapes = {slot.name: slot.shape for slot in self.layout}
-            self._evaluator = Evaluator(self._model, shapes, self.images, self.labels, self._loss, self._chunk_given)
+            self._evaluator = Evaluator(self._model, self._folded, shapes, self.images, self.labels, self._loss, self._chunk_given)
         return self._evaluator.evaluate(theta, own if buffers is None else buffers)
 
     def gradient(self, theta: Tensor) -> Tensor:
@@ -271,8 +272,17 @@ class Objective:
     def _losses(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Loss of every example of a chunk at one point, float64 ``[n]``."""
         pieces = zip(self.layout, vector.split(self._sizes), strict=True)
-        tensors = {slot.name: layouts.in_channels_last(piece.view(slot.shape)) for slot, piece in pieces}
-        return self._loss(functional_call(self._model, tensors, (images,)), labels).double()
+        named = {slot.name: piece.view(slot.shape) for slot, piece in pieces}
+        tensors = {name: layouts.in_channels_last(tensor) for name, tensor in self._folded.fold(named, self._statistics).items()}
+        return self._loss(functional_call(self._folded.module, tensors, (images,)), labels).double()
+
+    @functools.cached_property
+    def _folded(self) -> Folded:
+        return folded(self._model, self.images[:2])
+
+    @functools.cached_property
+    def _statistics(self) -> dict[str, Tensor]:
+        return {name: buffer.double() for name, buffer in self._model.named_buffers() if buffer.is_floating_point()}
 
     def _default_chunk(self) -> int:
         """As many examples as keep a chunk's images and activations within cache-friendly memory."""

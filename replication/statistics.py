@@ -1,10 +1,13 @@
-"""Intervals over seeds, which claims are judged by."""
+"""Intervals over seeds, which claims are judged by.
+
+Quantiles of Student's t come from scipy.special, since scipy.stats takes every job that judges a second to import.
+"""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.90
 
@@ -16,7 +19,7 @@ def mean_interval(estimates: Sequence[float], level: float = LEVEL) -> tuple[flo
         return math.nan, math.nan
     if len(values) < 2:
         return -math.inf, math.inf
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = special.stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -30,5 +33,5 @@ def seeds_to_decide(estimates: Sequence[float], region: tuple[float, float], lev
         return None
     distance = min(abs(float(values.mean()) - edge) for edge in region)
     n = np.arange(len(values), most + 1)
-    enough = n[stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n) < distance]
+    enough = n[special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n) < distance]
     return int(enough[0]) if len(enough) else None

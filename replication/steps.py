@@ -15,7 +15,7 @@ from replication.errors import ReplicationError
 from replication.formats import UNREADABLE
 from replication.measurements import instrument_of
 from replication.trained_run import TrainedRun, experiment_of, initial_model
-from replication.training import train
+from replication.training import precision_on, train
 
 
 def train_run(
@@ -31,14 +31,15 @@ def train_run(
     model = initial_model(config, experiment, seed).to(device)
     depends = dag.training_depends(scale, paper, run)
     checksums = dataset.origin.checksums
-    identity = records.canonical_json([depends, checksums, seed, device.type, torch.__version__])
+    identity = records.canonical_json([depends, checksums, seed, device.type, precision_on(device, config), torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
     trained = train(
         model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress, stop_after_s=60 * stop_after
     )
     if not trained.finished:
         return False
-    details = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at, "non_finite_at_step": trained.non_finite_at}
+    details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at, "non_finite_at_step": trained.non_finite_at}
+    details["precision"] = precision_on(device, config)
     record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
     record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replication import layouts
+from replication import layouts, machine
 from replication.augmentation import crop_and_flip
 from replication.checkpoints import Checkpoint, Trajectory, write_weights
 from replication.data import Examples, Experiment
@@ -141,7 +141,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experi
     totals = torch.zeros(2, dtype=torch.float64, device=images.device)
     size = config.microbatch or len(labels)
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision_on(images.device, config) == "bfloat16"):
             outputs = model(part)
         loss = F.cross_entropy(outputs.float(), targets)
         share = len(targets) / len(labels)
@@ -150,6 +150,11 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experi
         totals += share * torch.stack([loss.detach().double(), (outputs.argmax(1) == targets).double().mean()])
     optimizer.step()
     return totals
+
+
+def precision_on(device: torch.device, config: RunConfig) -> str:
+    """Of the forward pass: as configured, but float32 where the device only emulates bfloat16."""
+    return config.precision if machine.multiplies_bfloat16(device) else "float32"
 
 
 def derived_seed(seed: int, *words: str | int) -> int:

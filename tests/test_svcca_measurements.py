@@ -150,7 +150,8 @@ def test_dynamics(convnets: list[TrainedRun], resnet: TrainedRun) -> None:
     np.testing.assert_allclose(end, 1, atol=1e-6)
     assert sorted(tables["matrices"]["step"].unique()) == [0, 3, 6, 8]
     assert sorted(tables["controls"]["step"].unique()) == [3, 6]
-    np.testing.assert_allclose(tables["curves"].query("step == 8")["similarity"], 1, atol=1e-6)
+    curves = tables["curves"].query("step == 8")["similarity"]
+    np.testing.assert_allclose(curves, 1, atol=1e-5)  # what factorise promises for float32; 3e-6 were seen with AVX2
     assert tables["controls"].query("row == 'out'")["similarity"].max() < 0.5
     norms = tables["norms"].set_index("pair")["cca"]
     np.testing.assert_allclose(norms.drop("c3-c4"), 1, atol=1e-6)

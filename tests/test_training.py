@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from replication import models, training
+from replication import machine, models, training
 from replication.data import Examples, Experiment
 from replication.errors import ReplicationError
 from replication.objective import layout_of
@@ -190,19 +190,41 @@ def test_interrupted_training_ends_with_the_same_bits(optimizer: dict, last: int
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == ["tables", "trajectory.npy", "weights.safetensors"]
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
+def interrupted(folder: Path) -> Path:
+    """A training of identity "a" killed after five steps; its state."""
+
     def stop(done: int, _total: int) -> None:
         if done == 5:
             raise Stop
 
-    for case, (identity, damage) in {"other": ("b", False), "damaged": ("a", True)}.items():
-        folder = tmp_path / case
-        with pytest.raises(Stop):
-            train(folder, run_config(), identity="a", save_every_s=0, progress=stop)
-        if damage:
-            (folder / "resume.safetensors").write_bytes((folder / "resume.safetensors").read_bytes()[:1000])
-        model = models.build("mnist_fc", classes=10, channels=1, seed=0)
-        assert training.train(model, experiment(), run_config(), seed=0, folder=folder, identity=identity).resumed_at == 0
+    with pytest.raises(Stop):
+        train(folder, run_config(), identity="a", save_every_s=0, progress=stop)
+    return folder / "resume.safetensors"
+
+
+def continued(folder: Path, identity: str) -> int:
+    """The step from which the training goes on."""
+    model = models.build("mnist_fc", classes=10, channels=1, seed=0)
+    return training.train(model, experiment(), run_config(), seed=0, folder=folder, identity=identity).resumed_at
+
+
+def test_a_state_of_other_settings_is_not_used(tmp_path: Path) -> None:
+    for identity, expected in (("a", 5), ("b", 0)):
+        interrupted(tmp_path / identity)
+        assert continued(tmp_path / identity, identity) == expected
+
+
+@pytest.mark.parametrize("place", [4, 20, 200, 0.3, 0.6, 0.99])
+def test_a_state_with_one_flipped_bit_is_not_used(place: float, tmp_path: Path) -> None:
+    content = bytearray((state := interrupted(tmp_path)).read_bytes())
+    content[place if isinstance(place, int) else int(place * len(content))] ^= 4
+    state.write_bytes(content)
+    assert continued(tmp_path, "a") == 0
+
+
+def test_a_state_that_was_cut_off_is_not_used(tmp_path: Path) -> None:
+    (state := interrupted(tmp_path)).write_bytes(state.read_bytes()[:1000])
+    assert continued(tmp_path, "a") == 0
 
 
 def test_a_stopped_divergence_is_recorded_and_ends_early(tmp_path: Path) -> None:
@@ -228,8 +250,9 @@ FULL_RECIPE = {
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}, {"name": "adam", "lr": 0.001}])
-def test_every_setting_survives_an_interruption(optimizer: dict, precision: str, tmp_path: Path) -> None:
+def test_every_setting_survives_an_interruption(optimizer: dict, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch norm, augmentation, schedule, freezing: stopped by the clock after every step, the same bits come out."""
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda _device: True)
     config = run_config(optimizer=optimizer, precision=precision, **FULL_RECIPE)
     calls = 0
     while True:
@@ -372,8 +395,9 @@ def test_accumulated_microbatches_are_one_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-4)
 
 
-def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path) -> None:
+def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the digits, with batch norm; weights and evaluation are float32 in both."""
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda _device: True)
     from replication import data, sources
 
     digits = data.assemble(sources.read("digits"), image_size=28)
@@ -388,6 +412,23 @@ def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path) -> None:
     assert abs(accuracy["float32"] - accuracy["bfloat16"]) < 0.03
     weights = [load_file(tmp_path / precision / "weights.safetensors")["head.weight"] for precision in accuracy]
     assert not torch.equal(*weights), "the setting does something"
+
+
+def test_bfloat16_is_float32_where_the_device_only_emulates_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda _device: False)
+    weights = []
+    for precision in ("float32", "bfloat16"):
+        config = run_config(precision=precision, steps=3)
+        assert training.precision_on(torch.device("cpu"), config) == "float32"
+        training.train(convolutional(), experiment(), config, seed=0, folder=tmp_path / precision)
+        weights.append(load_file(tmp_path / precision / "weights.safetensors")["head.weight"])
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(("flags", "native"), [({}, False), ({"avx2": True}, False), ({"amx_bf16": True}, True), ({"bf16": True}, True)])
+def test_processors_with_instructions_for_bfloat16(flags: dict[str, bool], native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+    assert machine.multiplies_bfloat16(torch.device("cpu")) is native
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")

@@ -79,7 +79,8 @@ class RunConfig(Strict):
         microbatch: examples that pass the network at once; gradients of a batch are accumulated over several.
         last_batch: what becomes of an epoch's remainder: LCA drops it, the landscape paper keeps it.
         freeze: layer (a module's name, with everything inside it) -> step from which it is frozen.
-        precision: "bfloat16" is autocast of the forward pass; weights, optimizer and evaluation stay float32.
+        precision: "bfloat16" is autocast of the forward pass; weights, optimizer and evaluation stay float32. A device without
+            instructions for it computes in float32, and the record says so.
         compile: the training's forward and backward pass go through torch.compile; pays after minutes, not for short runs.
         stop_when_non_finite: end a diverged run at once instead of at its last step.
         evaluations: how often validation and test set are evaluated, evenly spread, the last time at the end.
