@@ -36,8 +36,12 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# half an hour; ratios against named peers, each measured in one run, as a table and as a picture in results/benchmarks/
 benchmarks: .venv/installed
-	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark || exit; done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock loss-landscapes==3.0.6 pyhessian
+	rm -f results/benchmarks/ratios.csv
+	for name in lca svcca stiffness landscape training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done
+	$(BIN)/python benchmarks/ratios.py
 
 # torch and torchvision are pinned as a pair: the wheels of one release match one release of the other
 lock: .venv/installed

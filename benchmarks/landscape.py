@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ratios import keep
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ REPEATS = 3
 IMAGES = {"resnet20": 500, "resnet56": 250, "resnet56_noshort": 250, "vgg9": 250, "densenet121": 64}  # at a point
 N = 1000  # digits to train on
 GRID = 2  # points along each axis of a timed surface
+# bfloat16 is timed only on a processor with instructions for it
+PRECISIONS = (torch.float32, *((torch.bfloat16,) if machine.multiplies_bfloat16(torch.device("cpu")) else ()))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -83,11 +86,12 @@ def surfaces(names: tuple[str, ...]) -> None:
         middle = surface_times(name, IMAGES[name], peer)
         flops = IMAGES[name] * forward_flops(models.build(name, classes=10, channels=3, seed=0).eval())
         columns = ", ".join(f"{label} {value:.2f}" for label, value in middle.items() if label != "ceiling")
-        ratios = ", ".join(
-            f"{other} : {label} {middle[other] / middle[label]:.2f}"
-            for other, label in (("peer", "float32"), ("peer", "bfloat16"), ("plain", "float32"))
-        )
-        print(f"{name}, {IMAGES[name]} images: {columns}; {flops / middle['float32'] / middle['ceiling']:.0%}; {ratios}", flush=True)
+        others = {"loss-landscapes 3.0.6": "peer", "plain forward pass": "plain"} if peer else {"plain forward pass": "plain"}
+        for label in (str(dtype)[6:] for dtype in PRECISIONS):
+            ratios = {against: middle[other] / middle[label] for against, other in others.items()}
+            keep("Loss surface", f"a point, {name}, {label}", ratios)
+            columns += "".join(f"; {against} : {label} {ratio:.2f}" for against, ratio in ratios.items())
+        print(f"{name}, {IMAGES[name]} images: {columns}; {flops / middle['float32'] / middle['ceiling']:.0%} of the ceiling", flush=True)
 
 
 def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
@@ -96,7 +100,7 @@ def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
     images, labels = examples(n)
     x, y = (landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in range(2))
     grid, square = np.linspace(-0.01, 0.01, GRID), torch.rand(2048, 2048, generator=torch.Generator().manual_seed(0))
-    objectives = {"float32": Objective(model, images, labels), "bfloat16": Objective(model, images, labels, dtype=torch.bfloat16)}
+    objectives = {str(dtype)[6:]: Objective(model, images, labels, dtype=dtype) for dtype in PRECISIONS}
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=peer_surface, args=(there, name, n))
@@ -182,12 +186,15 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
     start = time.process_time()
     found = curvature.extremes(objective, tolerance=tolerance)
-    report("one Krylov run, both ends", time.process_time() - start, found.products, found.smallest, found.largest)
+    ours = time.process_time() - start
+    report("one Krylov run, both ends", ours, found.products, found.smallest, found.largest)
     start = time.process_time()
     operator = LinearOperator((len(theta), len(theta)), matvec=product, dtype=np.float64)
     vector = np.random.default_rng(0).standard_normal(len(theta))
     ends = [float(eigsh(operator, 1, which=end, tol=tolerance, v0=vector, return_eigenvectors=False)[0]) for end in ("SA", "LA")]
-    report("SciPy's eigsh, twice", time.process_time() - start, used, *ends)
+    taken = time.process_time() - start
+    report("SciPy's eigsh, twice", taken, used, *ends)
+    keep("Curvature", "both extreme eigenvalues, ResNet-20, 40 images", {"SciPy eigsh, SA and LA": taken / ours})
     if installed("pyhessian"):
         from pyhessian import hessian
 

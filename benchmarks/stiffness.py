@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
+from ratios import keep
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -102,6 +103,8 @@ def speed(chosen: list[str]) -> None:
             row = " ".join(f"{taken:7.2f}" for taken in times)
             ratios = f"{times[0] / times[2]:8.1f}x {times[1] / times[2]:8.1f}x"
             print(f"{name:>20} {str(dtype)[6:]:>8} {n:5} {row}  {ratios} {'':12}", " ".join(f"{peak:5.2f}" for peak in peaks), flush=True)
+            case = f"Gram matrix, {name}, {n:,} examples, {str(dtype)[6:]}"
+            keep("Stiffness", case, {"torch.func.vmap": times[1] / times[2], "loop over examples": times[0] / times[2]})
 
 
 def flips() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from ratios import keep
 
 from replication import machine, records, svcca
 from replication.cca_factor import coupling, factorise, singular_values
@@ -98,6 +99,7 @@ def pairs() -> None:
             error = np.abs(result.numpy() - expected).max()
             share = 6 * n * p * p / b / c
             print(f"{p:7} {n:8} {str(dtype)[6:]:>9} {a:8.3f} {b:7.3f} {a / b:6.2f} {error:8.0e} {share:16.0%}", flush=True)
+            keep("SVCCA", f"CCA of a pair, {p:,} neurons, {n:,} examples, {str(dtype)[6:]}", {"NumPy float64, plain": a / b})
 
 
 def tables(draw: Callable[[int, int, int], torch.Tensor], measures: tuple[str, ...]) -> None:
@@ -126,6 +128,9 @@ def tables(draw: Callable[[int, int, int], torch.Tensor], measures: tuple[str, .
             f"error {max(errors):.0e}, {share:.0%} of the ceiling",
             flush=True,
         )
+        spectrum = "spectrum of a trained layer" if draw is trained_layer else "noise in every direction"
+        case = f"{measure.upper()} of {unordered} pairs of layers, {spectrum}"
+        keep("SVCCA", case, {"NumPy float64, plain": unordered * each / seconds})
 
 
 def fourier() -> None:
@@ -143,6 +148,7 @@ def fourier() -> None:
         batched, result = timed(lambda: svcca.fourier_cca(x, y))
         ratios.append(looped / batched)
     error = (result.coefficients[result.block_of.flatten()] - expected).abs().max()
+    keep("SVCCA", "Fourier CCA, 32 channels, 16 x 16 pixels", {"loop over frequencies": statistics.median(ratios)})
     print(f"Fourier, 1000 examples, 32 channels, 16 x 16: {statistics.median(ratios):.2f} times a loop over frequencies, error {error:.0e}")
 
 

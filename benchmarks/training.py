@@ -5,8 +5,8 @@ Run: python benchmarks/training.py [NAME ...]  (random images in CIFAR-10's form
 usual     float32, contiguous NCHW, DataLoader with RandomCrop, RandomHorizontalFlip, ToTensor and Normalize on PIL images, in a
           process of its own
 float32   this package's loop: images resident as one tensor, crop and flip by one gather, channels_last
-bfloat16  the same with autocast
-compiled  the same through torch.compile (only where COMPILE=1 is set: it takes half a minute or more per network)
+bfloat16  the same with autocast (only on a processor with instructions for it)
+compiled  the fastest of these through torch.compile (only where COMPILE=1 is set: it takes half a minute or more per network)
 
 The ceiling is the matrix product of two 2048 x 2048 matrices in the same precision, measured beside each network; a step counts as 6 MACs
 per forward MAC.
@@ -23,9 +23,10 @@ from multiprocessing.connection import Connection
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from ratios import keep
 from torch import Tensor
 
-from replication import machine, models, records, training
+from replication import layouts, machine, models, records, training
 from replication.augmentation import crop_and_flip
 from replication.data import Examples, Experiment
 from replication.models_table import multiply_accumulates, on_meta
@@ -36,7 +37,8 @@ from replication.torchvision_shim import import_torchvision
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 N_IMAGES = 2048
 REPEATS = 3
-LOOPS = ("float32", "bfloat16", *(("compiled",) if os.environ.get("COMPILE") == "1" else ()))
+HAS_BFLOAT16 = machine.multiplies_bfloat16(torch.device("cpu"))
+LOOPS = ("float32", *(("bfloat16",) if HAS_BFLOAT16 else ()), *(("compiled",) if os.environ.get("COMPILE") == "1" else ()))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -92,7 +94,7 @@ def our_steps(name: str, experiment: Experiment, batch: int, loop: str) -> Itera
     """Steps of ``training.train``, one per item."""
     config = config_of(name, batch, "float32" if loop == "float32" else "bfloat16")
     model = models.build(name, classes=10, channels=3, seed=0).train()
-    model.to(memory_format=torch.channels_last)
+    layouts.prepare(model)
     optimizer = build_optimizer(model, config.optimizer)
     forward = training._compiled(model, torch.device("cpu")) if loop == "compiled" else model
     step = 0
@@ -100,6 +102,10 @@ def our_steps(name: str, experiment: Experiment, batch: int, loop: str) -> Itera
         training._step(forward, optimizer, experiment, config, step, seed=0)
         step += 1
         yield
+
+
+def precision_of(loop: str) -> torch.dtype:
+    return torch.float32 if loop == "float32" or not HAS_BFLOAT16 else torch.bfloat16
 
 
 def ceiling(dtype: torch.dtype) -> float:
@@ -136,12 +142,13 @@ def measure(name: str, experiment: Experiment) -> None:
     usual.join()
     median = {loop: statistics.median(values[1:]) for loop, values in times.items()}
     speed = {loop: batch / value for loop, value in median.items()}
-    ceilings = {"float32": ceiling(torch.float32), "bfloat16": ceiling(torch.bfloat16)}
-    share = {loop: 6 * macs * speed[loop] / 1e9 / ceilings["float32" if loop == "float32" else "bfloat16"] for loop in LOOPS}
+    share = {loop: 6 * macs * speed[loop] / 1e9 / ceiling(precision_of(loop)) for loop in LOOPS}
     row = " ".join(f"{speed[loop]:8.0f}" for loop in times)
     ratios = " ".join(f"{speed[loop] / speed['usual']:7.2f}x" for loop in LOOPS)
     shares = " ".join(f"{share[loop]:8.0%}" for loop in LOOPS)
     print(f"{name:24} {batch:5} {row}  {ratios}  {shares}  {data_share(experiment, batch, min(median.values())):6.1%}", flush=True)
+    for loop in LOOPS:
+        keep("Training", f"{name}, {loop}", {"usual loop, float32": speed[loop] / speed["usual"]})
 
 
 def random_images() -> tuple[Tensor, Tensor]:
