@@ -38,8 +38,8 @@ def train_run(
     )
     if not trained.finished:
         return False
-    details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at, "non_finite_at_step": trained.non_finite_at}
-    details["precision"] = precision_on(device, config)
+    details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at}
+    details |= {"non_finite_at_step": trained.non_finite_at, "precision": precision_on(device, config)}
     record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
     record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
