@@ -36,11 +36,16 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# half an hour; ratios against named peers, each measured in one run, as a table and as a picture in results/benchmarks/
+# some twenty-five minutes; all ratios against named peers, each measured in one run, as a table and a picture in results/benchmarks/.
+# python benchmarks/training.py and landscape.py take every network where none is named; dag.py and cifar10_accuracy.py have no peers
 benchmarks: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock loss-landscapes==3.0.6 pyhessian
 	rm -f results/benchmarks/ratios.csv
-	for name in lca svcca stiffness landscape training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit; done
+	$(BIN)/python benchmarks/lca.py
+	$(BIN)/python benchmarks/svcca.py
+	REPEATS=1 $(BIN)/python benchmarks/stiffness.py
+	$(BIN)/python benchmarks/landscape.py resnet20 vgg9
+	$(BIN)/python benchmarks/training.py resnet20 resnet56 vgg9 allcnn
 	$(BIN)/python benchmarks/ratios.py
 
 # torch and torchvision are pinned as a pair: the wheels of one release match one release of the other

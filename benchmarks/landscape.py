@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from ratios import keep
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from replication import curvature, evaluation, landscape, machine, models, records
@@ -206,6 +207,7 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 def main() -> None:
     device = machine.prepare(threads=1)
+    threadpool_limits(1)  # NumPy's and SciPy's libraries too: threads that wait count as processor time
     names = tuple(sys.argv[1:]) or tuple(IMAGES)
     print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
     surfaces(names)

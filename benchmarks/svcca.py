@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from ratios import keep
+from threadpoolctl import threadpool_limits
 
 from replication import machine, records, svcca
 from replication.cca_factor import coupling, factorise, singular_values
@@ -154,6 +155,7 @@ def fourier() -> None:
 
 def main() -> None:
     device = machine.prepare(threads=1)
+    threadpool_limits(1)  # NumPy's and SciPy's libraries too: threads that wait count as processor time
     print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}, numpy {np.__version__}")
     if sys.argv[1:] != ["trained"]:
         fourier()

@@ -1,20 +1,61 @@
-"""What the pages say of claims is written from paper_configs when the site is built: `<!-- claims: PAPER -->` becomes a table."""
+"""What is written when the site is built.
 
+`<!-- claims: PAPER -->` becomes the table of a paper's claims, from paper_configs; `<!-- benchmarks -->` the ratios in docs/benchmarks.csv,
+drawn as `make benchmarks` draws them.
+"""
+
+import importlib.util
+import io
 import re
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from replication import configs
 from replication.claims import region_text
 from replication.configs import FOLDER
 from replication.errors import ReplicationError
 
+MEASURED = Path("docs/benchmarks.csv")
 _PLACE = re.compile(r"<!-- claims: (\w+) -->")
 _HEAD = "| claim | statement | published (trust) | accepted: reduced | accepted: full |\n| --- | --- | --- | --- | --- |"
 
 
+_BENCHMARKS, _PICTURE = "<!-- benchmarks -->", "images/benchmarks.svg"
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Called by mkdocs once: adds the picture of all benchmarks."""
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, _PICTURE, content=benchmarks_picture()))
+    return files
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    return _PLACE.sub(lambda found: claims_table(found[1]), markdown)
+    filled = _PLACE.sub(lambda found: claims_table(found[1]), markdown)
+    return filled.replace(_BENCHMARKS, benchmarks_table()) if _BENCHMARKS in filled else filled
+
+
+def benchmarks_table() -> str:
+    """A row for every case, the picture above it."""
+    table = pd.read_csv(MEASURED)
+    lines = [f"![Times as fast as each peer, on a logarithmic axis]({_PICTURE})", ""]
+    lines += ["| instrument | case | against | times as fast |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row.instrument} | {row.case} | {row.against} | {row.ratio:.3g} |" for row in table.itertuples()]
+    return "\n".join(lines)
+
+
+def benchmarks_picture() -> bytes:
+    """As SVG."""
+    spec = importlib.util.spec_from_file_location("ratios", "benchmarks/ratios.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(ratios := importlib.util.module_from_spec(spec))
+    ratios.draw(pd.read_csv(MEASURED)).savefig(drawn := io.BytesIO(), format="svg")
+    return drawn.getvalue()
 
 
 def claims_table(paper: str) -> str:

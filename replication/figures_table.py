@@ -1,7 +1,7 @@
-"""The table of figures in README.md: what each reproduces, what it costs and what its claims came to.
+"""The table of figures in README.md: what each reproduces and looks like, what it costs and what its claims came to.
 
 Names and numbers of claims come from paper_configs, costs and verdicts from docs/measured.csv, which ``replicate measured`` brings up to
-date from finished results; ``replicate readme`` writes the table between its markers.
+date from finished results, as it does the small pictures; ``replicate readme`` writes the table between its markers.
 """
 
 import datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from replication import dag, records
 from replication.configs import RECORDED
@@ -19,6 +20,7 @@ from replication.judging import read_verdicts
 
 README = Path("README.md")
 MEASURED = Path("docs/measured.csv")
+THUMBNAILS, THUMBNAIL_SIZE = Path("docs/images/thumbnails"), (240, 180)
 BEGIN, END = "<!-- figures: written by `replicate readme` -->", "<!-- end of figures -->"
 KNOWN = "known discrepancy"
 OUTCOMES = ("reproduced", KNOWN, "not_reproduced", "inconclusive", "not_evaluated", "withdrawn", "error")
@@ -76,14 +78,33 @@ def _seconds(benchmark: Path) -> float:
     return float(last["s"] if pd.isna(last["cpu_time"]) else last["cpu_time"])
 
 
-def update(scale: str) -> None:
+def update(scale: str, results: Path = Path("results")) -> None:
     """Put the finished results of a scale into docs/measured.csv, in place of older rows of the same figures, and into README.md."""
     frames = [pd.read_csv(MEASURED)] if MEASURED.exists() else []
-    newest = pd.concat([*frames, collect(scale)]).drop_duplicates(["figure", "scale"], keep="last").set_index(["scale", "figure"])
+    collected = collect(scale, results)
+    if scale == "reduced":  # the scale whose costs the table shows
+        for row in collected.itertuples():
+            write_thumbnail(results / scale / str(row.paper) / "figures" / f"{row.figure}.png", thumbnail_of(str(row.figure)))
+    newest = pd.concat([*frames, collected]).drop_duplicates(["figure", "scale"], keep="last").set_index(["scale", "figure"])
     order = [(each, name) for each in SHOWN for _, name, _ in dag.figures() if (each, name) in newest.index]
     with records.atomic(MEASURED) as temporary:
         newest.loc[order].reset_index()[COLUMNS].to_csv(temporary, index=False, lineterminator="\n")
     write()
+
+
+def thumbnail_of(figure: str) -> Path:
+    """Where the small picture of a figure lies."""
+    return THUMBNAILS / f"{figure}.png"
+
+
+def write_thumbnail(picture: Path, target: Path) -> None:
+    """A small copy of a figure in 64 colours, some five kilobytes."""
+    with Image.open(picture) as image:
+        small = image.convert("RGB")
+    small.thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with records.atomic(target) as temporary:
+        small.quantize(64).save(temporary, format="png", optimize=True)
 
 
 def read() -> pd.DataFrame:
@@ -108,10 +129,10 @@ def table() -> str:
     """The table of all figures, and the sum of all verdicts below it."""
     measured = read()
     scales = [scale for scale in SHOWN if scale in measured.index.get_level_values("scale")]
-    head = ["`snakemake ...`", "reproduces", "core-minutes, reduced", *(f"claims, {scale}" for scale in scales)]
+    head = ["`snakemake ...`", "", "reproduces", "core-minutes, reduced", *(f"claims, {scale}" for scale in scales)]
     lines = [_line(head), _line(["---"] * len(head))]
     for _, name, figure in sorted(dag.figures(), key=lambda each: (each[0], _natural(each[2].reproduces))):
-        cells = [f"`figure_{name}`", figure.reproduces.replace("|", r"\|"), _cost(measured, name)]
+        cells = [f"`figure_{name}`", _picture(name), figure.reproduces.replace("|", r"\|"), _cost(measured, name)]
         lines.append(_line([*cells, *(_verdicts(measured, name, scale) for scale in scales)]))
     n_claims = sum(len(figure.claims) for _, _, figure in dag.figures())
     sums = [f"at {scale} scale {_words(measured.xs(scale, level='scale'))}" for scale in scales]
@@ -125,6 +146,11 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _picture(figure: str) -> str:
+    path = thumbnail_of(figure)
+    return f'<img src="{path.as_posix()}" width="120" alt="{figure}">' if path.exists() else ""
 
 
 def _cost(measured: pd.DataFrame, figure: str) -> str:

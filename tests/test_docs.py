@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from replication import configs
@@ -44,6 +45,15 @@ def test_the_place_is_filled_and_everything_else_is_left_alone(hooks: ModuleType
     assert page.startswith("a\n| claim |")
     assert page.endswith("\nb")
     assert hooks.on_page_markdown("<!-- claims: none_yet -->") == "No claim of this paper is locked yet."
+
+
+def test_benchmarks_are_a_table_and_a_picture(hooks: ModuleType) -> None:
+    measured = pd.read_csv(hooks.MEASURED)
+    rows = [line for line in hooks.on_page_markdown("<!-- benchmarks -->").splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(measured)
+    picture = hooks.benchmarks_picture().decode()
+    assert "<svg" in picture
+    assert measured["machine"].iloc[0].split(",")[0] in picture
 
 
 def test_every_paper_has_a_report_with_its_claims() -> None:

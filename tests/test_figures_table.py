@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 from test_report import ENTRY, PLACE
 
 from replication import configs, dag, figures_table, records
 from replication.errors import ReplicationError
-from replication.figures_table import BEGIN, END, MEASURED, OUTCOMES, README
+from replication.figures_table import BEGIN, END, MEASURED, OUTCOMES, README, THUMBNAILS
 
 README_TEXT = README.read_text(encoding="utf-8")
 
@@ -23,6 +24,12 @@ def test_every_figure_has_its_row_with_the_verdicts_measured() -> None:
         for outcome in OUTCOMES:
             if row[outcome] == 1:
                 assert f"1 {outcome.replace('_', ' ')}" in rows[f"figure_{row['figure']}"]
+
+
+def test_small_pictures_are_of_figures_and_shown() -> None:
+    pictures = {path.stem for path in THUMBNAILS.glob("*.png")}
+    assert pictures <= {name for _, name, _ in dag.figures()}
+    assert all(f'thumbnails/{name}.png" width' in README_TEXT for name in pictures)
 
 
 def test_counts_that_contradict_the_configuration_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +58,7 @@ def results(tmp_path: Path) -> Path:
     verdicts = [ENTRY | {"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
     records.write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
     records.write_record(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"}, [])
+    Image.effect_noise((900, 500), 50).save(folder / f"{figure}.png")
     config = configs.load("reduced")[paper]
     for name in entry.measurements:
         measurement = config.measurements[name]
@@ -75,17 +83,21 @@ def test_finished_results_are_collected(results: Path) -> None:
 
 
 def test_an_update_replaces_older_rows_of_the_same_figures(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures_table, "collect", lambda scale, new=figures_table.collect: new(scale, results))
-    for name, content in (("README", f"a\n{BEGIN}\nold\n{END}\nb\n"), ("MEASURED", MEASURED.read_text())):
+    monkeypatch.setattr(figures_table, "THUMBNAILS", tmp_path / "thumbnails")
+    for name, content in (("README", f"a\n{BEGIN}\nstale table\n{END}\nb\n"), ("MEASURED", MEASURED.read_text())):
         (tmp_path / name).write_text(content)
         monkeypatch.setattr(figures_table, name, tmp_path / name)
     before = figures_table.read()
-    figures_table.update("reduced")
+    figures_table.update("reduced", results)
     after = figures_table.read()
-    new = figures_table.collect("reduced")["figure"].item()
+    new = figures_table.collect("reduced", results)["figure"].item()
+    with Image.open(thumbnail := figures_table.thumbnail_of(new)) as image:
+        assert image.size == (240, 133)
+    assert thumbnail.stat().st_size < 50_000
     assert after.loc[(new, "reduced"), "date"] == "2026-01-02"
     pd.testing.assert_frame_equal(after.drop(index=(new, "reduced")), before.drop(index=(new, "reduced"), errors="ignore"), check_like=True)
     text = (tmp_path / "README").read_text()
     assert text.startswith(f"a\n{BEGIN}\n| ")
-    assert "old" not in text
+    assert "stale table" not in text
+    assert f'<img src="{thumbnail.as_posix()}"' in text
     assert text.endswith(f"{END}\nb\n")
