@@ -58,7 +58,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.grid(axis="x", which="both", lw=0.3)
         axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     panels[-1, 0].set_xlabel("times as fast (right of the line: faster than the peer)", fontsize=8)
-    ticks = [1, 2, 5, 10, 20, 50, 100]
+    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
     panels[-1, 0].set_xticks(ticks, [str(tick) for tick in ticks])
     panels[-1, 0].minorticks_off()
     figure.suptitle(f"{table['machine'].iloc[-1]}, {table['date'].iloc[-1]}", fontsize=8)

@@ -6,7 +6,7 @@ in place in channels_last, nothing is recorded for derivatives, and chunks are a
 
 import copy
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,19 +55,18 @@ class Evaluator:
         chunk: int | None,
     ) -> None:
         self._images, self._labels, self._loss = images, labels, loss
-        self._network, self._pairs = copy.deepcopy(network.module), network.pairs
+        self._folded, self._network = network, copy.deepcopy(network.module)
         self._parameters, self._buffers = shapes, buffer_shapes(model)
-        in_pairs = {name for pair in self._pairs for name in pair.names()}
         for parameter in self._network.parameters():
             parameter.data = layouts.in_channels_last(parameter.data)
-        self._targets = {name: t for name, t in [*self._network.named_parameters(), *self._network.named_buffers()] if name not in in_pairs}
+        self._targets = dict([*self._network.named_parameters(), *self._network.named_buffers()])
         chosen = _CHUNK_ELEMENTS.get(images.device.type, 2**21) // (network.largest or 2**15)
         self.chunk = chunk or min(len(labels), max(_LEAST_CHUNK, chosen))
 
     @property
     def n_folded(self) -> int:
         """Batch norms that were folded."""
-        return len(self._pairs)
+        return len(self._folded.pairs)
 
     @torch.inference_mode()
     def evaluate(self, theta: Tensor, buffers: Tensor) -> Evaluation:
@@ -88,15 +87,10 @@ class Evaluator:
 
     def _write(self, theta: Tensor, buffers: Tensor) -> None:
         """Put both vectors into the network; folded weights are rounded once, from float64."""
-        tensors = _named(theta, self._parameters) | _named(buffers, self._buffers)
-        for name, target in self._targets.items():
-            if name in tensors:
-                target.copy_(tensors[name])
-        for pair in self._pairs:
-            layer: Any = self._network.get_submodule(pair.linear)
-            weight, bias = pair.fold(tensors)
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+        statistics = _named(buffers, self._buffers)
+        for name, tensor in (self._folded.fold(_named(theta, self._parameters), statistics) | statistics).items():
+            if name in self._targets:  # statistics of folded norms are gone
+                self._targets[name].copy_(tensor)
 
 
 def buffer_shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +8,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from replication import layouts, models
+from replication.data import Examples, Experiment
 from replication.objective import Objective
+from replication.schema.runs import RunConfig
 from replication.stiffness import gram
+from replication.training import train
 
 
 class Convolutions(TorchDispatchMode):
@@ -45,17 +49,21 @@ def test_the_recorder_sees_the_dangerous_convolution_of_a_narrow_shortcut() -> N
     assert convolutions.overflows()
 
 
-def test_nothing_that_takes_derivatives_runs_it() -> None:
+def test_nothing_that_takes_derivatives_runs_it(tmp_path: Path) -> None:
     model, (images, labels) = narrow_resnet(), examples()
     objective = Objective(model, images, labels)
     theta = objective.parameters()
+    all_of_them = Examples(images, labels)
+    experiment = Experiment(all_of_them, all_of_them, all_of_them, 4, torch.zeros(3, 1, 1))
+    settings = {"dataset": {"name": "digits"}, "model": "resnet20", "optimizer": {"name": "sgd", "lr": 0.1}}
+    config = RunConfig.model_validate(settings | {"batch_size": 6, "steps": 2, "seeds": 1})
     with Convolutions() as convolutions:
         objective.gradient(theta)
         objective.gradient_by_class(theta)
         objective.hessian_vector_product(theta, torch.ones_like(theta))
         objective.evaluate(theta)
         gram(model, images, labels)
-        functional.cross_entropy(layouts.prepare(copy.deepcopy(model))(images), labels).backward()
+        train(copy.deepcopy(model), experiment, config, seed=0, folder=tmp_path)
     assert len(convolutions.seen) > 50
     assert not convolutions.overflows()
 
