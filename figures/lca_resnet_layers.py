@@ -55,7 +55,7 @@ def draw(tables: Tables) -> Figure:
     layers = layers_of(tables[MEASUREMENT]["totals"], BASELINE)
     _draw_totals(above, layers, "lca", "standard_error")
     above.set_title("CIFAR-ResNet-20: whole run")
-    above.legend(fontsize=7, loc="lower right")
+    above.legend(fontsize=7, loc="lower left")
     _draw_totals(below, layers, "lca_late", "standard_error_late")
     below.set_title("without the opening phase")
     below.set_xlabel("layer, input to output (kernel and bias; batch norm not shown)")

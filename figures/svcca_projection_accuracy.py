@@ -58,7 +58,7 @@ def draw(tables: Tables) -> Figure:
         else:
             not_recorded(axes, row)
     if MEASUREMENT in tables:
-        figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=len(LINES), loc="outside lower center")
+        figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside upper center")
     sns.despine(figure)
     return figure
 
