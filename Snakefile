@@ -52,8 +52,7 @@ def files_of_runs(name):
 
 
 def parts_of(wildcards):
-    folder = "results/{scale}/{paper}/parts/{measurement}/seed{seed}".format(**wildcards)
-    return [f"{folder}/{part}.npz" for part in range(dag.measurement_of(wildcards.scale, wildcards.paper, wildcards.measurement).parts)]
+    return dag.part_files(wildcards.scale, wildcards.paper, wildcards.measurement)
 
 
 def figure_labels(wildcards):
@@ -223,13 +222,13 @@ rule measure:
 
 
 rule gather:
-    """The parts of one seed as tidy tables."""
+    """The parts of a measurement as tidy tables, a folder for each seed."""
     input:
         parts_of,
     output:
-        directory("results/{scale}/{paper}/tables/{measurement}/seed{seed}"),
+        directory("results/{scale}/{paper}/tables/{measurement}"),
     log:
-        "results/logs/{scale}/{paper}/gather/{measurement}.{seed}.log",
+        "results/logs/{scale}/{paper}/gather/{measurement}.log",
     threads: 1
     resources:
         mem_mb=2000,
@@ -237,8 +236,7 @@ rule gather:
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
     shell:
-        "replicate gather {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --folder {output} {input} > {log} 2>&1"
+        "replicate gather {wildcards.paper} {wildcards.measurement} --scale {wildcards.scale} --folder {output} {input} > {log} 2>&1"
 
 
 rule figure:

@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--stop-after", type=float, default=float("inf"), metavar="MINUTES", help="end unfinished; run again to continue")
     for command in (train, measure):
         command.add_argument("--threads", type=int, default=1)
-    gather = job(add("gather", "join the parts of one seed into tables", "paper", "measurement", folder="folder to write"), seed=True)
-    gather.add_argument("parts", nargs="+", type=Path)
+    gather = job(add("gather", "join the parts of a measurement into tables", "paper", "measurement", folder="folder to write"))
+    gather.add_argument("parts", nargs="+", type=Path, help="all parts of the first seed, then those of the next")
     figure = job(add("figure", "draw a figure from tables", "paper", "figure", folder="folder to write into"))
     figure.add_argument("table_folders", nargs="+", type=Path)
     job(add("judge", "judge the claims of a figure", "paper", "figure", quantities_file="from `replicate figure`", out=".json"))

@@ -103,18 +103,26 @@ def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
 
 
 def table_folders(scale: str, paper: str, figure: str) -> list[str]:
-    """Folders of the tables that a figure is drawn from: one per measurement or run and seed; for ``recorded`` those there are."""
+    """Folders of the tables that a figure is drawn from: of each measurement, with its seeds below, and of each seed of a run.
+
+    For ``recorded`` those that there are, with their seeds below.
+    """
     config, entry = paper_of(scale, paper), figure_of(scale, paper, figure)
     if scale == RECORDED:
         folders = [RECORDED_FOLDER / paper / name for name in (*entry.measurements, *entry.runs)]
-        found = [str(path) for folder in folders for path in sorted(folder.glob("seed*"))]
-        if not found:
+        if not any(folder.is_dir() for folder in folders):
             raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
-        return found
-    measurements = [(name, config.measurements[name].n_seeds(config.runs)) for name in entry.measurements]
-    measured = [f"results/{scale}/{paper}/tables/{name}/seed{seed}" for name, n in measurements for seed in range(n)]
+        return [str(folder) for folder in folders if folder.is_dir()]
+    measured = [f"results/{scale}/{paper}/tables/{name}" for name in entry.measurements]
     trained = [f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables" for run in entry.runs for seed in range(config.runs[run].seeds)]
     return measured + trained
+
+
+def part_files(scale: str, paper: str, measurement: str) -> list[str]:
+    """Every part of every seed of a measurement."""
+    config, runs = measurement_of(scale, paper, measurement), paper_of(scale, paper).runs
+    folders = [f"results/{scale}/{paper}/parts/{measurement}/seed{seed}" for seed in range(config.n_seeds(runs))]
+    return [f"{folder}/{part}.npz" for folder in folders for part in range(config.parts)]
 
 
 @functools.cache  # asked for every job

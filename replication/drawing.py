@@ -2,6 +2,7 @@
 
 import datetime
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +17,25 @@ MAX_STAMPED = 6  # lines below a figure
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
-    """Tables of several seeds and measurements, each with a ``seed`` column, and their records."""
+    """Tables of several measurements and seeds, each with a ``seed`` column, and their records.
+
+    Args:
+        folders: each of one seed, or with the folders ``seed<k>`` of several below it.
+    """
     collected: dict[str, dict[str, list[pd.DataFrame]]] = {}
     found = []
-    for folder in folders:
+    for folder in itertools.chain.from_iterable(map(_seeds_of, folders)):
         record = records.read_record(folder / records.RECORD, check=False)
         found.append(record)
         for name, table in records.read_tables(folder).items():
             table.insert(0, "seed", int(record["seed"]))
             collected.setdefault(record["measurement"], {}).setdefault(name, []).append(table)
     return {m: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for m, t in collected.items()}, found
+
+
+def _seeds_of(folder: Path) -> list[Path]:
+    below = sorted(folder.glob("seed*"), key=lambda seed: (len(seed.name), seed.name))
+    return [folder] if (folder / records.RECORD).exists() or not below else below
 
 
 def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[Path], folder: Path) -> None:

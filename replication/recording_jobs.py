@@ -117,5 +117,5 @@ def _measure(job: Job, root: Path, stop_at: float) -> bool:
         longest = max(longest, time.time() - started)
     if job.gather:
         parts = [root / unit.part(part) for part in range(unit.parts)]
-        steps.gather(scale=unit.scale, paper=unit.paper, measurement=unit.name, seed=unit.seed, parts=parts, folder=root / unit.tables)
+        steps.gather_seed(scale=unit.scale, paper=unit.paper, measurement=unit.name, parts=parts, folder=root / unit.tables)
     return True

@@ -101,7 +101,15 @@ def _changed(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def gather(*, scale: str, paper: str, measurement: str, seed: int, parts: Sequence[Path], folder: Path) -> None:
+def gather(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
+    """Join the parts of a measurement, all parts of one seed after those of another, into a folder of tidy tables for each seed."""
+    n = dag.measurement_of(scale, paper, measurement).parts
+    with records.atomic(folder, folder=True) as temporary:
+        for seed, of_seed in enumerate(parts[first : first + n] for first in range(0, len(parts), n)):
+            gather_seed(scale=scale, paper=paper, measurement=measurement, parts=of_seed, folder=temporary / f"seed{seed}")
+
+
+def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of one seed into tidy tables."""
     part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
     config = dag.measurement_of(scale, paper, measurement)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from replication import drawing, judging, records
+from replication.errors import ReplicationError
 
 TRAINING = {
     **{"run": "net", "seed": 0, "config": {"dataset": {"examples": 1000}, "steps": 20, "model_settings": {"width": 8, "image_size": 16}}},
@@ -70,3 +71,16 @@ def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path)
     assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 1, 1]
     assert len(found) == 3
     assert json.loads((tmp_path / "a" / "record.json").read_text())["seed"] == 0
+
+
+def test_seeds_below_a_folder_are_read_in_their_order(tmp_path: Path) -> None:
+    for seed in (10, 2, 0):
+        folder_of(tmp_path / f"measurement/seed{seed}", seed)
+    tables, found = drawing.load_tables([tmp_path / "measurement"])
+    assert [record["seed"] for record in found] == [0, 2, 10]
+    assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 2, 2, 10, 10]
+
+
+def test_a_folder_without_tables_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ReplicationError, match=r"measurement/record\.json is missing"):
+        drawing.load_tables([tmp_path / "measurement"])

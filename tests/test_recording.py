@@ -69,7 +69,7 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
     for part, out in enumerate(parts):
         digits = [checkout / "plain/data/digits.safetensors"]
         steps.measure_part(**measurement, part=part, run_folders=[folder], data_files=digits, out=out, threads=1)
-    steps.gather(**measurement, parts=parts, folder=checkout / "plain/tables")
+    steps.gather_seed(**LCA, measurement=f"{name}_lca", parts=parts, folder=checkout / "plain/tables")
 
     root = checkout / "DIR/work"
     command = [sys.executable, "-m", "replication", "record", "--scale", "smoke", "--minutes", "5", "--jobs", "1", "--into", "DIR"]
