@@ -3,13 +3,16 @@
 import json
 import re
 import runpy
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from torch import nn
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NOTEBOOK = ROOT / "examples" / "tour.ipynb"
@@ -75,6 +78,21 @@ def test_the_page_shows_code_that_the_examples_run() -> None:
     assert blocks
     for block in blocks:
         assert any(block in text for text in known), block
+
+
+def test_the_readme_s_code_runs_with_the_names_that_it_expects() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        images, labels, axis = torch.randn(40, 1, 4, 4), torch.arange(40) % 3, np.linspace(-1, 1, 3)
+        layers = {"layer1": nn.Conv2d(1, 3, 3), "layer2": nn.Conv2d(3, 3, 1), "flat": nn.Flatten(), "fc": nn.Linear(12, 3)}
+        model = nn.Sequential(OrderedDict(layers))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        names = {"model": model, "optimizer": optimizer, "images": images, "labels": labels, "alphas": axis, "betas": axis}
+        exec(compile("".join(blocks), "README.md", "exec"), names)  # noqa: S102 - our own file
+    change = names["tables"]["steps"]["loss_end"].iloc[-1] - names["tables"]["steps"]["loss_start"].iloc[0]
+    assert names["tables"]["layers"]["lca"].sum() == pytest.approx(change, rel=0.02)
 
 
 def test_no_output_of_the_notebook_is_kept(cells: list[dict[str, Any]]) -> None:
