@@ -1,9 +1,7 @@
-import os
+import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -12,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -451,35 +448,34 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         train(tmp_path, run_config(batch_size=101))
 
 
-SCRIPT = """
-import sys; sys.path[:0] = [{tests!r}, {root!r}]
-import conftest, test_training as t
-from pathlib import Path
-config = t.run_config(**t.KILLED, optimizer={optimizer!r})
-t.training.train(t.convolutional(), t.experiment(), config, seed=0, folder=Path(sys.argv[1]), save_every_s=0.01)
-"""
 KILLED = FULL_RECIPE | {"steps": 400, "evaluations": 2, "freeze": {"first": 120}, "schedule": {60: 0.5}}
+
+
+def train_to_be_killed(optimizer: dict, folder: Path) -> None:
+    config = run_config(**KILLED, optimizer=optimizer)
+    training.train(convolutional(), experiment(), config, seed=0, folder=folder, save_every_s=0.01)
 
 
 @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.05, "momentum": 0.9}, {"name": "adam", "lr": 0.001}], ids=["sgd", "adam"])
 def test_sigkill_at_random_moments_loses_nothing(optimizer: dict, tmp_path: Path) -> None:
     """Killed at ten random moments for each optimizer, and continued each time, a run ends with the bits of an undisturbed one."""
-    script, folder = tmp_path / "script.py", tmp_path / "broken"
-    script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), root=str(ROOT), optimizer=optimizer))
+    folder, processes = tmp_path / "broken", multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["replication.training"])  # torch is imported once, and not by every process that is killed
     moments, kills = random.Random(0), 0
     while kills < 10:
         state = folder / "resume.safetensors"
         before = state.stat().st_mtime_ns if state.exists() else 0
-        process = subprocess.Popen([sys.executable, script, folder], stdout=subprocess.DEVNULL)
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+        process = processes.Process(target=train_to_be_killed, args=(optimizer, folder))
+        process.start()
+        while process.is_alive() and (not state.exists() or state.stat().st_mtime_ns == before):
             time.sleep(0.002)  # until the process has made progress, so that ten kills are ten different states
         time.sleep(moments.uniform(0, 0.06))
-        if process.poll() is not None:
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
             break
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
         kills += 1
-    subprocess.run([sys.executable, script, folder], check=True)
+    train_to_be_killed(optimizer, folder)
     training.train(convolutional(), experiment(), run_config(**KILLED, optimizer=optimizer), seed=0, folder=tmp_path / "whole")
     for name in ("trajectory.npy", "buffers.npy", "weights.safetensors", "tables/log.csv"):
         assert sha256(folder / name) == sha256(tmp_path / "whole" / name), name
