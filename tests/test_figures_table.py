@@ -26,9 +26,9 @@ def test_every_figure_has_its_row_with_the_verdicts_measured() -> None:
                 assert f"1 {outcome.replace('_', ' ')}" in rows[f"figure_{row['figure']}"]
 
 
-def test_small_pictures_are_of_figures_and_shown() -> None:
+def test_every_figure_has_its_small_picture_and_shows_it() -> None:
     pictures = {path.stem for path in THUMBNAILS.glob("*.png")}
-    assert pictures <= {name for _, name, _ in dag.figures()}
+    assert pictures == {name for _, name, _ in dag.figures()}
     assert all(f'thumbnails/{name}.png" width' in README_TEXT for name in pictures)
 
 
