@@ -51,10 +51,6 @@ def files_of_runs(name):
     return lambda wildcards: [f"{folder}/{name}" for folder in run_folders(wildcards)]
 
 
-def parts_of(wildcards):
-    return dag.part_files(wildcards.scale, wildcards.paper, wildcards.measurement)
-
-
 def figure_labels(wildcards):
     """How the report lists a figure."""
     reproduces = dag.figure_of(wildcards.scale, wildcards.paper, wildcards.figure).reproduces
@@ -224,7 +220,7 @@ rule measure:
 rule gather:
     """The parts of a measurement as tidy tables, a folder for each seed."""
     input:
-        parts_of,
+        lambda wildcards: dag.part_files(wildcards.scale, wildcards.paper, wildcards.measurement),
     output:
         directory("results/{scale}/{paper}/tables/{measurement}"),
     log:

@@ -110,9 +110,10 @@ def table_folders(scale: str, paper: str, figure: str) -> list[str]:
     config, entry = paper_of(scale, paper), figure_of(scale, paper, figure)
     if scale == RECORDED:
         folders = [RECORDED_FOLDER / paper / name for name in (*entry.measurements, *entry.runs)]
-        if not any(folder.is_dir() for folder in folders):
+        found = [str(folder) for folder in folders if any(folder.glob("seed*"))]
+        if not found:
             raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
-        return [str(folder) for folder in folders if folder.is_dir()]
+        return found
     measured = [f"results/{scale}/{paper}/tables/{name}" for name in entry.measurements]
     trained = [f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables" for run in entry.runs for seed in range(config.runs[run].seeds)]
     return measured + trained
