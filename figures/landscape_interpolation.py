@@ -167,5 +167,5 @@ def _draw_histograms(axes: Axes, weights: pd.DataFrame, runs: tuple[str, str]) -
         rows = weights[weights["run"] == run].sort_values("low")
         edges = np.append(rows["low"], rows["high"].iloc[-1])
         axes.stairs(100 * rows["share"], edges, color=COLOURS[run], label=label(run), lw=1.2)
-    axes.set(xlabel="value of a parameter", ylabel="parameters in a bin (%)", yscale="log")
-    axes.legend(fontsize=7, loc="upper right", frameon=True, framealpha=0.8)
+    axes.set(xlabel="value of a parameter", ylabel="parameters in a bin (%)", yscale="log", ylim=(None, 1000))  # room for the legend
+    axes.legend(fontsize=7, loc="upper right")

@@ -46,7 +46,7 @@ def draw(tables: Tables) -> Figure:
         axes.axhline(0, color="#dddddd", lw=0.6, zorder=0)
         axes.axvline(0, color="#dddddd", lw=0.6, zorder=0)
     if MEASUREMENT in tables:
-        panels[2].legend(fontsize=7, loc="best")
+        panels[2].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
         figure.suptitle(
             f"VGG-9, {label(SMALL)}, without weight decay: distances in the space of all parameters, from the end of training", fontsize=9
         )
