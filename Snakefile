@@ -1,9 +1,9 @@
 # A few generic rules for all papers: data, train, measure (a part), gather, figure, judge, claims.
-# Which runs, measurements and figures there are comes from paper_configs/ alone (replication/dag.py reads them).
+# Which runs, measurements and figures there are comes from paper_configs/ alone (replication/pipeline/dag.py reads them).
 import sys
 
-from replication import dag
 from replication.errors import ReplicationError
+from replication.pipeline import dag
 
 REQUESTED = config.get("scale", dag.AUTO)
 GPUS = config.get("gpu", 0)  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
@@ -112,7 +112,7 @@ rule claims_page:
     """Every claim drawn on one page that needs no network."""
     input:
         verdicts=all_figures(".verdicts.json"),
-        template="replication/claims_page.html.jinja",
+        template="replication/claims/page.html.jinja",
     output:
         report(f"results/{REQUESTED}/claims.html", category="Claims", labels={"claims": "every claim", "scale": REQUESTED}),
     log:

@@ -52,7 +52,7 @@ def set_seeds(place: Path, seeds: int) -> None:
 
 def forget(place: Path) -> None:
     """Take the memory of ``replication.dag`` for fingerprints away."""
-    path = place / "replication/dag.py"
+    path = place / "replication/pipeline/dag.py"
     path.write_text(re.sub(r"@functools.cache.*\n(?=def \w+_depends)", "", path.read_text()))
 
 

@@ -23,8 +23,9 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from replication import curvature, evaluation, landscape, machine, models, records
-from replication.objective import Objective
+from replication import curvature, landscape, machine, models
+from replication.files import records
+from replication.objective import Objective, evaluation
 
 REPEATS = 3
 IMAGES = {"resnet20": 500, "resnet56": 250, "resnet56_noshort": 250, "vgg9": 250, "densenet121": 64}  # at a point

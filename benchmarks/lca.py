@@ -16,7 +16,8 @@ from multiprocessing.synchronize import Barrier
 import torch
 from ratios import keep
 
-from replication import lca, machine, models, records
+from replication import lca, machine, models
+from replication.files import records
 from replication.objective import Objective
 
 N = 55_000

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from replication import records
+from replication.files import records
 
 TABLE = Path("results/benchmarks/ratios.csv")
 COLUMNS = ["instrument", "case", "against", "ratio", "date", "machine"]

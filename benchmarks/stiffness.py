@@ -27,7 +27,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from replication import machine, models, records, stiffness
+from replication import machine, models, stiffness
+from replication.files import records
 
 CASES = [("stiffness_fc", 1, 28), ("stiffness_cnn", 3, 32), ("stiffness_resnet20", 3, 32)]
 SIZES = [(torch.float32, 500), (torch.float32, 1000), (torch.float64, 500)]

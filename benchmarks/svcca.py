@@ -17,8 +17,9 @@ import torch
 from ratios import keep
 from threadpoolctl import threadpool_limits
 
-from replication import machine, records, svcca
-from replication.cca_factor import coupling, factorise, singular_values
+from replication import machine, svcca
+from replication.files import records
+from replication.svcca.factor import coupling, factorise, singular_values
 
 PAIRS = ((512, 10_000, 5), (64, 50_000, 15), (2_048, 20_000, 1))  # neurons, examples, repeats
 N_LAYERS, WIDTH, EXAMPLES, SAMPLED = 30, 512, 10_000, 3

@@ -26,13 +26,15 @@ from PIL import Image
 from ratios import keep
 from torch import Tensor
 
-from replication import layouts, machine, models, records, training
-from replication.augmentation import crop_and_flip
+from replication import machine, models, training
 from replication.data import Examples, Experiment
+from replication.data.sources.torchvision_shim import import_torchvision
+from replication.files import records
 from replication.models_table import multiply_accumulates, on_meta
-from replication.optimisation import build_optimizer
+from replication.objective import memory_format
 from replication.schema.runs import RunConfig
-from replication.torchvision_shim import import_torchvision
+from replication.training.augmentation import crop_and_flip
+from replication.training.optimisation import build_optimizer
 
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 N_IMAGES = 2048
@@ -95,7 +97,7 @@ def our_steps(name: str, experiment: Experiment, batch: int, loop: str) -> Itera
     """Steps of ``training.train``, one per item."""
     config = config_of(name, batch, "float32" if loop == "float32" else "bfloat16")
     model = models.build(name, classes=10, channels=3, seed=0).train()
-    layouts.prepare(model)
+    memory_format.prepare(model)
     optimizer = build_optimizer(model, config.optimizer)
     forward = training._compiled(model, torch.device("cpu")) if loop == "compiled" else model
     step = 0

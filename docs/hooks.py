@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from replication import configs
 from replication.claims import region_text
-from replication.configs import FOLDER
 from replication.errors import ReplicationError
+from replication.pipeline import configs
+from replication.pipeline.configs import FOLDER
 
 MEASURED = Path("docs/benchmarks.csv")
 _PLACE = re.compile(r"<!-- claims: (\w+) -->")

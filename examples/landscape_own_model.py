@@ -8,9 +8,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from replication import landscape, surface_measures
+from replication import landscape
+from replication.data.sources.torchvision_shim import import_torchvision
+from replication.landscape import surface_measures
 from replication.objective import Objective
-from replication.torchvision_shim import import_torchvision
 
 torch.manual_seed(0)
 images, labels = (torch.as_tensor(array[:64]) for array in load_digits(return_X_y=True))

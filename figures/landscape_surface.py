@@ -12,8 +12,8 @@ from mpl_toolkits.mplot3d import Axes3D
 from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_by_shortcuts, title_of, training_accuracies
 from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, seed_zero
-from replication.surface_export import CEILING, OFFSET, heights, html, vts
-from replication.surface_measures import Surface, as_grid, rise
+from replication.landscape.export import CEILING, OFFSET, heights, html, vts
+from replication.landscape.surface_measures import Surface, as_grid, rise
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
 PUBLISHED_DEPTH = 56

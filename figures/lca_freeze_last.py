@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures.lca_resnet_layers import BASELINE, FIRST, LAST, layers_of, others, total_of
 from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
-from replication.statistics import mean_interval
+from replication.claims.statistics import mean_interval
 
 MEASUREMENTS = ("resnet20_layers", "resnet20_frozen_layers")
 FROZEN = {"last": ("resnet20_frozen_last", LAST), "first": ("resnet20_frozen_first", FIRST)}

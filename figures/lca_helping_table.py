@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from figures.lca_helping_over_time import helping_share
 from figures.style import LOSS, Quantities, Tables
-from replication.statistics import mean_interval
+from replication.claims.statistics import mean_interval
 
 # run: network, optimiser, published per cent and its spread (recalled: never gates anything) or None
 ROWS: dict[str, tuple[str, str, tuple[float, float | None] | None]] = {

@@ -12,7 +12,7 @@ from scipy import stats
 
 from figures.networks import RowTables, quantities_of, rows_of
 from figures.style import HELPS, HURTS, Quantities, Tables
-from replication.distributions import gaussian_share_beyond, weibull_fit
+from replication.lca.distributions import gaussian_share_beyond, weibull_fit
 
 PUBLISHED_SHAPE, PUBLISHED_SCALE = 0.53, 5.1e-8  # CIFAR-ResNet20, SGD 0.1: the overlay of the authors' old plotting code
 LINEAR_RANGE_IN_SCALES = 18  # the published linear panel spans +-9.1e-7, that is 18 scales

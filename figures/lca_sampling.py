@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from figures.style import LOSS, Quantities, Tables, not_recorded
-from replication.statistics import LEVEL
+from replication.claims.statistics import LEVEL
 
 EXACT, FRESH, FIXED, MINIBATCH = (f"mnist_fc_lca{tail}" for tail in ("", "_fresh", "_fixed", "_minibatch"))
 NAMES = {FRESH: "fresh subset in every step", FIXED: "one fixed subset", MINIBATCH: "the step's own mini-batch"}

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.style import Quantities, Tables, not_recorded
-from replication import synchrony
+from replication.lca import peaks
 
 MEASUREMENT = "mnist_fc_lca"
 PEAKS = 20  # the deepest of each layer and class
@@ -27,17 +27,17 @@ def marks_of(run: pd.DataFrame) -> np.ndarray:
     """Peaks of one seed, Boolean ``[n_layers, n_classes, n_steps]``, layers in the network's order."""
     layers = run["layer"].unique()
     series = [run[run["layer"] == layer].pivot(index="class", columns="step", values="lca").to_numpy() for layer in layers]
-    return synchrony.peaks(np.stack(series), PEAKS)
+    return peaks.peaks(np.stack(series), PEAKS)
 
 
 def nulls_of(marks: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Coincidences under each null, by its name."""
     random = np.random.default_rng(seed)
     return {
-        "shifted": synchrony.shifted(marks, DRAWS, random),
-        "near": synchrony.shifted(marks, DRAWS, random, reach=min(REACH, marks.shape[2] - 1)),
-        "classes": synchrony.of_other_classes(marks, DRAWS, random),
-        "shuffled": synchrony.shuffled(marks, DRAWS, random),
+        "shifted": peaks.shifted(marks, DRAWS, random),
+        "near": peaks.shifted(marks, DRAWS, random, reach=min(REACH, marks.shape[2] - 1)),
+        "classes": peaks.of_other_classes(marks, DRAWS, random),
+        "shuffled": peaks.shuffled(marks, DRAWS, random),
     }
 
 
@@ -56,21 +56,21 @@ def quantities(tables: Tables) -> Quantities:
     if len(marks) >= classes["layer"].nunique():  # so that no two layers share a seed
         for number, seed in enumerate(marks):
             others = [list(marks.values())[(number + layer) % len(marks)][layer] for layer in range(len(marks[seed]))]
-            rows[seed]["synchrony_count_other_seeds"] = synchrony.coincidences(np.stack(others))
+            rows[seed]["synchrony_count_other_seeds"] = peaks.coincidences(np.stack(others))
     table = pd.DataFrame.from_dict(rows, orient="index")
     return {str(name): table[name] for name in table}
 
 
 def _of_seed(marks: np.ndarray, seed: int) -> dict[str, float]:
-    observed = synchrony.coincidences(marks)
+    observed = peaks.coincidences(marks)
     found: dict[str, float] = {"synchrony_count": observed}
     nulls = nulls_of(marks, seed)
     for name, null in nulls.items():
-        found |= {f"synchrony_ratio_{name}": synchrony.ratio(observed, null), f"synchrony_p_{name}": synchrony.p_value(observed, null)}
+        found |= {f"synchrony_ratio_{name}": peaks.ratio(observed, null), f"synchrony_p_{name}": peaks.p_value(observed, null)}
     again = nulls_of(marks, seed + 1_000_000)
     for name in ("shifted", "near"):
-        found[f"synchrony_ratio_{name}_control"] = synchrony.ratio(again[name].mean(), nulls[name])
-        found[f"synchrony_p_{name}_control"] = float(np.mean([synchrony.p_value(count, nulls[name]) for count in again[name]]))
+        found[f"synchrony_ratio_{name}_control"] = peaks.ratio(again[name].mean(), nulls[name])
+        found[f"synchrony_p_{name}_control"] = float(np.mean([peaks.p_value(count, nulls[name]) for count in again[name]]))
     return found
 
 
@@ -87,7 +87,7 @@ def draw(tables: Tables) -> Figure:
     marks = marks_of(run)
     _draw_peaks(left, marks, list(run["layer"].unique()))
     left.set_title(f"the {PEAKS} deepest peaks of each layer and class, seed {seed}")
-    _draw_nulls(right, nulls_of(marks, seed), synchrony.coincidences(marks))
+    _draw_nulls(right, nulls_of(marks, seed), peaks.coincidences(marks))
     sns.despine(figure)
     return figure
 
@@ -113,7 +113,7 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
     for number, (name, null) in enumerate(nulls.items()):
         values, counts = np.unique(null, return_counts=True)
         axes.bar(values, 0.75 * counts / counts.max(), bottom=-number, width=0.8, color="#9aa3b2", lw=0)
-        words = f"{NULLS[name]}: mean {null.mean():.2g}, ratio {synchrony.ratio(observed, null):.3g}, p {_p(observed, null)}"
+        words = f"{NULLS[name]}: mean {null.mean():.2g}, ratio {peaks.ratio(observed, null):.3g}, p {_p(observed, null)}"
         axes.text(0, 0.8 - number, words, fontsize=6.5, va="bottom")
     axes.axvline(observed, color=ALL, lw=1.6)
     axes.set_yticks([])
@@ -128,5 +128,5 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
 
 
 def _p(observed: int, null: np.ndarray) -> str:
-    p = synchrony.p_value(observed, null)
+    p = peaks.p_value(observed, null)
     return f"< {2 / len(null):.2g}" if p < 2 / len(null) else f"{p:.2g}"

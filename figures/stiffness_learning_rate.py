@@ -13,7 +13,7 @@ from figures import stiffness_published
 from figures.stiffness_distance import LAYERS
 from figures.stiffness_tables import RATES, nth_step, pick, rank_correlation, reordered
 from figures.style import Quantities, Tables, not_recorded
-from replication.statistics import mean_interval
+from replication.claims.statistics import mean_interval
 
 LOSS_COMPARED = 0.1
 PEAK = 3e-4  # up to here version 1's hidden layers rise

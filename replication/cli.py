@@ -108,7 +108,7 @@ def _data(name: str, out: Path) -> int:
 
 
 def _bundle(name: str, into: Path, pieces: float | None) -> int:
-    from replication import sources
+    from replication.data.sources import reading as sources
 
     if pieces is not None and pieces < 1e-3:
         raise ReplicationError(f"--pieces is {pieces:g}; allowed are numbers of MiB from 0.001: make it larger.")
@@ -118,7 +118,7 @@ def _bundle(name: str, into: Path, pieces: float | None) -> int:
 
 
 def _train(**options: object) -> int:
-    from replication import steps
+    from replication.pipeline import steps
 
     if steps.train_run(**options):  # type: ignore[arg-type]
         return 0
@@ -138,20 +138,21 @@ def _step(module: str, function: str) -> Callable[..., int]:
 
 
 def _show(quantities_file: Path, verdicts_file: Path) -> int:
-    from replication import report
+    from replication.claims import report
 
     report.show_figure(quantities_file, verdicts_file)
     return 0
 
 
 def _claims(verdict_files: list[Path], ci: bool) -> int:
-    from replication import report
+    from replication.claims import report
 
     return report.show_claims(verdict_files, ci=ci)
 
 
 def _lock() -> int:
-    from replication import claims, configs, judging
+    from replication import claims
+    from replication.pipeline import configs, judging
 
     configs.load("full")
     new = claims.lock_new(judging.raw_claims(), configs.FOLDER / claims.LOCK)
@@ -160,7 +161,8 @@ def _lock() -> int:
 
 
 def _amend(claim: str, reason: str, results_seen: str) -> int:
-    from replication import claims, configs, judging
+    from replication import claims
+    from replication.pipeline import configs, judging
 
     configs.load("full")
     raw = judging.raw_claims()
@@ -173,36 +175,36 @@ def _amend(claim: str, reason: str, results_seen: str) -> int:
 
 def _record(**options: Any) -> int:
     if options["keep"]:
-        from replication import recorded
+        from replication.recording import keep
 
-        for folder in (kept := recorded.keep(options["keep"], options["only"])):
+        for folder in (kept := keep.keep(options["keep"], options["only"])):
             print(f"Recorded {folder}")
         print(f"{len(kept)} folders of tables were newer than those in recorded/.")
         return 0
     if options["list"]:
-        from replication import recording_list
+        from replication.recording import listing
 
-        recording_list.show(options["only"])
+        listing.show(options["only"])
         return 0
     if options["into"] is None or options["minutes"] <= 0 or (options["jobs"] or 1) < 1:
         raise ReplicationError("--minutes needs a number above 0 and --into DIR, and --jobs a number from 1; correct them.")
-    from replication import recording
+    from replication.recording import session
 
     names = ("minutes", "into", "only", "jobs", "scale")
-    return recording.record(folders=options["data"], **{name: options[name] for name in names})
+    return session.record(folders=options["data"], **{name: options[name] for name in names})
 
 
 _COMMANDS: dict[str, Callable[..., int]] = {
     "data": _data,
     "bundle": _bundle,
     "train": _train,
-    "measure": _step("steps", "measure_part"),
-    "gather": _step("steps", "gather"),
-    "figure": _step("drawing", "draw_figure"),
-    "judge": _step("judging", "judge_figure"),
+    "measure": _step("pipeline.steps", "measure_part"),
+    "gather": _step("pipeline.steps", "gather"),
+    "figure": _step("pipeline.drawing", "draw_figure"),
+    "judge": _step("pipeline.judging", "judge_figure"),
     "show": _show,
     "claims": _claims,
-    "claims-page": _step("claims_page", "write"),
+    "claims-page": _step("claims.page", "write"),
     "measured": _step("figures_table", "update"),
     "readme": _step("figures_table", "write"),
     "lock": _lock,

@@ -13,10 +13,11 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from replication import dag, records
-from replication.configs import RECORDED
 from replication.errors import ReplicationError
-from replication.judging import read_verdicts
+from replication.files import records
+from replication.pipeline import dag
+from replication.pipeline.configs import RECORDED
+from replication.pipeline.judging import read_verdicts
 
 README = Path("README.md")
 MEASURED = Path("docs/measured.csv")

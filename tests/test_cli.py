@@ -49,7 +49,7 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_outside_of_a_checkout_the_next_step_is_named(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
-    from replication import dag
+    from replication.pipeline import dag
 
     monkeypatch.chdir(tmp_path)
     dag.papers.cache_clear()

@@ -27,12 +27,17 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from test_report import ENTRY, PLACE
+from verdict_entries import ENTRY, PLACE
 
-from replication import archives, claims, configs, data, formats, judging, recorded, recording_queue, records, sources, steps
+from replication import claims, data
+from replication.data.sources import formats
+from replication.data.sources import reading as sources
+from replication.data.sources.reading import Dataset
 from replication.errors import ReplicationError
+from replication.files import records
+from replication.pipeline import configs, judging, steps
+from replication.recording import archives, keep, queue
 from replication.schema.papers import PaperConfig
-from replication.sources import Dataset
 
 settings.register_profile("fuzz", derandomize=True, deadline=None, database=None, max_examples=120)
 FUZZ = settings.get_profile("fuzz")
@@ -126,7 +131,7 @@ def test_a_hostile_name_of_a_file_quantity_claim_or_queue_entry_is_refused(tmp_p
             (tmp_path / f"{name}.yaml").unlink()
         entry = {"paper": name, "measurements": [name], "minutes": 1, "minutes_are": "measured"}
         (tmp_path / configs.QUEUE).write_text(json.dumps({"queue": [entry]}))
-        assert tried("hostile names", lambda: recording_queue.load(tmp_path)) is None
+        assert tried("hostile names", lambda: queue.load(tmp_path)) is None
         claim = {"id": f"LCA-{name}", "quantity": name}
         assert tried("hostile names", lambda c=claim: _claim_of(c)) is None
 
@@ -226,7 +231,7 @@ def test_a_damaged_queue_is_a_sentence(tmp_path: Path) -> None:
     whole = b"queue:\n- {paper: lca, measurements: [mnist_fc_lca], minutes: 3, minutes_are: measured}\n"
     for content in [*damaged(whole, cuts=40, flips=200), b"queue: {}", b"queue: [[]]", b"queue: [{minutes: .nan}]", b"- queue"]:
         (tmp_path / configs.QUEUE).write_bytes(content)
-        tried("queue.yaml", lambda: recording_queue.load(tmp_path))
+        tried("queue.yaml", lambda: queue.load(tmp_path))
 
 
 # Records, tables, verdicts, parts
@@ -279,7 +284,7 @@ def test_tables_of_a_stranger_are_tables_or_a_sentence(tables: Path) -> None:
 
 
 def test_damaged_verdicts_are_shown_or_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from replication import claims_page, report
+    from replication.claims import page, report
 
     path = tmp_path / "a.verdicts.json"
     whole = json.dumps(PLACE | {"verdicts": [ENTRY]}).encode()
@@ -290,7 +295,7 @@ def test_damaged_verdicts_are_shown_or_are_a_sentence(tmp_path: Path, capsys: py
     for content in [*wrong, *damaged(whole, cuts=20, flips=80)]:
         path.write_bytes(content)
         tried("verdicts", lambda: report.show_claims([path]))
-        written = tried("verdicts", lambda: claims_page.write([path], tmp_path / "claims.html") or True)
+        written = tried("verdicts", lambda: page.write([path], tmp_path / "claims.html") or True)
         assert (tmp_path / "claims.html").exists() == bool(written)
         (tmp_path / "claims.html").unlink(missing_ok=True)
     capsys.readouterr()
@@ -535,7 +540,7 @@ def test_links_and_bombs_in_an_archive_stay_harmless(tmp_path: Path, monkeypatch
 def test_a_record_of_a_stranger_is_kept_or_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ROOT / "recorded/lca/mnist_fc_lca/seed0"
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("replication.dag.RECORDED_FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr("replication.pipeline.dag.RECORDED_FOLDER", tmp_path / "recorded")
     folder = tmp_path / "from/full/lca/tables/mnist_fc_lca/seed0"
     shutil.copytree(source, folder)
     record = json.loads((folder / records.RECORD).read_text())
@@ -548,7 +553,7 @@ def test_a_record_of_a_stranger_is_kept_or_is_a_sentence(tmp_path: Path, monkeyp
     deepest = [{"trainings": [record["trainings"][0] | {"config": config | {key: value}}]} for key in config for value in ([], {"x": 1})]
     for change in [*changes, *deeper, *deepest]:
         records.write_json(folder / records.RECORD, record | change)
-        kept = tried("records of strangers", lambda: recorded.keep([tmp_path / "from"]))
+        kept = tried("records of strangers", lambda: keep.keep([tmp_path / "from"]))
         assert bool(kept) == (tmp_path / "recorded").exists()
         shutil.rmtree(tmp_path / "recorded", ignore_errors=True)
 
@@ -626,7 +631,7 @@ def test_nothing_is_unpickled_and_no_shell_is_started() -> None:
 
 
 def test_a_trajectory_that_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:
-    from replication.checkpoints import load_row
+    from replication.training.checkpoints import load_row
 
     np.save(tmp_path / "trajectory.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"[Pp]ickle|object"):

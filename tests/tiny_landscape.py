@@ -60,3 +60,7 @@ def tiny_examples() -> tuple[Tensor, Tensor]:
     """32 images ``[32, 3, 8, 8]`` and labels of five classes."""
     images = sine(torch.Size([32, 3, 8, 8]), 0.123, 0.4, 1.0, 0).float()
     return images, torch.tensor([(i * 7 + i // 5) % 5 for i in range(32)])
+
+
+def flat(tensors: list[list[float]]) -> Tensor:
+    return torch.cat([torch.tensor(values, dtype=torch.float64) for values in tensors])

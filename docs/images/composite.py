@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from replication import dag
+from replication.pipeline import dag
 
 OUT = Path(__file__).with_name("composite.png")
 DEFAULT = ("reduced", "lca_layers", "svcca_two_seeds", "stiffness_classes_mnist", "landscape_contours")

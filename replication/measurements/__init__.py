@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from replication.schema.measurements import MeasurementConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 Arrays = dict[str, np.ndarray]
 Tables = dict[str, pd.DataFrame]

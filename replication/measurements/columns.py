@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from replication.measurements import Arrays, Progress, Tables
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def pack(tables: Mapping[str, pd.DataFrame]) -> Arrays:

@@ -6,17 +6,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication import curvature, data, lca, stiffness_probe, svcca
+from replication import curvature, data, lca, svcca
 from replication.activations import layer_outputs
-from replication.directions import normalised
-from replication.layer_rows import neurons
-from replication.measurements import Arrays, Progress, Tables
+from replication.landscape.directions import normalised
+from replication.measurements import Arrays, Progress, Tables, stiffness_probe
 from replication.measurements.columns import pack, unpack
-from replication.objective import Objective
+from replication.measurements.svcca_rows import neurons
+from replication.objective.objective import Objective
 from replication.schema.four_views import FourViewsConfig
-from replication.stiffness import TOTAL, gram
-from replication.trained_run import TrainedRun
-from replication.training import derived_seed
+from replication.stiffness.matrix import TOTAL, gram
+from replication.training.loop import derived_seed
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: FourViewsConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

@@ -9,7 +9,7 @@ from replication import curvature, landscape
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import CurvatureConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: CurvatureConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

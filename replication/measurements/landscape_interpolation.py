@@ -9,7 +9,7 @@ from replication import landscape
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.landscape import InterpolationConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: InterpolationConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

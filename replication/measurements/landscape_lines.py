@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from replication import landscape
-from replication.folding import folded
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
-from replication.objective import Objective
+from replication.objective.folding import folded
+from replication.objective.objective import Objective
 from replication.schema.landscape import LinesConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 FILTER = "filter"
 RESCALED_POINTS = 5

@@ -6,11 +6,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from replication import landscape, surface_measures
+from replication import landscape
+from replication.landscape import surface_measures
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import SurfaceConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: SurfaceConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

@@ -9,11 +9,11 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 
 from replication import landscape
+from replication.landscape.surface_measures import as_grid
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import TrajectoryConfig
-from replication.surface_measures import as_grid
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 MARGIN = 0.15  # of the path's extent, left free on every side
 PCA, RANDOM, RANDOM_FINAL = "pca", "random", "random_final"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from replication import lca
-from replication.lca_ledger import Ledger
+from replication.lca.ledger import Ledger
 from replication.measurements import Arrays, Progress, Tables, span_of
 from replication.schema.lca import LcaConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LcaConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

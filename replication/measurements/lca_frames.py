@@ -5,27 +5,29 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from replication import lca_frames
 from replication.measurements import Arrays, Progress, Tables
+from replication.measurements import lca_single_weights as single_weights
 from replication.schema.lca import LcaFramesConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LcaFramesConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """Counts of coloured and white parameters per layer and frame, and of the first seeds the images' numbers."""
     (run,) = runs
     objective = run.objective()
-    frames = lca_frames.allocate(objective, run.trajectory, lca_frames.spread_steps(run.config.steps, config.frames), progress=progress)
-    slots = lca_frames.kernels(objective.layout)
+    frames = single_weights.allocate(
+        objective, run.trajectory, single_weights.spread_steps(run.config.steps, config.frames), progress=progress
+    )
+    slots = single_weights.kernels(objective.layout)
     arrays: Arrays = {"steps": frames.steps, "losses": frames.losses, "errors": frames.errors}
     arrays["layers"] = np.array([slot.layer for slot in slots])
-    arrays["scales"] = np.array([lca_frames.colour_scale(frames.change[:, slot.slice]) for slot in slots])
+    arrays["scales"] = np.array([single_weights.colour_scale(frames.change[:, slot.slice]) for slot in slots])
     for name, change in (("counts", frames.change), ("counts_shuffled", frames.shuffled)):
-        scales = [lca_frames.colour_scale(change[:, slot.slice]) for slot in slots]
-        arrays[name] = np.stack([lca_frames.counts(change[:, slot.slice], scale) for slot, scale in zip(slots, scales, strict=True)])
-    own = [np.array([[lca_frames.colour_scale(row)] for row in frames.change[:, slot.slice]]) for slot in slots]
+        scales = [single_weights.colour_scale(change[:, slot.slice]) for slot in slots]
+        arrays[name] = np.stack([single_weights.counts(change[:, slot.slice], scale) for slot, scale in zip(slots, scales, strict=True)])
+    own = [np.array([[single_weights.colour_scale(row)] for row in frames.change[:, slot.slice]]) for slot in slots]
     arrays["counts_own_scale"] = np.stack(
-        [lca_frames.counts(frames.change[:, slot.slice], scale) for slot, scale in zip(slots, own, strict=True)]
+        [single_weights.counts(frames.change[:, slot.slice], scale) for slot, scale in zip(slots, own, strict=True)]
     )
     if seed < config.pictured_seeds:
         for number, slot in enumerate(slots):
@@ -44,7 +46,7 @@ def tables(config: LcaFramesConfig, parts: Sequence[Arrays]) -> Tables:
     shares = pd.DataFrame({"step": np.tile(steps, len(layers)), "layer": np.repeat(layers, len(steps))})
     shares["colour_scale"] = np.repeat(arrays["scales"], len(steps))
     for name, ending in (("counts", ""), ("counts_shuffled", "_shuffled"), ("counts_own_scale", "_own_scale")):
-        columns = [f"{column}{ending}" for column in lca_frames.COUNTS]
+        columns = [f"{column}{ending}" for column in single_weights.COUNTS]
         shares[columns] = arrays[name].reshape(-1, len(columns))
     found["shares"] = shares.drop(columns=["parameters_shuffled", "parameters_own_scale"])
     if pixels := [_pixels(arrays[f"image_{n}"], layer, steps) for n, layer in enumerate(layers) if f"image_{n}" in arrays]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from replication import lca_sampled
-from replication.lca_sampled import SampledLedger
+from replication.lca import sampled
+from replication.lca.sampled import SampledLedger
 from replication.measurements import Arrays, Progress, Tables, below
 from replication.schema.lca import LcaLayersConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LcaLayersConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
@@ -24,10 +24,10 @@ def measure(config: LcaLayersConfig, runs: Sequence[TrainedRun], *, seed: int, p
 def _phases(config: LcaLayersConfig, run: TrainedRun) -> dict[str, SampledLedger]:
     objective = run.objective(batch_norm=config.batch_norm, chunk=config.chunk)
     n, steps = len(objective.labels), run.config.steps
-    subset = lca_sampled.random_subset(n, min(config.examples, n), seed=config.seed, fresh=False)
+    subset = sampled.random_subset(n, min(config.examples, n), seed=config.seed, fresh=False)
     phases = {"opening": range(config.opening), "late": range(config.opening, steps)}
     return {
-        phase: lca_sampled.along(objective, run.trajectory, subset=subset, groups=config.groups, intervals=config.intervals, steps=span)
+        phase: sampled.along(objective, run.trajectory, subset=subset, groups=config.groups, intervals=config.intervals, steps=span)
         for phase, span in phases.items()
     }
 

@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from replication import lca_sampled
-from replication.lca_sampled import SampledLedger
+from replication.lca import sampled
+from replication.lca.sampled import SampledLedger
 from replication.measurements import Arrays, Progress, Tables, span_of
 from replication.schema.lca import SampledLcaConfig
-from replication.trained_run import TrainedRun
-from replication.training import batch_indices
+from replication.training.loop import batch_indices
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: SampledLcaConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """The books of one span of iterations."""
     (run,) = runs
-    ledger = lca_sampled.along(
+    ledger = sampled.along(
         run.objective(batch_norm=config.batch_norm, chunk=config.chunk),
         run.trajectory,
         subset=_subset(config, run),
@@ -36,4 +36,4 @@ def _subset(config: SampledLcaConfig, run: TrainedRun) -> Callable[[int], Tensor
     n = len(run.experiment.train.labels)
     if config.subset == "minibatch":
         return lambda step: batch_indices(step, n, run.config, run.seed)[: config.examples]
-    return lca_sampled.random_subset(n, config.examples, seed=config.seed, fresh=config.subset == "fresh")
+    return sampled.random_subset(n, config.examples, seed=config.seed, fresh=config.subset == "fresh")

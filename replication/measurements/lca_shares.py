@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from replication import lca
-from replication.lca_ledger import Ledger
+from replication.lca.ledger import Ledger
 from replication.measurements import Arrays, Progress, Tables, below, span_of
 from replication.schema.lca import LcaSharesConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 COLUMNS = ("helping", "hurting", "zero", "helping_shuffled", "hurting_shuffled")
 

@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication import lca, lca_toy
-from replication.lca_ledger import STEP_COLUMNS, TENSOR_COLUMNS
-from replication.measurements import Arrays, Progress, Tables
-from replication.objective import Objective
+from replication import lca
+from replication.lca.ledger import STEP_COLUMNS, TENSOR_COLUMNS
+from replication.measurements import Arrays, Progress, Tables, lca_toy_losses
+from replication.objective.objective import Objective
 from replication.schema.lca import LcaToyConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 COUPLING = 0.5
 _MAX_ERROR = 1e-12  # the losses are quadratic, for which Simpson's rule is exact
@@ -20,12 +20,12 @@ _MAX_ERROR = 1e-12  # the losses are quadratic, for which Simpson's rule is exac
 
 def measure(config: LcaToyConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """Path and books of the idle parameter; allocations of the oscillation at every delay, and without coupling at the last one."""
-    path = lca_toy.idle_path(config.steps, torch.Generator().manual_seed(seed))
-    arrays = {"path": path.numpy(), **_books(lca_toy.idle(), path, "idle")}
+    path = lca_toy_losses.idle_path(config.steps, torch.Generator().manual_seed(seed))
+    arrays = {"path": path.numpy(), **_books(lca_toy_losses.idle(), path, "idle")}
     cases = [(delay, COUPLING) for delay in config.delays] + [(config.delays[-1], 0.0)]
     for number, (delay, coupling) in enumerate(cases):
-        path = lca_toy.oscillation_path(config.oscillation_steps, delay, coupling=coupling, first=seed)
-        arrays |= _books(lca_toy.oscillation(coupling), path, f"oscillation_{number}")
+        path = lca_toy_losses.oscillation_path(config.oscillation_steps, delay, coupling=coupling, first=seed)
+        arrays |= _books(lca_toy_losses.oscillation(coupling), path, f"oscillation_{number}")
         progress(number + 1, len(cases))
     return arrays | {"cases": np.array(cases)}
 
@@ -44,8 +44,8 @@ def tables(config: LcaToyConfig, parts: Sequence[Arrays]) -> Tables:
     path = pd.DataFrame(arrays["path"], columns=["theta_1", "theta_2"]).rename_axis("step").reset_index()
     found = []
     for number, (delay, coupling) in enumerate(arrays["cases"]):
-        exact = lca_toy.steady_allocation(delay, coupling)
-        about = {"delay": delay, "momentum": lca_toy.momentum_of(delay), "coupling": coupling, "steady_theta_2": exact}
+        exact = lca_toy_losses.steady_allocation(delay, coupling)
+        about = {"delay": delay, "momentum": lca_toy_losses.momentum_of(delay), "coupling": coupling, "steady_theta_2": exact}
         found.append(_steps(arrays, f"oscillation_{number}").assign(**about))
     return {"path": path, "idle": _steps(arrays, "idle"), "oscillation": pd.concat(found, ignore_index=True)}
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from replication import svcca
 from replication.activations import layer_outputs
-from replication.layer_rows import neurons
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
+from replication.measurements.svcca_rows import neurons
 from replication.schema.svcca import GroupsConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 SOFTMAX = "softmax"
 

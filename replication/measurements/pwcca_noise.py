@@ -10,7 +10,7 @@ from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import NoiseConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 # the paper's N(0, 0.1) may give the standard deviation or the variance; the last, as strong as the signal, breaks the mechanism
 NOISES = {"standard deviation 0.1": 0.1, "variance 0.1": 0.1**0.5, "as strong as the signal": 1.0}

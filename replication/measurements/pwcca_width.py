@@ -9,12 +9,12 @@ from torch import Tensor
 
 from replication import svcca
 from replication.activations import layer_outputs
-from replication.layer_rows import LOGITS, neurons
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.measurements.pwcca_groups import distance
+from replication.measurements.svcca_rows import LOGITS, neurons
 from replication.schema.svcca import WidthConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 SPLITS = ("train", "test")
 

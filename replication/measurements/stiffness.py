@@ -9,17 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import data, stiffness_probe
+from replication import data
 from replication.activations import layer_outputs
 from replication.errors import ReplicationError
-from replication.measurements import Arrays, Progress, Tables
+from replication.measurements import Arrays, Progress, Tables, stiffness_probe
+from replication.measurements.stiffness_probe import Probe
+from replication.measurements.super_classes import groups_of
 from replication.models.parts import UnitSphere
 from replication.schema.stiffness import StiffnessConfig
-from replication.stiffness import TOTAL, distances, gram
-from replication.stiffness_probe import Probe
-from replication.super_classes import groups_of
-from replication.trained_run import TrainedRun
-from replication.training import derived_seed, evaluate, steps_per_epoch
+from replication.stiffness.matrix import TOTAL, distances, gram
+from replication.training.loop import derived_seed, evaluate, steps_per_epoch
+from replication.training.trained_run import TrainedRun
 
 Frames = dict[str, list[pd.DataFrame]]
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from replication import svcca
-from replication.layer_rows import LOGITS, MAPS, OUT, neurons, positions, row_outputs, rows_of
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
+from replication.measurements.svcca_rows import LOGITS, MAPS, OUT, neurons, positions, row_outputs, rows_of
 from replication.schema.svcca import DynamicsConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: DynamicsConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

@@ -14,7 +14,7 @@ from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import FourierConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 Padding = Literal["circular", "zeros"]
 _WIDTHS = (3, 5, 4)  # channels of the images and of the two layers

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
-from replication.optimisation import frozen_at
 from replication.schema.svcca import FreezeConfig
-from replication.trained_run import TrainedRun
+from replication.training.optimisation import frozen_at
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: FreezeConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

@@ -10,7 +10,7 @@ from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import InvarianceConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 _SHOWN = 300  # examples that the figure shows
 

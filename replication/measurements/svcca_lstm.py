@@ -12,7 +12,7 @@ from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.measurements.pwcca_groups import distance
 from replication.schema.svcca import LstmConfig
-from replication.trained_run import TrainedRun
+from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LstmConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:

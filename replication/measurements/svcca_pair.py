@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from replication import svcca
-from replication.cca import Directions
-from replication.layer_rows import LOGITS, row_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
-from replication.reductions import Reduction, completed, double_projection, largest_neurons, on_directions, on_neurons, only_neurons
+from replication.measurements.svcca_rows import LOGITS, row_outputs
 from replication.schema.svcca import PairConfig
-from replication.trained_run import TrainedRun
+from replication.svcca.canonical import Directions
+from replication.svcca.reductions import Reduction, completed, double_projection, largest_neurons, on_directions, on_neurons, only_neurons
+from replication.training.trained_run import TrainedRun
 
 PROJECTED = ("p2", "fc1", "fc2")
 COMPRESSED = ("p2", "fc1", "bn3", "fc2", "bn4")

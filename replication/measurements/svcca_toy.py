@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from replication import activations, models, svcca
-from replication.cca import Directions
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import ToyConfig
-from replication.trained_run import TrainedRun
-from replication.training import derived_seed
+from replication.svcca.canonical import Directions
+from replication.training.loop import derived_seed
+from replication.training.trained_run import TrainedRun
 
 TARGETS = ("sin(2 pi x)", "2 |x| - 1", "square wave", "2 x^2 - 1")
 _SHOWN = 400  # points that the figures show

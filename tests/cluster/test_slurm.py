@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from checkout import PARTS, keep_figures
 from conftest import ROOT
-from test_smoke_dag import PARTS, keep_figures
 
 FIGURES = ("lca_layers", "lca_toy")
 PACKAGES = ("slurm-wlm", "munge", "dbus")

@@ -1,0 +1,269 @@
+"""Published value + tolerance + estimates per seed -> verdict, and the lock that keeps claims from moving unseen.
+
+The verdict is read off a 90 % interval over seeds: inside the acceptance region = reproduced, outside = not_reproduced, across
+its edge = inconclusive. An identity is exact by theory, so there every seed must lie inside.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from replication.claims.statistics import mean_interval, seeds_to_decide
+from replication.errors import ReplicationError
+from replication.files.records import canonical_json, read_json, write_json
+from replication.schema.claims import Claim, Expectation
+
+Outcome = Literal["reproduced", "not_reproduced", "inconclusive", "not_evaluated", "error", "withdrawn"]
+LOCK = "claims.lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One claim judged at one scale; plain values, as written to the verdict files.
+
+    Attributes:
+        outcome: the verdict; ``reason`` says why in words.
+        required: whether it counts towards the exit status at this scale.
+        estimates: one per seed, by seed.
+        mean, low, high: of the estimates; the interval over seeds at 90 %; None where not finite.
+        region: the acceptance region, in words; ``low_edge`` and ``high_edge`` as numbers, None where it is open.
+        control: the outcome of the same rule on the control quantity, and ``control_mean`` its mean; ``breaks`` says what it breaks.
+        discrepancy: evidence and hypothesis of a known discrepancy, or "".
+    """
+
+    id: str
+    statement: str
+    published: str
+    trust: str
+    quantity: str
+    unit: str
+    outcome: Outcome
+    reason: str
+    required: bool
+    ci: bool
+    estimates: dict[str, float | None]
+    mean: float | None
+    low: float | None
+    high: float | None
+    region: str
+    low_edge: float | None
+    high_edge: float | None
+    basis: str
+    control: str
+    control_mean: float | None
+    breaks: str
+    discrepancy: str
+
+
+def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be_absent: bool = False) -> Verdict:
+    """Judge one claim from the quantities of its figure, each one estimate per seed.
+
+    Args:
+        may_be_absent: a missing quantity is not_evaluated (recorded tables can be incomplete) and no error.
+    """
+    estimates = dict(quantities.get(claim.quantity, {}))
+    control = dict(quantities.get(claim.control.quantity, {}))
+    outcome, reason, control_outcome = _outcome(claim, estimates, control, may_be_absent)
+    low, high = mean_interval(list(estimates.values())) if estimates else (math.nan, math.nan)
+    low_edge, high_edge = region(claim.expect) if claim.expect else (-math.inf, math.inf)
+    return Verdict(
+        id=claim.id,
+        statement=claim.statement,
+        published=f"{claim.published.value} ({claim.published.where})",
+        trust=claim.published.trust,
+        quantity=claim.quantity,
+        unit=claim.unit,
+        outcome=outcome,
+        reason=reason,
+        required=claim.expect is not None and not claim.withdrawn,
+        ci=claim.ci,
+        estimates={str(seed): _finite(value) for seed, value in estimates.items()},
+        mean=_mean(estimates),
+        low=_finite(low),
+        high=_finite(high),
+        region=region_text(claim.expect) if claim.expect else "",
+        low_edge=_finite(low_edge),
+        high_edge=_finite(high_edge),
+        basis=f"{claim.expect.basis}: {claim.expect.note}".rstrip(": ") if claim.expect else "",
+        control=control_outcome,
+        control_mean=_mean(control),
+        breaks=claim.control.breaks,
+        discrepancy=f"{claim.discrepancy.evidence} Hypothesis: {claim.discrepancy.hypothesis}" if claim.discrepancy else "",
+    )
+
+
+def _outcome(claim: Claim, estimates: dict[int, float], control: dict[int, float], may_be_absent: bool) -> tuple[Outcome, str, str]:
+    """Outcome, its reason and the control's outcome."""
+    if claim.withdrawn:
+        return "withdrawn", claim.withdrawn, ""
+    if claim.expect is None:
+        return "not_evaluated", claim.not_evaluated or "this scale speaks for no claim", ""
+    if not estimates:
+        return ("not_evaluated" if may_be_absent else "error"), f"no estimate of {claim.quantity} was made", ""
+    outcome, reason = compare(list(estimates.values()), claim.expect, exact=claim.kind == "identity")
+    if not control:
+        return ("not_evaluated" if may_be_absent else "error"), f"no estimate of its control {claim.control.quantity} was made", ""
+    control_outcome, control_reason = compare(list(control.values()), claim.expect, exact=claim.kind == "identity")
+    if outcome == "reproduced" and control_outcome == "reproduced":
+        return "error", f"also holds with the mechanism broken ({claim.control.breaks}), so it proves nothing", control_outcome
+    if outcome == "reproduced" and control_outcome == "error":
+        return "error", f"its control {claim.control.quantity} cannot be judged: {control_reason}", control_outcome
+    return outcome, reason, control_outcome
+
+
+def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = False) -> tuple[Outcome, str]:
+    """Where the estimates of all seeds lie relative to the acceptance region."""
+    if not estimates:
+        return "error", "no estimates"
+    if not all(math.isfinite(value) for value in estimates):
+        return "error", f"{sum(not math.isfinite(value) for value in estimates)} of {len(estimates)} seeds gave a non-finite estimate"
+    low_edge, high_edge = region(expect)
+    if exact:
+        inside = [low_edge < value < high_edge for value in estimates]
+        if all(inside):
+            return "reproduced", "every seed inside"
+        return "not_reproduced", f"{inside.count(False)} of {len(inside)} seeds outside"
+    low, high = mean_interval(estimates)
+    if low_edge < low and high < high_edge:
+        return "reproduced", "interval inside"
+    if high <= low_edge or low >= high_edge:
+        return "not_reproduced", "interval outside"
+    needed = seeds_to_decide(estimates, (low_edge, high_edge))
+    if len(estimates) < 2:
+        return "inconclusive", "one seed gives no interval; two or more are needed"
+    return "inconclusive", f"interval across the edge; {f'about {needed}' if needed else 'more than 10,000'} seeds would decide"
+
+
+def region(expect: Expectation) -> tuple[float, float]:
+    """The open interval in which the quantity must lie."""
+    if expect.rule == "between":
+        assert expect.low is not None
+        assert expect.high is not None
+        return expect.low, expect.high
+    assert expect.bound is not None
+    return (-math.inf, expect.bound) if expect.rule == "below" else (expect.bound, math.inf)
+
+
+def region_text(expect: Expectation) -> str:
+    """The acceptance region in words."""
+    if expect.rule == "between":
+        return f"between {expect.low:g} and {expect.high:g}"
+    return f"{expect.rule} {expect.bound:g}"
+
+
+def exit_status(verdicts: Sequence[Verdict], *, ci: bool = False) -> int:
+    """0: every required claim is reproduced; 1: some are not (or a known discrepancy vanished); 2: something is broken.
+
+    With ``ci`` only claims marked so count, and inconclusive ones are shown without failing.
+    """
+    counted = [verdict for verdict in verdicts if verdict.required and (verdict.ci or not ci)]
+    if any(verdict.outcome == "error" for verdict in counted):
+        return 2
+    fails = {"not_reproduced"} if ci else {"not_reproduced", "inconclusive"}
+    surprising = [v for v in counted if (v.outcome == "reproduced" if v.discrepancy else v.outcome in fails)]
+    return 1 if surprising else 0
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _mean(estimates: Mapping[int, float]) -> float | None:
+    return _finite(math.fsum(estimates.values()) / len(estimates)) if estimates and all(map(math.isfinite, estimates.values())) else None
+
+
+def claim_hash(raw: Mapping[str, Any]) -> str:
+    """sha256 of a claim as written, all scales; ``discrepancy`` is a finding and not part of what was claimed."""
+    return hashlib.sha256(canonical_json({key: value for key, value in raw.items() if key != "discrepancy"}).encode()).hexdigest()
+
+
+class _Change(BaseModel):
+    date: str
+    reason: str
+    results_seen: bool
+
+
+class _Locked(BaseModel):
+    locked: str
+    sha256: str
+    claim: dict[str, Any]
+    amendments: list[_Change]
+
+
+_LOCK = TypeAdapter(dict[str, _Locked])
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    lock: dict[str, Any] = read_json(path)
+    try:
+        _LOCK.validate_python(lock, strict=True)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "the whole file"
+        raise ReplicationError(
+            f"{path} is damaged ({place} is not as `replicate lock` writes it); take it from the repository again."
+        ) from None
+    return lock
+
+
+def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> set[str]:
+    """Compare claims with their lock and return the ids that were amended after they were locked (shown as post hoc).
+
+    Raises:
+        ReplicationError: a claim is new, was changed without an amendment, or was deleted.
+    """
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
+    for claim_id, entry in lock.items():
+        if claim_id not in raw_claims:
+            raise ReplicationError(f"Claim {claim_id} was deleted, which no claim may be; put it back and say why under withdrawn.")
+        if claim_hash(raw_claims[claim_id]) != entry["sha256"]:
+            raise ReplicationError(
+                f"Claim {claim_id} differs from {lock_path}; allowed with a reason only: "
+                f'run `replicate amend {claim_id} --reason "..." --results-seen yes|no`.'
+            )
+    if new := [claim_id for claim_id in raw_claims if claim_id not in lock]:
+        raise ReplicationError(f"Claim {new[0]} is not in {lock_path}; run `replicate lock` before its evaluation seeds run.")
+    return {claim_id for claim_id, entry in lock.items() if entry["amendments"]}
+
+
+def amendments(lock_path: Path) -> dict[str, list[str]]:
+    """When, why and knowing what each amended claim was changed, in words."""
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
+    return {claim_id: [_told(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]}
+
+
+def _told(change: Mapping[str, Any]) -> str:
+    known = "results had been seen" if change["results_seen"] else "no result had been seen"
+    return f"{change['date']}, {known}: {change['reason']}"
+
+
+def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> list[str]:
+    """Lock every claim that is not yet locked; returns their ids."""
+    lock = _read_lock(lock_path) if lock_path.exists() else {}
+    new = [claim_id for claim_id in raw_claims if claim_id not in lock]
+    for claim_id in new:
+        lock[claim_id] = {"locked": _today(), "sha256": claim_hash(raw_claims[claim_id]), "claim": raw_claims[claim_id], "amendments": []}
+    write_json(lock_path, lock)
+    return new
+
+
+def amend(claim_id: str, raw: Mapping[str, Any], lock_path: Path, *, reason: str, results_seen: bool) -> None:
+    """Record that a claim was changed: when, why, from what, and whether results had been seen."""
+    lock = _read_lock(lock_path)
+    if claim_id not in lock:
+        raise ReplicationError(f"Claim {claim_id} is not in {lock_path}; allowed: {', '.join(lock)}.")
+    if not reason.strip():
+        raise ReplicationError(f"The amendment of claim {claim_id} has no reason; say in one sentence why the claim was changed.")
+    entry = lock[claim_id]
+    change = {"date": _today(), "reason": reason, "results_seen": results_seen, "old": entry["claim"], "new": raw}
+    entry |= {"sha256": claim_hash(raw), "claim": raw, "amendments": [*entry["amendments"], change]}
+    write_json(lock_path, lock)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -1,0 +1,194 @@
+"""Planes through training trajectories (Li et al. 2018, arXiv 1712.09913, section 7; specification 1.8 and 1.9).
+
+Principal axes of the rows theta_k - theta_last come from their small Gram matrix ``[T, T]``, so that memory does not grow with
+T times the number of parameters beyond the checkpoints themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from replication.errors import ReplicationError
+from replication.landscape.directions import Ignore, without_biases_and_norms
+from replication.objective.objective import Slot
+
+_COLUMNS = 2**18  # parameters at a time
+
+
+@dataclass(frozen=True)
+class TrajectoryPlane:
+    """The plane of the first two principal axes of a trajectory.
+
+    Attributes:
+        direction_x, direction_y: orthonormal, float64 ``[n_parameters]``; the entry of largest magnitude is positive.
+        coordinates: of every checkpoint, seen from the last one (not from the mean), float64 ``[T, 2]``; the last row is zero.
+        explained_variance: of all axes, in falling order ``[T]``: squared singular values / (T - 1).
+        explained_variance_ratio: the same, divided by their sum.
+        random_walk: mean ratios ``[T]`` of Gaussian random walks with as many parameters and the same step lengths: what diffusion
+            alone would give (76 % in two axes of a long walk).
+    """
+
+    direction_x: Tensor
+    direction_y: Tensor
+    coordinates: Tensor
+    explained_variance: Tensor
+    explained_variance_ratio: Tensor
+    random_walk: Tensor
+
+
+def trajectory_plane(
+    checkpoints: Tensor | np.ndarray | Sequence[Any],
+    *,
+    centring: bool = True,
+    final_row: bool = True,
+    ignore: Ignore = None,
+    layout: Sequence[Slot] | None = None,
+    generator: torch.Generator | None = None,
+    walks: int = 10,
+) -> TrajectoryPlane:
+    """The plane of largest variance through checkpoints ``[T, n_parameters]`` (Figure 9).
+
+    Args:
+        checkpoints: a tensor, array or memory map; the last row is the minimiser around which the plane is drawn.
+        centring: subtract the rows' mean before finding the axes, as the official code does; other axes and ratios without it.
+        final_row: count the last checkpoint, a row of zeros, among the rows, as the official code does.
+        ignore: ``"biasbn"`` leaves out tensors with at most one axis; needs ``layout``.
+        layout: ``objective.layout``.
+        generator: of the random walks; seed 0 by default.
+        walks: how many random walks the control averages.
+
+    Raises:
+        ReplicationError: fewer than three checkpoints, rows that are not finite, all on one line, or ``ignore`` without a layout.
+    """
+    rows = _matrix(checkpoints)
+    mask = _mask(ignore, layout, rows)
+    gram, steps = _gram_of_differences(rows, mask)
+    used = len(gram) if final_row else len(gram) - 1
+    variance, vectors = _principal(gram[:used, :used], centring)
+    if not variance[1] > 1e-12 * variance[0]:
+        raise ReplicationError(f"The {len(rows)} checkpoints lie on one line, within rounding; a plane needs three that do not.")
+    weights = vectors[:, :2] / (variance[:2] * (used - 1)).sqrt()
+    if centring:
+        weights = weights - weights.mean(0)
+    directions = _combined(rows, weights, mask)
+    free = rows.shape[1] if mask is None else int(mask.sum())
+    control = random_walk_control(
+        steps, free, generator=generator or torch.Generator().manual_seed(0), walks=walks, centring=centring, final_row=final_row
+    )
+    return TrajectoryPlane(*directions, project(rows, directions), variance, variance / variance.sum(), control)
+
+
+def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> Tensor:
+    """Coordinates ``[T, n_directions]`` of theta_k - theta_last by least squares; directions need be neither unit nor orthogonal."""
+    rows = _matrix(checkpoints)
+    basis = torch.stack([direction.double() for direction in directions]).to(_device(rows))
+    products = torch.zeros(len(rows), len(basis), dtype=torch.float64, device=basis.device)
+    for columns, block in _blocks(rows):
+        products += (block - block[-1]) @ basis[:, columns].T
+    return torch.linalg.solve(basis @ basis.T, products.T).T
+
+
+def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> float:
+    """Share of the trajectory's variance that lies in the span of ``directions``; about 2 / n_parameters for two random ones."""
+    rows = _matrix(checkpoints)
+    basis = torch.linalg.qr(torch.stack([direction.double() for direction in directions]).T.to(_device(rows)))[0]
+    inside = project(rows, list(basis.T))
+    gram, _ = _gram_of_differences(rows, None)
+    return float((inside - inside.mean(0)).square().sum() / _centred(gram).trace())
+
+
+def random_walk_control(
+    steps: Tensor, n_parameters: int, *, generator: torch.Generator, walks: int = 10, centring: bool = True, final_row: bool = True
+) -> Tensor:
+    """Mean explained variance ratios ``[T]`` of Gaussian random walks with T - 1 ``steps`` of these lengths.
+
+    Only the steps' Gram matrix is needed, which is Wishart distributed whatever the number of parameters.
+    """
+    random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
+    n_steps, ratios = len(steps), []
+    for _ in range(walks):
+        if n_parameters > n_steps:
+            gram = stats.wishart(n_parameters, np.eye(n_steps)).rvs(random_state=random).reshape(n_steps, n_steps)
+        else:
+            draws = random.standard_normal((n_steps, n_parameters))
+            gram = draws @ draws.T
+        scaled = torch.from_numpy(gram) * torch.outer(steps.cpu().double(), steps.cpu().double())
+        # theta_k - theta_last is minus the sum of the steps from k on; the last row is zero
+        tails = torch.triu(torch.ones(n_steps + 1, n_steps, dtype=torch.float64))
+        walk = tails @ scaled @ tails.T
+        used = len(walk) if final_row else len(walk) - 1
+        variance, _ = _principal(walk[:used, :used], centring)
+        ratios.append(variance / variance.sum())
+    return torch.stack(ratios).mean(0)
+
+
+def _matrix(checkpoints: Any) -> Tensor | np.ndarray:
+    rows = torch.stack([torch.as_tensor(row) for row in checkpoints]) if isinstance(checkpoints, list | tuple) else checkpoints
+    if len(rows.shape) != 2 or len(rows) < 3:
+        raise ReplicationError(f"The checkpoints have shape {tuple(rows.shape)}; a plane needs three or more vectors of parameters.")
+    return rows.detach() if isinstance(rows, Tensor) else rows
+
+
+def _blocks(rows: Tensor | np.ndarray) -> Iterator[tuple[slice, Tensor]]:
+    """Columns of all rows in float64, so many at a time that a memory map is never read whole."""
+    for first in range(0, rows.shape[1], _COLUMNS):
+        columns = slice(first, first + _COLUMNS)
+        block = rows[:, columns]
+        yield columns, (block if isinstance(block, Tensor) else torch.from_numpy(np.array(block))).double()
+
+
+def _device(rows: Tensor | np.ndarray) -> torch.device:
+    return rows.device if isinstance(rows, Tensor) else torch.device("cpu")
+
+
+def _mask(ignore: Ignore, layout: Sequence[Slot] | None, rows: Tensor | np.ndarray) -> Tensor | None:
+    if ignore is None:
+        return None
+    if ignore != "biasbn" or layout is None or layout[-1].stop != rows.shape[1]:
+        raise ReplicationError(
+            f"ignore is {ignore!r}; allowed: None, or 'biasbn' together with the layout of the {rows.shape[1]} parameters."
+        )
+    return without_biases_and_norms(layout, _device(rows))
+
+
+def _gram_of_differences(rows: Tensor | np.ndarray, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gram matrix ``[T, T]`` of theta_k - theta_last and the lengths ``[T - 1]`` of the steps, float64, a block of parameters at a time."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=_device(rows))
+    squares = torch.zeros(len(rows) - 1, dtype=torch.float64, device=_device(rows))
+    for columns, block in _blocks(rows):
+        block = block if mask is None else block * mask[columns]
+        difference = block - block[-1]
+        gram += difference @ difference.T
+        squares += block.diff(dim=0).square().sum(1)
+    if not torch.isfinite(gram).all():
+        bad = int((~torch.isfinite(gram.diagonal())).sum())
+        raise ReplicationError(
+            f"{bad} of the {len(rows)} checkpoints are not finite; leave out the rows that a diverged run never reached."
+        )
+    return gram, squares.sqrt()
+
+
+def _centred(gram: Tensor) -> Tensor:
+    return gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+
+
+def _principal(gram: Tensor, centring: bool) -> tuple[Tensor, Tensor]:
+    """Variances ``[T]`` in falling order and the Gram matrix's unit eigenvectors ``[T, T]`` in its columns."""
+    values, vectors = torch.linalg.eigh(_centred(gram) if centring else gram)
+    return values.flip(0).clamp(min=0) / (len(gram) - 1), vectors.flip(1)
+
+
+def _combined(rows: Tensor | np.ndarray, weights: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sums of rows theta_k - theta_last with ``weights`` ``[T or T - 1, 2]``, signs fixed."""
+    pieces = []
+    for _, block in _blocks(rows):
+        pieces.append((block[: len(weights)] - block[-1]).T @ weights)
+    axes = torch.cat(pieces) if mask is None else torch.cat(pieces) * mask[:, None]
+    largest = axes.abs().argmax(0)
+    axes = axes * axes.gather(0, largest[None]).sign()
+    return axes[:, 0].contiguous(), axes[:, 1].contiguous()

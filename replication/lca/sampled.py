@@ -1,0 +1,207 @@
+"""Sampled loss change allocation: sums over tensors estimated from a random subset of the training set.
+
+Where only sums over layers are wanted, the full-set gradient is wasteful: the mean over a random subset is an unbiased
+estimate of it with a standard error. A subset drawn anew in every step gives steps whose errors are independent; one fixed
+subset, drawn independently of the path, is as unbiased, needs one gradient less per step, and its totals over a run
+are more accurate, because what an example gains in one step and loses in another cancels. Beyond the paper, which
+always uses the whole set.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+from replication.lca.allocation import check_steps, permutation_of, row
+from replication.lca.books import Books
+from replication.objective.objective import Objective
+
+
+@dataclass
+class SampledLedger(Books):
+    """Estimates of parameter tensors and of layers, per step and over the steps.
+
+    Attributes:
+        names: of the parameter tensors and then of the layers, in order.
+        kinds: "tensor" or "layer" for each name.
+        sizes: parameters of each.
+        steps: ``[n_steps]``.
+        groups: ``[n_steps]``: number of groups that a step's standard errors come from.
+        lca: ``[n_steps, n_names]``: estimate of the sum of A.
+        standard_error: ``[n_steps, n_names]``: from the spread between groups of the step's subset; a layer's is of its own sum,
+            since its tensors' errors go together.
+        share: ``[n_steps]``: m / n, the part of the examples that a step looks at.
+        group_totals: ``[n_groups, n_names]``: sums over the steps of each group's estimate.
+        shuffled_totals: ``[n_names]``: the control, sums over the steps with the gradient's entries permuted over all parameters.
+    """
+
+    PER_NETWORK = ("names", "kinds", "sizes")
+    PER_STEP = ("steps", "groups", "share", "lca", "standard_error")
+
+    kinds: list[str]
+    groups: np.ndarray
+    lca: np.ndarray
+    standard_error: np.ndarray
+    share: np.ndarray
+    group_totals: np.ndarray
+    shuffled_totals: np.ndarray
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Tidy tables ``tensors`` and ``layers``, each with a row per step and tensor or layer, and ``totals`` over the steps.
+
+        A total's standard error comes from the spread of the groups' totals, with groups - 1 degrees of freedom.
+        """
+        n_steps, n_names = self.lca.shape
+        columns = {
+            "step": np.repeat(self.steps, n_names),
+            "kind": np.tile(self.kinds, n_steps),
+            "name": np.tile(self.names, n_steps),
+            "parameters": np.tile(self.sizes, n_steps),
+            "lca": self.lca.ravel(),
+            "standard_error": self.standard_error.ravel(),
+            "groups": np.repeat(self.groups, n_names),
+        }
+        table = pd.DataFrame(columns)
+        rows = {
+            f"{kind}s": table[table["kind"] == kind].rename(columns={"name": kind}).drop(columns="kind") for kind in ("tensor", "layer")
+        }
+        return {name: part.reset_index(drop=True) for name, part in rows.items()} | {"totals": self._totals()}
+
+    def _totals(self) -> pd.DataFrame:
+        n_groups = len(self.group_totals)
+        variance = self.group_totals.var(0, ddof=1) / n_groups * (1 - self.share[0])
+        columns = {"kind": self.kinds, "name": self.names, "parameters": self.sizes, "lca": self.lca.sum(0)}
+        columns |= {"standard_error": np.sqrt(variance), "lca_shuffled": self.shuffled_totals}
+        return pd.DataFrame(columns | {"groups": n_groups, "share": self.share[0]})
+
+
+Subset = Callable[[int], Tensor]
+
+
+def random_subset(n: int, examples: int, *, seed: int = 0, fresh: bool = True) -> Subset:
+    """Step -> indices ``[examples]`` out of ``range(n)`` without replacement, in random order: anew in every step, or always the same.
+
+    Raises:
+        ReplicationError: more examples than there are, or none.
+    """
+    if not 0 < examples <= n:
+        raise ReplicationError(f"The subset has {examples} examples; allowed: 1 to {n}.")
+
+    def draw(key: int) -> Tensor:
+        return torch.from_numpy(np.random.default_rng([seed, key]).choice(n, examples, replace=False))
+
+    fixed = None if fresh else draw(0)
+    return lambda step: draw(step + 1) if fixed is None else fixed
+
+
+def along(
+    objective: Objective,
+    trajectory: Any,
+    *,
+    subset: Subset,
+    groups: int = 10,
+    intervals: int = 2,
+    steps: range | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampledLedger:
+    """Estimate the sums of A over tensors and layers in every step from a subset of the examples.
+
+    Composite Simpson's rule, all points of a step on the same subset, which is cut into groups: their mean is the estimate, their
+    spread gives its standard error (with the factor sqrt(1 - m/n) of sampling m of n without replacement). A subset that
+    stays the same carries the gradients at the end of a step over to the next. The result does not depend on how steps
+    are cut into spans.
+
+    Args:
+        trajectory: weights after 0, 1, ..., T steps ``[T + 1, n_parameters]``.
+        subset: step -> indices of examples, such as ``random_subset``.
+        groups: parts of equal size to take the spread from; where batch statistics couple examples, each is one chunk of the objective.
+        intervals: even number of Simpson intervals in a step.
+        steps: which steps, all by default.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        ReplicationError: groups that do not divide a subset or are fewer than two, an odd number of intervals, subsets of
+            different sizes, a trajectory of another network.
+    """
+    if intervals < 2 or intervals % 2:
+        raise ReplicationError(f"There are {intervals} intervals; allowed: 2, 4, 6, ...")
+    n, steps = len(objective.labels), check_steps(trajectory, steps)
+    sums, sizes = _sums_over_tensors_and_layers(objective)
+    layers = list(dict.fromkeys(slot.layer for slot in objective.layout))
+    values, known, last = [], None, None
+    shuffled = torch.zeros(len(objective.layout), dtype=torch.float64, device=objective.device)
+    for done, step in enumerate(steps, start=1):
+        members = subset(step)
+        _check_groups(len(members), groups, None if last is None else len(last))
+        same = last is not None and torch.equal(members, last)
+        start, movement = row(trajectory, step, objective), row(trajectory, step + 1, objective)
+        movement = movement - start
+        means, known = _mean_gradients(objective, start, movement, members.chunk(groups), intervals, known if same else None)
+        changes = _over_tensors(objective, means * movement)
+        shuffled += _over_tensors(objective, means.mean(0)[permutation_of(step, objective)] * movement)
+        values.append(changes @ sums.T)
+        last = members
+        if progress is not None:
+            progress(done, len(steps))
+    by_group = torch.stack(values).cpu().numpy()  # [n_steps, n_groups, n_names]
+    share = len(last) / n if last is not None else 0.0
+    return SampledLedger(
+        names=[*(slot.name for slot in objective.layout), *layers],
+        kinds=["tensor"] * len(objective.layout) + ["layer"] * len(layers),
+        sizes=sizes.tolist(),
+        steps=np.arange(steps.start, steps.stop),
+        groups=np.full(len(steps), groups),
+        lca=by_group.mean(1),
+        standard_error=np.sqrt(by_group.var(1, ddof=1) / groups * (1 - share)),
+        share=np.full(len(steps), share),
+        group_totals=by_group.sum(0),
+        shuffled_totals=(sums @ shuffled).cpu().numpy(),
+    )
+
+
+def _check_groups(examples: int, groups: int, before: int | None) -> None:
+    if groups < 2 or examples % groups:
+        raise ReplicationError(f"A subset of {examples} examples is to be cut into {groups} groups; allowed: 2 or more that divide it.")
+    if before not in (None, examples):
+        raise ReplicationError(f"A step's subset has {examples} examples and the one before it {before}; give subsets of one size.")
+
+
+def _sums_over_tensors_and_layers(objective: Objective) -> tuple[Tensor, Tensor]:
+    """Matrix that takes sums over tensors to sums over tensors and layers ``[n_names, n_tensors]``, and the parameters of each."""
+    layers = dict.fromkeys(slot.layer for slot in objective.layout)
+    belongs = torch.tensor([[slot.layer == layer for slot in objective.layout] for layer in layers]).double()
+    sums = torch.cat([torch.eye(len(objective.layout), dtype=torch.float64), belongs])
+    sizes = sums @ torch.tensor([slot.stop - slot.start for slot in objective.layout], dtype=torch.float64)
+    return sums.to(objective.device), sizes.long()
+
+
+def _mean_gradients(
+    objective: Objective, start: Tensor, movement: Tensor, parts: Sequence[Tensor], intervals: int, known: list[Tensor] | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Composite Simpson: each group's mean gradient along the step ``[n_groups, n_parameters]``, and its gradient at the end.
+
+    ``known`` are the groups' gradients at the start where the last step ended with the same groups.
+    """
+    fractions = torch.arange(intervals + 1, dtype=torch.float64, device=movement.device) / intervals
+    weights = torch.full_like(fractions, 2)
+    weights[1::2], weights[0], weights[-1] = 4, 1, 1
+    points = start + fractions[:, None] * movement
+    means, ends = [], []
+    for index, members in enumerate(parts):
+        if known is None:
+            gradients = objective.gradients_on(points, members)
+        else:
+            gradients = torch.cat([known[index][None], objective.gradients_on(points[1:], members)])
+        means.append((weights @ gradients) / (3 * intervals))
+        ends.append(gradients[-1])
+    return torch.stack(means), ends
+
+
+def _over_tensors(objective: Objective, values: Tensor) -> Tensor:
+    """Sums of ``[..., n_parameters]`` over each tensor ``[..., n_tensors]``."""
+    return torch.stack([part.sum(-1) for part in values.split([slot.stop - slot.start for slot in objective.layout], dim=-1)], dim=-1)

@@ -1,0 +1,151 @@
+"""The computing steps of the DAG: here files, configurations and instruments meet. Each reads files, calls one library, writes files."""
+
+import functools
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from replication import data, machine
+from replication.data.sources.formats import UNREADABLE
+from replication.errors import ReplicationError
+from replication.files import records
+from replication.measurements import instrument_of
+from replication.pipeline import dag
+from replication.training.loop import precision_on, train
+from replication.training.trained_run import TrainedRun, experiment_of, initial_model
+
+
+def train_run(
+    *, scale: str, paper: str, run: str, seed: int, data_file: Path, folder: Path, threads: int, stop_after: float = float("inf")
+) -> bool:
+    """Train one seed of a run into ``folder``: log tables, final weights, kept weights, record.
+
+    Returns False where ``stop_after`` minutes ended it before its last step; the same call continues it.
+    """
+    config, device = dag.run_of(scale, paper, run), machine.prepare(threads)
+    dataset = data.load(data_file)
+    experiment = experiment_of(config, dataset, device)
+    model = initial_model(config, experiment, seed).to(device)
+    depends = dag.training_depends(scale, paper, run)
+    checksums = dataset.origin.checksums
+    identity = records.canonical_json([depends, checksums, seed, device.type, precision_on(device, config), torch.__version__])
+    progress = machine.reporter(f"train {run} seed {seed}")
+    trained = train(
+        model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress, stop_after_s=60 * stop_after
+    )
+    if not trained.finished:
+        return False
+    details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at}
+    details |= {"non_finite_at_step": trained.non_finite_at, "precision": precision_on(device, config)}
+    record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
+    record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
+    files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
+    records.write_record(folder / records.RECORD, record, files)
+    log = {key: value for key, value in record.items() if key != "kind"} | {"kind": "tables", "measurement": run, "trainings": [record]}
+    records.write_tables(folder / "tables", records.read_tables(folder / "tables"), log)
+    return True
+
+
+def measure_part(
+    *,
+    scale: str,
+    paper: str,
+    measurement: str,
+    seed: int,
+    part: int,
+    run_folders: Sequence[Path],
+    data_files: Sequence[Path],
+    out: Path,
+    threads: int,
+) -> None:
+    """Measure one part of one seed into an .npz file with its record."""
+    config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
+    datasets = {dataset.name: dataset for dataset in (_loaded(path, _changed(path)) for path in data_files)}
+    runs, trainings = [], []
+    for (name, run_seed), folder in zip(config.sources_of_part(seed, part), run_folders, strict=True):
+        dataset = datasets[dag.run_of(scale, paper, name).dataset.name]
+        run, training = _opened(scale, paper, name, run_seed, folder, dataset, device, _changed(folder / records.RECORD))
+        runs.append(run)
+        trainings.append(training)
+    progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
+    start = time.monotonic()
+    arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
+    details = {"seconds": time.monotonic() - start, "config": config.model_dump(mode="json"), "trainings": trainings}
+    record = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
+    record |= {"depends": dag.measuring_depends(scale, paper, measurement)}
+    with records.atomic(out) as temporary, open(temporary, "wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+    records.write_record(Path(f"{out}.json"), record, [out])
+
+
+# a process that measures many parts reads and checks what they share once: a trajectory may have gigabytes
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: Path, changed: int) -> data.Dataset:
+    return data.load(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(
+    scale: str, paper: str, run: str, seed: int, folder: Path, dataset: data.Dataset, device: torch.device, changed: int
+) -> tuple[TrainedRun, dict[str, Any]]:
+    record = records.read_record(folder / records.RECORD)
+    return TrainedRun(run, seed, dag.run_of(scale, paper, run), folder, dataset, device), record
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def gather(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
+    """Join the parts of a measurement, all parts of one seed after those of another, into a folder of tidy tables for each seed."""
+    n = dag.measurement_of(scale, paper, measurement).parts
+    with records.atomic(folder, folder=True) as temporary:
+        for seed, of_seed in enumerate(parts[first : first + n] for first in range(0, len(parts), n)):
+            gather_seed(scale=scale, paper=paper, measurement=measurement, parts=of_seed, folder=temporary / f"seed{seed}")
+
+
+def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
+    """Join the parts of one seed into tidy tables."""
+    part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
+    config = dag.measurement_of(scale, paper, measurement)
+    collected = [read_part(part) for part in parts]
+    first = part_records[0]
+    record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
+    record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
+    trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
+    record |= {"trainings": list(trainings.values())}
+    records.write_tables(folder, instrument_of(config).tables(config, collected), record)
+
+
+def read_part(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of one part of a measurement.
+
+    Raises:
+        ReplicationError: the file is none, or holds objects that would have to be unpickled.
+    """
+    try:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise ReplicationError(f"{path} is not a part of a measurement ({reason}); delete it and run again.") from None
+
+
+def _data_entry(dataset: data.Dataset) -> dict[str, Any]:
+    origin = dataset.origin
+    return {"name": dataset.name, "source": origin.kind, "content": origin.content, "checksums": dict(origin.checksums)}
+
+
+def _provenance(kind: str, scale: str, paper: str, seed: int, device: torch.device, **details: Any) -> dict[str, Any]:
+    return records.provenance(kind=kind, scale=scale, paper=paper, seed=seed, device=machine.describe(device), **details)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,121 @@
+"""One job of ``replicate record`` in a process of its own: a training, or those parts of a measurement that can be made now."""
+
+import contextlib
+import fcntl
+import functools
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from replication.errors import ReplicationError
+from replication.recording.queue import Training, Unit, run_folder, run_of
+
+DONE, FAILED, UNFINISHED = 0, 1, 75
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training (of one of the unit's sources), or ``parts`` of the unit, which are gathered if they are the last ones."""
+
+    kind: Literal["train", "measure"]
+    unit: Unit
+    training: Training | None = None
+    parts: tuple[int, ...] = ()
+    gather: bool = False
+
+    @property
+    def name(self) -> str:
+        """No two jobs of the same name run at the same time: each file has one writer."""
+        paper, name, seed = self.training or (self.unit.paper, self.unit.name, self.unit.seed)
+        return f"{self.kind} {paper}/{name} seed {seed}"
+
+
+def run(job: Job, root: Path, stop_at: float) -> None:
+    """Do the job below ``root`` and exit with DONE, FAILED or, when ``stop_at`` (seconds since the epoch) has come, UNFINISHED."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    log = log_of(job, root)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as handle, locked(log.with_suffix(".lock")):
+        for stream in (1, 2):
+            os.dup2(handle.fileno(), stream)
+        try:
+            done = _train(job, root, stop_at) if job.kind == "train" else _measure(job, root, stop_at)
+        except ReplicationError as error:
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            sys.exit(FAILED)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            sys.exit(FAILED)
+    sys.exit(DONE if done else UNFINISHED)
+
+
+def log_of(job: Job, root: Path) -> Path:
+    """Where a job prints."""
+    return root / "logs" / f"{job.name.replace('/', '.').replace(' ', '.')}.log"
+
+
+def _end_with_parent() -> None:
+    """A killed recorder takes its jobs along: the next one must not meet them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(FAILED)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path``, which the system gives back even after a kill.
+
+    Raises:
+        BlockingIOError: it is held by another process and ``wait`` is false.
+    """
+    with open(path, "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def data_file(root: Path, name: str) -> Path:
+    """Where a prepared data set lies."""
+    return root / "data" / f"{name}.safetensors"
+
+
+def _train(job: Job, root: Path, stop_at: float) -> bool:
+    from replication.pipeline import steps  # only here is torch needed
+
+    assert job.training
+    scale, (paper, run, seed) = job.unit.scale, job.training
+    data = data_file(root, run_of(scale, job.training).dataset.name)
+    folder, left = root / run_folder(scale, job.training), max(0.0, stop_at - time.time()) / 60
+    return steps.train_run(scale=scale, paper=paper, run=run, seed=seed, data_file=data, folder=folder, threads=1, stop_after=left)
+
+
+def _measure(job: Job, root: Path, stop_at: float) -> bool:
+    from replication.pipeline import steps
+
+    unit, longest = job.unit, 0.0
+    measure = functools.partial(steps.measure_part, scale=unit.scale, paper=unit.paper, measurement=unit.name, seed=unit.seed, threads=1)
+    for part in job.parts:
+        started = time.time()
+        if started + longest > stop_at:
+            return False
+        trainings = unit.trainings_of(part)
+        names = dict.fromkeys(run_of(unit.scale, training).dataset.name for training in trainings)
+        measure(
+            part=part,
+            run_folders=[root / run_folder(unit.scale, training) for training in trainings],
+            data_files=[data_file(root, name) for name in names],
+            out=root / unit.part(part),
+        )
+        longest = max(longest, time.time() - started)
+    if job.gather:
+        parts = [root / unit.part(part) for part in range(unit.parts)]
+        steps.gather_seed(scale=unit.scale, paper=unit.paper, measurement=unit.name, parts=parts, folder=root / unit.tables)
+    return True

@@ -1,0 +1,151 @@
+"""What there is to record: the queue of ``paper_configs/queue.yaml``, checked against the papers' configurations, as units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from replication.errors import ReplicationError
+from replication.pipeline import configs, dag
+from replication.schema.queue import Queue, QueueEntry
+from replication.schema.runs import RunConfig
+
+Training = tuple[str, str, int]  # paper, run, seed
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One seed of a measurement, or of a run whose log is recorded: what ends as one folder of tables.
+
+    Attributes:
+        of_run: whether ``name`` is a run.
+        side_by_side: how many jobs of its entry share a GPU.
+    """
+
+    scale: str
+    paper: str
+    name: str
+    seed: int
+    of_run: bool
+    side_by_side: int
+
+    def __str__(self) -> str:  # noqa: D105 - as it is spoken of
+        return f"{self.paper}/{self.name} seed {self.seed}"
+
+    @property
+    def tables(self) -> str:
+        """Where its tables lie below a folder of results."""
+        return f"{self.scale}/{self.paper}/tables/{self.name}/seed{self.seed}"
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are to measure."""
+        return 0 if self.of_run else dag.measurement_of(self.scale, self.paper, self.name).parts
+
+    def part(self, number: int) -> str:
+        """Where the file of a part lies below a folder of results."""
+        return f"{self.scale}/{self.paper}/parts/{self.name}/seed{self.seed}/{number}.npz"
+
+    def trainings_of(self, part: int) -> list[Training]:
+        """The trainings that one part reads."""
+        return [(self.paper, run, seed) for run, seed in dag.sources(self.scale, self.paper, self.name, self.seed, part)]
+
+    @property
+    def trainings(self) -> list[Training]:
+        """The trainings that it reads, or is."""
+        if self.of_run:
+            return [(self.paper, self.name, self.seed)]
+        return [(self.paper, run, seed) for run, seed in dag.measurement_of(self.scale, self.paper, self.name).sources(self.seed)]
+
+    @property
+    def depends(self) -> str:
+        """Fingerprint of the configuration and the code that make it."""
+        return (dag.training_depends if self.of_run else dag.measuring_depends)(self.scale, self.paper, self.name)
+
+
+def run_folder(scale: str, training: Training) -> str:
+    """Where a training lies below a folder of results."""
+    paper, run, seed = training
+    return f"{scale}/{paper}/runs/{run}/seed{seed}"
+
+
+def run_of(scale: str, training: Training) -> RunConfig:
+    """Configuration of a training."""
+    return dag.run_of(scale, *training[:2])
+
+
+def load(folder: Path = configs.FOLDER) -> list[QueueEntry]:
+    """The entries of the queue in order.
+
+    Raises:
+        ReplicationError: the file is missing, broken, or names what there is not.
+    """
+    path = folder / configs.QUEUE
+    try:
+        entries = Queue.model_validate(configs.read(path)).queue
+    except ValidationError as error:
+        raise ReplicationError(f"{path}: {configs.describe(error)}.") from None
+    for entry in entries:
+        _check(entry, path)
+    return entries
+
+
+def _check(entry: QueueEntry, path: Path) -> None:
+    papers = dag.papers("full")
+    if entry.paper not in papers:
+        raise ReplicationError(f"{path} names the unknown paper '{entry.paper}'; allowed: {', '.join(papers)}.")
+    config = papers[entry.paper]
+    for what, names, known in (("measurement", entry.measurements, config.measurements), ("run", entry.runs, config.runs)):
+        for name in names:
+            if name not in known:
+                raise ReplicationError(f"{path} names the unknown {what} '{name}' of {entry.paper}; allowed: {', '.join(known)}.")
+            if entry.seeds and entry.seeds > (there := _n_seeds("full", entry.paper, name, what == "run")):
+                raise ReplicationError(f"{path} asks for {entry.seeds} seeds of {entry.paper}/{name}, which has {there}; ask for fewer.")
+
+
+def _n_seeds(scale: str, paper: str, name: str, of_run: bool) -> int:
+    config = dag.paper_of(scale, paper)
+    return config.runs[name].seeds if of_run else config.measurements[name].n_seeds(config.runs)
+
+
+def units_of(entry: QueueEntry, scale: str) -> list[Unit]:
+    """The units of an entry, seed by seed, so that what reads the same trainings comes together."""
+    names = [(name, False) for name in entry.measurements] + [(name, True) for name in entry.runs]
+    seeds = {name: min(entry.seeds or 2**32, _n_seeds(scale, entry.paper, name, of_run)) for name, of_run in names}
+    return [
+        Unit(scale, entry.paper, name, seed, of_run, entry.side_by_side)
+        for seed in range(max(seeds.values()))
+        for name, of_run in names
+        if seed < seeds[name]
+    ]
+
+
+def units(entries: Sequence[QueueEntry], scale: str, only: Sequence[str] = ()) -> list[Unit]:
+    """The units of all entries, each once, in order; of those that ``only`` names (figures, measurements or runs) if any.
+
+    Raises:
+        ReplicationError: a name that is not in the queue.
+    """
+    found: dict[str, Unit] = {}
+    for unit in (unit for entry in entries for unit in units_of(entry, scale)):
+        found.setdefault(unit.tables, unit)
+    ordered = list(found.values())
+    if not only:
+        return ordered
+    by_figure = figures_of(scale)
+    for name in only:
+        if not any(name in (unit.name, *by_figure.get((unit.paper, unit.name), ())) for unit in ordered):
+            allowed = dict.fromkeys(unit.name for unit in ordered)
+            raise ReplicationError(f"The queue has no '{name}'; allowed with --only: figures and {', '.join(allowed)}.")
+    return [unit for unit in ordered if set(only) & {unit.name, *by_figure.get((unit.paper, unit.name), ())}]
+
+
+def figures_of(scale: str) -> dict[tuple[str, str], list[str]]:
+    """By paper and name of a measurement or run: the figures that are drawn from it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for paper, config in dag.papers(scale).items():
+        for figure, entry in config.figures.items():
+            for name in (*entry.measurements, *entry.runs):
+                found.setdefault((paper, name), []).append(figure)
+    return found

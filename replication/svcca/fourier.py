@@ -1,0 +1,162 @@
+"""CCA of convolutional layers frequency by frequency (SVCCA, section 3 and theorems 1 and 2).
+
+Where the layers are equivariant to circular shifts and the images hold all translations, covariances are block diagonal after a
+two-dimensional discrete Fourier transform of every channel, and the coefficients of the flattened layers are the union of those of
+the blocks. Translations add no examples to a block: the base images have to outnumber the channels.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+from replication.svcca.factor import coupling, cross_product, factorise, singular_values, whitening
+
+_NUMBERS = 2**22  # activations transformed at a time
+_WELL_CONDITIONED = 1e6  # eigenvalue ratio of a block's Gram matrix up to which its coefficients are good to 1e-8
+
+
+@dataclass(frozen=True)
+class FourierCca:
+    """Canonical correlations of every frequency; of two conjugate ones, which agree, one stands for both.
+
+    Attributes:
+        coefficients: float64 ``[blocks, c]`` in [0, 1], largest first, 0 beyond ``counts``.
+        counts: min(rank_x, rank_y) of each block, ``[blocks]``.
+        block_of: which block holds a frequency, ``[s_vertical, s_horizontal]``; negative frequencies at negative indices, as in an FFT.
+    """
+
+    coefficients: Tensor
+    counts: Tensor
+    block_of: Tensor
+
+    @property
+    def means(self) -> Tensor:
+        """Mean ρ of every frequency ``[s_vertical, s_horizontal]``, 0 where a layer is constant."""
+        return (self.coefficients.sum(1) / self.counts.clamp(min=1))[self.block_of]
+
+    @property
+    def similarity(self) -> float:
+        """Mean of ``means``: every frequency counts alike."""
+        return self.means.mean().item()
+
+    @property
+    def union(self) -> Tensor:
+        """All coefficients of all frequencies, largest first: those of the flattened layers where the theorem holds."""
+        frequencies = self.block_of.flatten()
+        used = torch.arange(self.coefficients.shape[1], device=self.counts.device) < self.counts[frequencies, None]
+        return self.coefficients[frequencies][used].sort(descending=True).values
+
+    def at(self, vertical: int, horizontal: int) -> Tensor:
+        """Coefficients ``[count]`` of one frequency, 0 to s - 1 or negative."""
+        block = self.block_of[vertical, horizontal]
+        return self.coefficients[block, : self.counts[block]]
+
+
+def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
+    """CCA of two convolutional layers in blocks of one frequency each, in float64.
+
+    Of maps of different sizes the frequencies -s/2 <= f < s/2 of the smaller one are compared. A vector against a convolutional
+    layer compares the constant frequency alone, which is the spatial mean.
+
+    Args:
+        x, y: real, ``[n_examples, channels, height, width]`` or ``[n_examples, neurons]``, on the same examples.
+
+    Raises:
+        ReplicationError: other shapes, unequal numbers of examples, fewer than two, or non-finite values.
+    """
+    x, y = _as_maps(x, "x"), _as_maps(y, "y")
+    if len(x) != len(y) or len(x) < 2:
+        raise ReplicationError(f"The layers have {len(x)} and {len(y)} examples; give both on the same examples, two or more.")
+    frequencies, block_of = _half_plane(tuple(x.shape[2:]), tuple(y.shape[2:]))
+    means = _finite_mean(x, "x"), _finite_mean(y, "y")
+    gram_x, product, gram_y, floor_x, floor_y = _sums_of_products(x, y, means, frequencies)
+    weights_x, _, condition_x = whitening(gram_x)
+    weights_y, _, condition_y = whitening(gram_y)
+    well = (torch.maximum(condition_x, condition_y) <= _WELL_CONDITIONED) & (len(x) > max(x.shape[1], y.shape[1]) + 1)
+    for gram, floor in ((gram_x, floor_x), (gram_y, floor_y)):
+        well &= (gram.diagonal(dim1=1, dim2=2).real > floor).all(1)
+    count = min(x.shape[1], y.shape[1])
+    coefficients = torch.zeros(len(frequencies), count, dtype=torch.float64, device=x.device)
+    counts = torch.full((len(frequencies),), count, device=x.device)
+    coefficients[well] = singular_values(weights_x[well].mH @ product[well] @ weights_y[well])
+    for block in (~well).nonzero()[:, 0].tolist():
+        sides = ((x, means[0], floor_x), (y, means[1], floor_y))
+        values = _carefully([_one_frequency(*side, frequencies[block]) for side in sides], (x.dtype, y.dtype))
+        coefficients[block, : len(values)] = values
+        counts[block] = len(values)
+    return FourierCca(coefficients, counts, block_of.to(x.device))
+
+
+def _half_plane(size_x: tuple[int, ...], size_y: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """One frequency of each pair of conjugates ``[blocks, 2]``, its horizontal part not negative, and ``block_of``.
+
+    The edge -s/2 is its own conjugate in a map of size s and not in a larger one, so remainders in both maps decide what is the same.
+    """
+    smaller = [min(a, b) for a, b in zip(size_x, size_y, strict=True)]
+    block_of = torch.zeros(smaller, dtype=torch.long)
+    blocks: dict[tuple[int, ...], int] = {}
+    frequencies: list[tuple[int, int]] = []
+    vertical, horizontal = (range(-(size // 2), (size + 1) // 2) for size in smaller)
+    for v, h in ((v, h) for v in vertical for h in horizontal):
+        both = [tuple(f % size for f, size in zip((*pair, *pair), (*size_x, *size_y), strict=True)) for pair in ((v, h), (-v, -h))]
+        if min(both) not in blocks:
+            blocks[min(both)] = len(frequencies)
+            frequencies.append((v, h) if h >= 0 else (-v, -h))
+        block_of[v, h] = blocks[min(both)]
+    return torch.tensor(frequencies), block_of
+
+
+def _sums_of_products(x: Tensor, y: Tensor, means: tuple[Tensor, Tensor], frequencies: Tensor) -> tuple[Tensor, ...]:
+    """Z_x^H Z_x, Z_x^H Z_y, Z_y^H Z_y ``[blocks, ., .]``, and below which square norm a channel is rounding ``[channels]``.
+
+    The examples are transformed in chunks: memory does not grow with them.
+    """
+    totals: list[Tensor | float] = [0.0] * 5
+    numbers = max(x[0].numel(), y[0].numel())
+    for part in zip(*(z.split(max(1, _NUMBERS // numbers)) for z in (x, y)), strict=True):
+        a, b = (_transformed(z, mean, frequencies) for z, mean in zip(part, means, strict=True))
+        floors = [(8 * torch.finfo(z.dtype).eps) ** 2 * z.double().square().sum((0, 2, 3)) for z in part]
+        terms = (cross_product(a, a), cross_product(a, b), cross_product(b, b), *floors)
+        totals = [total + term for total, term in zip(totals, terms, strict=True)]
+    return tuple(torch.as_tensor(total) for total in totals)
+
+
+def _transformed(x: Tensor, mean: Tensor, frequencies: Tensor) -> Tensor:
+    """The centred maps at these frequencies, complex128 ``[blocks, n, channels]``."""
+    transform = torch.fft.rfft2(x.double() - mean)
+    vertical, horizontal = frequencies.to(x.device).unbind(1)
+    return transform.permute(2, 3, 0, 1)[vertical % x.shape[2], horizontal]
+
+
+def _one_frequency(x: Tensor, mean: Tensor, floor: Tensor, frequency: Tensor) -> Tensor:
+    """The centred maps at one frequency ``[n, channels]``, exactly 0 for channels that have only rounding there."""
+    parts = x.split(max(1, _NUMBERS // x[0].numel()))
+    block = torch.cat([_transformed(part, mean, frequency[None])[0] for part in parts])
+    return block * (block.abs().square().sum(0) > floor)
+
+
+def _carefully(blocks: list[Tensor], dtypes: tuple[torch.dtype, torch.dtype]) -> Tensor:
+    """Coefficients of one block of any rank."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an empty block is nothing to warn of: blurred layers have many
+        x, y = (factorise(block, rounded_to=dtype) for block, dtype in zip(blocks, dtypes, strict=True))
+    return singular_values(coupling(x, y))
+
+
+def _as_maps(x: Tensor, name: str) -> Tensor:
+    x = x[:, :, None, None] if isinstance(x, Tensor) and x.dim() == 2 else x
+    if not isinstance(x, Tensor) or x.dim() != 4 or not x.is_floating_point() or not x.numel():
+        what = f"shape {tuple(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise ReplicationError(f"{name} is {what}; allowed: real tensors [n_examples, channels, height, width] or [n_examples, neurons].")
+    return x.detach()
+
+
+def _finite_mean(x: Tensor, name: str) -> Tensor:
+    mean = x.mean(0, dtype=torch.float64)
+    if not mean.isfinite().all():
+        bad = int((~x.isfinite()).sum())
+        raise ReplicationError(f"{name} has {bad} non-finite values among {x.numel()}; leave out the examples that diverged.")
+    return mean

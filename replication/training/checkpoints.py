@@ -1,0 +1,155 @@
+"""What a training keeps on disk: the state to resume from, the weights after chosen steps, the final weights."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from replication.files.records import atomic
+
+
+class Checkpoint:
+    """Weights, optimizer state, log and evaluations of one moment, in one file with its checksum, written atomically.
+
+    ``evaluations`` holds (step, split, loss, accuracy).
+    """
+
+    def __init__(self, folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, log: Tensor) -> None:
+        self._path, self._identity = folder / "resume.safetensors", identity
+        self._model, self._optimizer, self._log = model, optimizer, log
+        self.evaluations: list[tuple[int, str, float, float]] = []
+
+    def save(self, step: int) -> None:
+        """Save the state after ``step`` steps."""
+        tensors = {f"model.{name}": value.detach().contiguous() for name, value in self._model.state_dict().items()}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items() if isinstance(value, Tensor)}
+        tensors["log"] = self._log[:step].clone()
+        metadata = {"identity": self._identity, "step": str(step), "evaluations": json.dumps(self.evaluations)}
+        metadata["sha256"] = _checksum(tensors, metadata)
+        with atomic(self._path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))  # save_file hides a full disk and writes under a name of its own
+
+    def load(self, before: Callable[[int], None]) -> int:
+        """Put the saved state into the objects and return its step; 0 where there is none of this identity, or a damaged one.
+
+        ``before`` is called with the step before the optimizer's state is loaded, which must have the same parameters by then.
+        """
+        try:
+            with safe_open(self._path, "pt") as handle:
+                metadata: dict[str, str] = handle.metadata()
+            if metadata["identity"] != self._identity or not self._path.with_name(Trajectory.PARTIAL).is_file():
+                return 0
+            tensors = load_file(self._path, device=str(self._log.device))
+            intact = metadata.pop("sha256") == _checksum(tensors, metadata)
+        except (FileNotFoundError, SafetensorError, KeyError, TypeError):
+            return 0
+        if not intact:
+            print(f"{self._path} is damaged (its checksum differs), so the training starts again.", file=sys.stderr)
+            return 0
+        step = int(metadata["step"])
+        before(step)
+        self._model.load_state_dict({key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")})
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                state.setdefault(int(index), {})[name] = value
+        self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        self._log[:step] = tensors["log"]
+        self.evaluations += [tuple(entry) for entry in json.loads(metadata["evaluations"])]
+        return step
+
+    def remove(self) -> None:
+        """The training is finished: nothing is left to resume."""
+        self._path.unlink(missing_ok=True)
+
+
+class Trajectory:
+    """The parameters after kept steps as one memory-mapped array, and batch norm's running statistics beside it.
+
+    Both take their final names when the training is finished; a row of nan was never reached.
+    """
+
+    PARTIAL = "trajectory.partial.npy"
+
+    def __init__(self, folder: Path, steps: list[int], model: nn.Module, *, fresh: bool) -> None:
+        self._rows = {step: row for row, step in enumerate(steps)}
+        sizes = {"trajectory": _flat(model.parameters()).size, "buffers": _flat(_statistics(model)).size}
+        finished = folder / "buffers.npy"
+        if fresh:
+            finished.unlink(missing_ok=True)  # of an earlier training; nobody else removes it
+        elif finished.exists():
+            finished.replace(folder / "buffers.partial.npy")  # killed between the two renames of ``finish``
+        self._arrays = {
+            name: np.lib.format.open_memmap(
+                folder / f"{name}.partial.npy", mode="w+" if fresh else "r+", dtype=np.float32, shape=(len(steps), size) if fresh else None
+            )
+            for name, size in sizes.items()
+            if size
+        }
+        self._folder = folder
+        if fresh:
+            for array in self._arrays.values():
+                array[:] = np.nan
+            self.keep(0, model)
+
+    def keep(self, step: int, model: nn.Module) -> None:
+        """Keep the weights after ``step`` steps if that is one of the kept ones."""
+        if step in self._rows:
+            self._arrays["trajectory"][self._rows[step]] = _flat(model.parameters())
+            if "buffers" in self._arrays:
+                self._arrays["buffers"][self._rows[step]] = _flat(_statistics(model))
+
+    def flush(self) -> None:
+        """Hand the rows to the operating system."""
+        for array in self._arrays.values():
+            array.flush()
+
+    def finish(self) -> None:
+        """Give the arrays their final names."""
+        self.flush()
+        for name in reversed(self._arrays):  # the trajectory last: its partial file marks an unfinished training
+            (self._folder / f"{name}.partial.npy").replace(self._folder / f"{name}.npy")
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_weights(path: Path, model: nn.Module) -> None:
+    """All parameters and buffers by name, as safetensors."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
+
+
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """Floating-point buffers: batch norm's running means and variances."""
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+
+def _flat(tensors: Any) -> np.ndarray:
+    pieces = [tensor.detach().reshape(-1) for tensor in tensors]
+    return torch.cat(pieces).cpu().numpy() if pieces else np.empty(0, dtype=np.float32)
+
+
+def load_row(model: nn.Module, folder: Path, row: int) -> None:
+    """Put the parameters, and batch norm's running statistics where there are any, of a kept step into ``model``."""
+    for name, tensors in (("trajectory", list(model.parameters())), ("buffers", _statistics(model))):
+        if tensors:
+            values = torch.from_numpy(np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[row]))
+            with torch.no_grad():
+                for tensor, piece in zip(tensors, values.split([tensor.numel() for tensor in tensors]), strict=True):
+                    tensor.copy_(piece.view(tensor.shape))

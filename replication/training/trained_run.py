@@ -1,0 +1,116 @@
+"""A finished training as measurements read it: its data, its network at kept steps, its log."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from replication import models
+from replication.data.examples import Dataset, Experiment, assemble
+from replication.errors import ReplicationError
+from replication.files.records import read_tables
+from replication.objective.objective import Objective
+from replication.schema.runs import MeanStd, RunConfig
+from replication.training.checkpoints import load_row
+from replication.training.loop import derived_seed, kept_steps
+
+
+def experiment_of(config: RunConfig, dataset: Dataset, device: torch.device) -> Experiment:
+    """The examples that a run is trained and measured on."""
+    settings = config.dataset.model_dump(exclude={"name"})
+    if isinstance(pixels := config.dataset.normalisation, MeanStd):
+        settings["normalisation"] = (pixels.mean, pixels.std)
+    return assemble(dataset, **settings, device=device)
+
+
+def initial_model(config: RunConfig, experiment: Experiment, seed: int) -> nn.Module:
+    """The network of a run before its first step."""
+    channels = experiment.train.images.shape[1]
+    seed = derived_seed(seed, "initialisation")
+    return models.build(config.model, classes=experiment.classes, channels=channels, seed=seed, **config.model_settings)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One seed of a finished training.
+
+    Attributes:
+        name, seed, config: which run.
+        folder: what ``replication.training.train`` left.
+        dataset: what its examples are taken from.
+        device: where its examples and networks are put.
+    """
+
+    name: str
+    seed: int
+    config: RunConfig
+    folder: Path
+    dataset: Dataset
+    device: torch.device
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """Training, validation and test examples."""
+        return experiment_of(self.config, self.dataset, self.device)
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """After how many steps the weights were kept; the last ones are the final weights."""
+        return kept_steps(self.config, len(self.experiment.train.labels))
+
+    @cached_property
+    def trajectory(self) -> np.ndarray:
+        """Parameters at the kept steps, a memory map ``[n_kept, n_parameters]``, float32."""
+        return np.load(self.folder / "trajectory.npy", mmap_mode="r")
+
+    def model(self, step: int | None = None) -> nn.Module:
+        """The network after ``step`` steps (the last ones by default) in evaluation mode, with batch norm's running statistics.
+
+        Raises:
+            ReplicationError: the weights of that step were not kept.
+        """
+        step = self.config.steps if step is None else step
+        if step not in self.steps:
+            raise ReplicationError(f"Run {self.name} did not keep the weights of step {step}; kept: {self.steps}. Add it to keep.")
+        model = initial_model(self.config, self.experiment, self.seed)
+        load_row(model, self.folder, self.steps.index(step))
+        return model.to(self.device).eval()
+
+    def objective(self, *, batch_norm: Literal["running", "batch"] = "running", chunk: int | None = None, validation: int = 0) -> Objective:
+        """The loss on the training examples, or on the first ``validation`` validation examples; its own parameters are the initial ones.
+
+        Raises:
+            ReplicationError: there are fewer validation examples.
+        """
+        examples = self.experiment.validation if validation else self.experiment.train
+        n = validation or len(examples.labels)
+        if n > len(examples.labels):
+            raise ReplicationError(
+                f"Run {self.name} has {len(examples.labels)} validation examples and {n} are wanted; use as many or fewer."
+            )
+        model = initial_model(self.config, self.experiment, self.seed)
+        return Objective(model, examples.images[:n], examples.labels[:n], batch_norm=batch_norm, chunk=chunk)
+
+    def around(self, step: int | None = None, *, examples: int | None = None, split: Literal["train", "test"] = "train") -> Objective:
+        """The loss around the network after ``step`` steps (the last ones by default), with its parameters and running statistics.
+
+        Args:
+            examples: how many training (or test) examples, the first ones; all of them by default.
+
+        Raises:
+            ReplicationError: the weights of that step were not kept, or there are fewer examples.
+        """
+        held = self.experiment.train if split == "train" else self.experiment.test
+        n = len(held.labels) if examples is None else examples
+        if n > len(held.labels):
+            raise ReplicationError(f"Run {self.name} has {len(held.labels)} {split} examples and {n} are wanted; use as many or fewer.")
+        return Objective(self.model(step), held.images[:n], held.labels[:n])
+
+    def log(self) -> dict[str, pd.DataFrame]:
+        """Tables ``log`` (mini-batch loss and accuracy per step) and ``evaluation`` (validation and test set)."""
+        return read_tables(self.folder / "tables")

@@ -1,0 +1,210 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import polynomial_objective, small_batch_norm_net, small_mlp
+from golden import golden
+from scipy.sparse.linalg import LinearOperator, eigsh
+from tiny_landscape import flat, tiny, tiny_examples
+from torch import Tensor, nn
+
+from replication import curvature, landscape
+from replication.errors import ReplicationError
+from replication.objective import Objective
+
+Examples = tuple[Tensor, Tensor]
+
+
+def dense_hessian(objective: Objective, theta: Tensor, *, keep: Tensor | None = None) -> Tensor:
+    """Column by column, float64."""
+    n = objective.n_parameters
+    hessian = torch.stack([objective.hessian_vector_product(theta, row) for row in torch.eye(n, dtype=torch.float64)])
+    return hessian if keep is None else hessian[keep][:, keep]
+
+
+@pytest.fixture
+def objective(examples: Examples) -> Objective:
+    """163 parameters, an indefinite Hessian."""
+    return Objective(small_mlp(nn.Tanh), *examples, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("point", ["(0, 0)", "(1, 1)"])
+def test_extremes_equal_the_official_and_the_dense_ones(point: str, dtype: torch.dtype) -> None:
+    numbers = golden("landscape.json")
+    objective = Objective(tiny(), *tiny_examples(), dtype=dtype)
+    centre = objective.parameters()
+    draws = [flat(numbers[key]) for key in ("raw_seed123_full", "raw_seed123_second_full")]
+    x, y = (landscape.normalised(draw, centre, objective.layout) for draw in draws)
+    alpha, beta = (float(number) for number in point.strip("()").split(","))
+    expected = numbers["hessian_min_max"][point]
+    found = curvature.extremes(objective, centre + alpha * x + beta * y, ignore="biasbn")
+    assert found.smallest == pytest.approx(expected["dense_mean_loss_min"], rel=1e-5)
+    assert found.largest == pytest.approx(expected["dense_mean_loss_max"], rel=1e-5)
+    assert abs(found.smallest / found.largest) == pytest.approx(expected["ratio_abs_dense"], rel=1e-5)
+    assert found.converged
+    assert found.products <= expected["hvp_count"] / 2
+
+
+def test_extremes_are_those_of_the_dense_hessian_whatever_the_chunk(examples: Examples) -> None:
+    for chunk in (60, 7):
+        objective = Objective(small_mlp(nn.Tanh), *examples, chunk=chunk, dtype=torch.float64)
+        theta = objective.parameters() * 1.5
+        values = torch.linalg.eigvalsh(dense_hessian(objective, theta))
+        smallest, largest = curvature.extreme_eigenvalues(objective, theta, tolerance=1e-6)
+        assert smallest == pytest.approx(values[0].item(), rel=1e-8)
+        assert largest == pytest.approx(values[-1].item(), rel=1e-8)
+
+
+def test_vectors_and_error_bounds(objective: Objective) -> None:
+    theta = objective.parameters()
+    found = curvature.extremes(objective, tolerance=1e-4)
+    for value, error, vector in (
+        (found.smallest, found.smallest_error, found.smallest_vector),
+        (found.largest, found.largest_error, found.largest_vector),
+    ):
+        residual = (objective.hessian_vector_product(theta, vector) - value * vector).norm().item()
+        assert vector.norm().item() == pytest.approx(1, abs=1e-10)
+        assert residual == pytest.approx(error, rel=1e-3, abs=1e-9)
+        assert residual <= 1e-4 * max(abs(found.smallest), abs(found.largest))
+
+
+def test_half_the_products_of_two_calls_of_eigsh(objective: Objective) -> None:
+    theta, count = objective.parameters(), 0
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return objective.hessian_vector_product(theta, torch.from_numpy(vector.ravel().copy())).numpy()
+
+    n = objective.n_parameters
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n)
+    ends = [eigsh(operator, 1, which=which, tol=1e-2, v0=start, return_eigenvectors=False)[0] for which in ("SA", "LA")]
+    found = curvature.extremes(objective, tolerance=1e-2)
+    assert found.products <= count / 2
+    np.testing.assert_allclose([found.smallest, found.largest], ends, rtol=1e-2)
+
+
+def test_known_quadratic_and_spaces_smaller_than_the_limit() -> None:
+    """sum theta_i^2 + theta_i theta_{i+1} on a ring of 3: eigenvalues 2 + 2 cos(2 pi k / 3) times 1, so 4, 1, 1."""
+    objective = polynomial_objective(torch.ones(2, 3, dtype=torch.float64), degree=2)
+    found = curvature.extremes(objective)
+    assert (found.smallest, found.largest) == (pytest.approx(1), pytest.approx(4))
+    assert found.converged
+    assert found.products == 2  # two different eigenvalues: an invariant space
+    assert curvature.trace(objective, probes=200).value == pytest.approx(6, abs=0.6)
+
+
+def test_a_flat_objective_has_zeros() -> None:
+    objective = polynomial_objective(torch.zeros(2, 3, dtype=torch.float64), degree=2)
+    assert curvature.extreme_eigenvalues(objective) == (0, 0)
+
+
+def test_not_finite_and_not_converged_are_told(objective: Objective) -> None:
+    found = curvature.extremes(objective, objective.parameters() * float("nan"))
+    assert math.isnan(found.smallest)
+    assert math.isnan(found.largest)
+    assert math.isnan(found.largest_error)
+    assert not found.converged
+    short = curvature.extremes(objective, max_products=3, tolerance=1e-9)
+    assert not short.converged
+    assert short.products == 3
+    assert short.largest_error > 0
+
+
+def test_the_restricted_hessian_is_the_block_of_weights(examples: Examples) -> None:
+    objective = Objective(small_batch_norm_net(nn.Tanh), *examples, dtype=torch.float64)
+    theta = objective.parameters()
+    keep = torch.cat([torch.full((slot.stop - slot.start,), len(slot.shape) > 1) for slot in objective.layout])
+    values = torch.linalg.eigvalsh(dense_hessian(objective, theta, keep=keep))
+    found = curvature.extremes(objective, ignore="biasbn", tolerance=1e-6)
+    assert found.largest == pytest.approx(values[-1].item(), rel=1e-8)
+    assert found.smallest == pytest.approx(values[0].item(), rel=1e-6)
+    assert not found.largest_vector[~keep].any()
+
+
+def test_quadrature_moments_are_those_of_the_spectrum(objective: Objective) -> None:
+    """Weights sum to 1; first and second moments estimate tr H / n and tr H^2 / n; a full run has the spectrum's ends."""
+    values = torch.linalg.eigvalsh(dense_hessian(objective, objective.parameters())).numpy()
+    tables = curvature.spectral_density(objective, probes=20, products=40)
+    nodes = tables["nodes"]
+    np.testing.assert_allclose(nodes.groupby("probe")["weight"].sum(), 1, rtol=1e-10)
+    for power in (1, 2):
+        moments = (nodes["weight"] * nodes["eigenvalue"] ** power).groupby(nodes["probe"]).sum()
+        assert moments.mean() == pytest.approx((values**power).mean(), abs=4 * moments.sem())
+    assert nodes["eigenvalue"].max() == pytest.approx(values[-1], rel=1e-8)
+    assert nodes["eigenvalue"].min() == pytest.approx(values[0], rel=1e-6)
+    density = tables["density"]
+    assert np.trapezoid(density["density"], density["eigenvalue"]) == pytest.approx(1, abs=1e-3)
+    assert (density["density"] >= 0).all()
+
+
+def test_the_density_of_two_eigenvalues_is_two_bells() -> None:
+    objective = polynomial_objective(torch.ones(2, 3, dtype=torch.float64), degree=2)
+    tables = curvature.spectral_density(objective, probes=200, products=3, width=0.05)
+    np.testing.assert_allclose(sorted(tables["nodes"]["eigenvalue"].round(9).unique()), [1, 4])
+    density = tables["density"]
+    upper = density[density["eigenvalue"] > 2.5]
+    assert np.trapezoid(upper["density"], upper["eigenvalue"]) == pytest.approx(1 / 3, abs=0.08)
+
+
+def test_trace_and_its_blocks_estimate_those_of_the_dense_hessian(objective: Objective) -> None:
+    diagonal = dense_hessian(objective, objective.parameters()).diagonal()
+    found = curvature.trace(objective, probes=200)
+    assert found.value == pytest.approx(diagonal.sum().item(), abs=4 * found.standard_error)
+    assert found.by_tensor["trace"].sum() == pytest.approx(found.value, rel=1e-10)
+    for slot, row in zip(objective.layout, found.by_tensor.itertuples(), strict=True):
+        assert row.name == slot.name
+        assert row.trace == pytest.approx(diagonal[slot.slice].sum().item(), abs=5 * row.standard_error + 1e-12)
+    again = curvature.trace(objective, probes=200, generator=torch.Generator().manual_seed(0))
+    assert again.value == found.value
+
+
+def test_the_trace_of_a_diagonal_hessian_is_exact() -> None:
+    objective = polynomial_objective(torch.ones(2, 1, dtype=torch.float64), degree=2)
+    assert curvature.trace(objective, probes=2).value == pytest.approx(4)  # theta^2 + theta theta
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # curvlinops' own, at import
+def test_against_curvlinops(objective: Objective, examples: Examples) -> None:
+    curvlinops = pytest.importorskip("curvlinops")
+    model = small_mlp(nn.Tanh).double()
+    images, labels = examples
+    operator = curvlinops.HessianLinearOperator(
+        model, nn.CrossEntropyLoss(), list(model.parameters()), [(images.double(), labels)], check_deterministic=False
+    )
+    vector = torch.randn(objective.n_parameters, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    theta = objective.parameters()
+    torch.testing.assert_close(objective.hessian_vector_product(theta, vector), operator @ vector, rtol=1e-9, atol=1e-12)
+    values = torch.linalg.eigvalsh(operator @ torch.eye(objective.n_parameters, dtype=torch.float64))
+    smallest, largest = curvature.extreme_eigenvalues(objective, tolerance=1e-6)
+    assert (smallest, largest) == (pytest.approx(values[0].item(), rel=1e-8), pytest.approx(values[-1].item(), rel=1e-8))
+
+
+def test_a_map_has_the_extremes_of_each_point_and_is_continued(generator: torch.Generator) -> None:
+    objective = Objective(tiny(), *tiny_examples(), dtype=torch.float64)
+    x, y = (landscape.random_direction(tiny(), generator) for _ in range(2))
+    table = curvature.eigenvalue_map(objective, x, y, [0.0, 0.5], [0.0], limit=1)
+    assert table["computed"].tolist() == [True, False]
+    table = curvature.eigenvalue_map(objective, x, y, [0.0, 0.5], [0.0], done=table)
+    expected = curvature.extremes(objective, objective.parameters() + 0.5 * x, ignore="biasbn", tolerance=1e-2)
+    assert table["ratio"][1] == abs(expected.smallest / expected.largest)
+    assert table["products"][1] == expected.products
+    assert table["converged"].tolist() == [1, 1]
+
+
+def test_wrong_arguments_give_one_sentence(objective: Objective) -> None:
+    with pytest.raises(ReplicationError, match="tolerance is 0"):
+        curvature.extremes(objective, tolerance=0)
+    with pytest.raises(ReplicationError, match="ignore is 'bias'"):
+        curvature.extremes(objective, ignore="bias")  # type: ignore[arg-type]
+    with pytest.raises(ReplicationError, match="leaves none"):
+        curvature.extremes(polynomial_objective(torch.ones(2, 3), degree=2), ignore="biasbn")
+    with pytest.raises(ReplicationError, match="too few probes"):
+        curvature.trace(objective, probes=1)
+    with pytest.raises(ReplicationError, match="too few products"):
+        curvature.spectral_density(objective, products=0)
+    with pytest.raises(ReplicationError, match="shape"):
+        curvature.extremes(objective, torch.zeros(2))

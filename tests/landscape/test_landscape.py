@@ -1,0 +1,188 @@
+import copy
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import polynomial_objective
+from golden import golden
+from tiny_landscape import Tiny, flat, tiny, tiny_examples
+from torch import Tensor
+
+from replication import landscape
+from replication.errors import ReplicationError
+from replication.objective import Objective
+from replication.objective.evaluation import flat_buffers
+
+
+def quadratic() -> Objective:
+    """L(theta) = sum_i theta_i^2 + theta_i theta_{i+1}, at the origin."""
+    return polynomial_objective(torch.ones(2, 3, dtype=torch.float64), degree=2)
+
+
+def axis(index: int) -> Tensor:
+    return torch.eye(3, dtype=torch.float64)[index]
+
+
+def tiny_objective(model: Tiny, dtype: torch.dtype = torch.float64) -> Objective:
+    return Objective(model, *tiny_examples(), dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_surface_equals_the_official_one(dtype: torch.dtype) -> None:
+    numbers = golden("landscape.json")
+    objective, expected = tiny_objective(tiny(), dtype), numbers["surface_5x5"]
+    draws = [flat(numbers[key]) for key in ("raw_seed123_full", "raw_seed123_second_full")]
+    x, y = (landscape.normalised(draw, objective.parameters(), objective.layout) for draw in draws)
+    table = landscape.surface(objective, x, y, expected["x"], expected["y"])
+    np.testing.assert_allclose(landscape.as_grid(table, "loss")[0], expected["loss"], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(100 * landscape.as_grid(table, "accuracy")[0], expected["acc"])
+
+
+def test_the_centre_is_the_loss_of_the_network(generator: torch.Generator) -> None:
+    objective = tiny_objective(tiny(), torch.float32)
+    direction = landscape.random_direction(tiny(), generator)
+    table = landscape.line(objective, direction, [-0.5, 0, 0.5])
+    assert table["loss"][1] == pytest.approx(objective.value(objective.parameters()), rel=1e-6)
+    assert list(table.columns) == ["alpha", "computed", "loss", "accuracy", "standard_error"]
+
+
+def test_a_known_quadratic_on_a_grid_that_is_not_square() -> None:
+    alphas, betas = np.linspace(-1, 1, 4), torch.tensor([-0.5, 0.0, 2.0])
+    table = landscape.surface(quadratic(), axis(0), axis(1), alphas, betas)
+    loss, columns, rows = landscape.as_grid(table, "loss")
+    a, b = np.meshgrid(alphas, betas.numpy())
+    np.testing.assert_allclose(loss, a**2 + b**2 + a * b, atol=1e-14)
+    np.testing.assert_array_equal(columns, alphas)
+    np.testing.assert_array_equal(rows, betas.numpy())
+    assert table["alpha"].tolist()[:5] == [*alphas, -1.0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_even_odd_and_one_point_grids(count: int) -> None:
+    table = landscape.surface(quadratic(), axis(0), axis(1), np.arange(count), [0.0])
+    np.testing.assert_allclose(table["loss"], np.arange(count) ** 2)
+
+
+def test_parts_and_goes_make_the_same_surface() -> None:
+    objective, alphas, betas = quadratic(), [0.0, 1.0, 2.0], [0.0, 1.0]
+    whole = landscape.surface(objective, axis(0), axis(1), alphas, betas)
+    parts = [landscape.surface(objective, axis(0), axis(1), alphas, [beta]) for beta in betas]
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+    table, goes = None, 0
+    while table is None or not table["computed"].all():
+        table = landscape.surface(objective, axis(0), axis(1), alphas, betas, done=table, limit=4)
+        table = pd.read_csv(io.StringIO(table.to_csv(index=False)))  # saved and read back
+        goes += 1
+    assert goes == 2
+    pd.testing.assert_frame_equal(table, whole)
+
+
+def test_every_point_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective, calls = quadratic(), 0
+    original = objective.evaluate
+
+    def counted(theta: Tensor) -> object:
+        nonlocal calls
+        calls += 1
+        return original(theta)
+
+    monkeypatch.setattr(objective, "evaluate", counted)
+    landscape.surface(objective, axis(0), axis(1), [0.0, 1.0], [0.0, 1.0])
+    assert calls == 4
+
+
+def test_points_once_computed_are_not_computed_again_even_if_not_finite() -> None:
+    alphas = [0.0, 1e200, 2e200]
+    seen: list[tuple[int, int]] = []
+    table = landscape.line(quadratic(), axis(0), alphas, limit=2, progress=lambda done, of: seen.append((done, of)))
+    assert table["computed"].tolist() == [True, True, False]
+    assert np.isinf(table["loss"][1])
+    assert np.isnan(table["loss"][2])
+    table = landscape.line(quadratic(), axis(0), alphas, done=table, progress=lambda done, of: seen.append((done, of)))
+    assert table["computed"].all()
+    assert np.isinf(table["loss"][1:]).all()
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_rescaled_network_has_the_same_normalised_surface_and_another_unnormalised_one(generator: torch.Generator) -> None:
+    """LAND-C1: convolutions times c before batch norm, whose statistics follow, are the same function."""
+    draws = torch.randn(2, 383, generator=generator)
+    surfaces: dict[tuple[str | None, float], np.ndarray] = {}
+    for c in (1.0, 10.0, 0.1):
+        model = tiny().double()
+        with torch.no_grad():
+            for conv, norm in ((model.conv1, model.bn1), (model.conv2, model.bn2)):
+                norm.eps = 0.0
+                norm.running_mean *= c
+                norm.running_var *= c**2
+                for tensor in conv.parameters():
+                    tensor *= c
+        objective = tiny_objective(model)
+        for normalise in ("filter", None):
+            x, y = (landscape.normalised(draw, objective.parameters(), objective.layout, normalise) for draw in draws)
+            surfaces[normalise, c] = landscape.surface(objective, x, y, [-1, 0, 1], [-1, 0, 1])["loss"].to_numpy()
+    for c in (10.0, 0.1):
+        np.testing.assert_allclose(surfaces["filter", c], surfaces["filter", 1.0], rtol=1e-9)
+        assert np.abs(surfaces[None, c] - surfaces[None, 1.0]).max() > 0.5
+
+
+def test_interpolation_ends_at_both_networks_and_moves_the_statistics() -> None:
+    start, end = tiny(), tiny(shift=1.0)
+    objective = tiny_objective(start)
+    alphas = [-0.25, 0.0, 0.5, 1.0]
+    table = landscape.interpolation(objective, start, end, alphas)
+    assert table["loss"][1] == pytest.approx(objective.value(objective.parameters()), rel=1e-12)
+    assert table["loss"][3] == pytest.approx(tiny_objective(end).value(tiny_objective(end).parameters()), rel=1e-12)
+    middle = copy.deepcopy(start).double()
+    with torch.no_grad():
+        for tensor, other in zip(middle.state_dict().values(), end.state_dict().values(), strict=True):
+            if tensor.is_floating_point():
+                tensor.add_(0.5 * (other.double() - tensor))
+    assert table["loss"][2] == pytest.approx(tiny_objective(middle).value(tiny_objective(middle).parameters()), rel=1e-12)
+    frozen = landscape.interpolation(objective, start, end, alphas, statistics=False)
+    assert frozen["loss"][1] == pytest.approx(table["loss"][1], rel=1e-12)
+    assert abs(frozen["loss"][3] - table["loss"][3]) > 1e-3
+
+
+def test_a_variance_extrapolated_below_zero_is_a_nan_that_counts_as_computed() -> None:
+    start, end = tiny(), tiny()
+    end.bn1.running_var.fill_(5.0)
+    table = landscape.interpolation(tiny_objective(start), start, end, [-1.0, 0.0, 1.0])
+    assert table["computed"].all()
+    assert table["loss"].isna().tolist() == [True, False, False]
+
+
+def test_the_networks_are_given_back_unchanged_also_after_an_exception(generator: torch.Generator) -> None:
+    model = tiny().train()
+    before = copy.deepcopy(model.state_dict())
+    objective = Objective(model, *tiny_examples())
+    landscape.line(objective, landscape.random_direction(model, generator), [-1, 1])
+    landscape.interpolation(objective, model, tiny(1.0), [0.5])
+
+    def stop(_done: int, _of: int) -> None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        landscape.line(objective, landscape.random_direction(model, generator), [-1, 1], progress=stop)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(objective.buffers(), flat_buffers(model))
+
+
+def test_wrong_arguments_give_one_sentence() -> None:
+    objective = quadratic()
+    for alphas in ([], [0.0, 0.0], [0.0, float("nan")], [1.0, 0.0], [[0.0, 1.0]]):
+        with pytest.raises(ReplicationError, match="finite numbers in increasing order"):
+            landscape.line(objective, axis(0), alphas)  # type: ignore[arg-type]
+    with pytest.raises(ReplicationError, match=r"shape \(2,\)"):
+        landscape.line(objective, torch.zeros(2), [0.0])
+    with pytest.raises(ReplicationError, match="1 non-finite values"):
+        landscape.surface(objective, axis(0), axis(1) / torch.tensor([1.0, 0.0, 1.0]).where(axis(1) == 0, 0), [0.0], [0.0])
+    done = landscape.line(objective, axis(0), [0.0, 1.0])
+    for other in (done[:1], done.assign(alpha=done["alpha"] + 1), done.drop(columns="loss")):
+        with pytest.raises(ReplicationError, match="earlier table"):
+            landscape.line(objective, axis(0), [0.0, 1.0], done=other)
+    with pytest.raises(ReplicationError, match="networks differ"):
+        landscape.interpolation(tiny_objective(tiny()), tiny(), torch.nn.Linear(2, 2), [0.0])

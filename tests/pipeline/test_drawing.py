@@ -1,0 +1,87 @@
+"""From tables to the files of a figure."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from replication.errors import ReplicationError
+from replication.files import records
+from replication.pipeline import drawing, judging
+
+TRAINING = {
+    **{"run": "net", "seed": 0, "config": {"dataset": {"examples": 1000}, "steps": 20, "model_settings": {"width": 8, "image_size": 16}}},
+    "data": {"name": "mnist", "source": "folder", "content": "official", "checksums": {}},
+}
+
+
+def folder_of(path: Path, seed: int, name: str = "measurement") -> Path:
+    record = {
+        "kind": "tables",
+        "seed": seed,
+        "measurement": name,
+        "created": "2026-01-01T00:00:00+00:00",
+        "device": "cpu",
+        "processor": "p",
+    }
+    records.write_tables(path, {"totals": pd.DataFrame({"value": [1.0 * seed, 2.0]})}, record | {"trainings": [TRAINING | {"seed": seed}]})
+    return path
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A figure that draws one line and brings a second file."""
+    made = ModuleType("figures.made_up")
+    made.quantities = lambda tables: {"total": tables["measurement"]["totals"].groupby("seed")["value"].sum()}
+    made.draw = lambda tables: plt.subplots()[0]
+    made.extras = lambda tables: {".gif": b"moving"}
+    monkeypatch.setitem(sys.modules, "figures.made_up", made)
+    return made
+
+
+def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tmp_path: Path, module: ModuleType) -> None:
+    folders = [folder_of(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
+    out = tmp_path / "figures"
+    drawing.draw_figure(scale="reduced", paper="lca", figure="made_up", table_folders=folders, folder=out)
+    record = records.read_record(out / "made_up.json")
+    assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
+    assert (out / "made_up.gif").read_bytes() == b"moving"
+    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 16x16 pixels, width 8, 20 iterations, seeds 0, 1"
+    assert judging.read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
+
+
+def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> None:
+    many = [{"trainings": [TRAINING | {"run": f"run{number}"}]} for number in range(10)]
+    lines = drawing._stamp("full", many).splitlines()
+    assert len(lines) == 1 + drawing.MAX_STAMPED
+    assert lines[-1] == "and 5 more runs like these"
+    assert drawing._stamp("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
+    digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
+    assert "digits in place of the paper's data" in drawing._stamp("smoke", digits)
+    assert drawing._stamp("smoke", many).startswith("SMOKE SCALE: speaks for no claim")
+
+
+def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:
+    folders = [folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 1), folder_of(tmp_path / "c", 0, "net")]
+    tables, found = drawing.load_tables(folders)
+    assert set(tables) == {"measurement", "net"}
+    assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 1, 1]
+    assert len(found) == 3
+    assert json.loads((tmp_path / "a" / "record.json").read_text())["seed"] == 0
+
+
+def test_seeds_below_a_folder_are_read_in_their_order(tmp_path: Path) -> None:
+    for seed in (10, 2, 0):
+        folder_of(tmp_path / f"measurement/seed{seed}", seed)
+    tables, found = drawing.load_tables([tmp_path / "measurement"])
+    assert [record["seed"] for record in found] == [0, 2, 10]
+    assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 2, 2, 10, 10]
+
+
+def test_a_folder_without_tables_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ReplicationError, match=r"measurement/record\.json is missing"):
+        drawing.load_tables([tmp_path / "measurement"])

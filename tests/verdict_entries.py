@@ -1,0 +1,31 @@
+"""A verdict as it stands in a file of verdicts."""
+
+ENTRY = {
+    "id": "LCA-X1",
+    "statement": "It falls.",
+    "published": "negative (Figure 5)",
+    "trust": "recalled",
+    "quantity": "total",
+    "unit": "%",
+    "outcome": "reproduced",
+    "reason": "interval inside",
+    "required": True,
+    "ci": True,
+    "estimates": {"0": -1.25, "1": -1.5, "2": None},
+    "mean": -1.4,
+    "low": -2.0,
+    "high": -1.0,
+    "region": "below 0",
+    "low_edge": None,
+    "high_edge": 0.0,
+    "basis": "analytic",
+    "control": "not_reproduced",
+    "control_mean": 0.5,
+    "breaks": "the sign",
+    "discrepancy": "",
+    "post_hoc": False,
+    "amendments": [],
+}
+
+
+PLACE = {"scale": "full", "paper": "lca", "title": "LCA", "figure": "lca_x", "reproduces": "LCA, Figure 9"}
