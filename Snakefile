@@ -170,7 +170,7 @@ rule train:
     input:
         data=data_of,
     output:
-        record="results/{scale}/{paper}/runs/{run}/seed{seed}/record.json",
+        record="results/{scale}/{paper}/runs/{run}/seed{seed}/provenance.json",
         trajectory="results/{scale}/{paper}/runs/{run}/seed{seed}/trajectory.npy",
         weights="results/{scale}/{paper}/runs/{run}/seed{seed}/weights.safetensors",
         tables=directory("results/{scale}/{paper}/runs/{run}/seed{seed}/tables"),
@@ -194,7 +194,7 @@ rule measure:
     """One part of one seed of a measurement."""
     input:
         data=data_of,
-        records=files_of_runs("record.json"),
+        records=files_of_runs("provenance.json"),
         trajectories=files_of_runs("trajectory.npy"),
     output:
         part="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from replication import curvature, landscape, machine, models
-from replication.files import records
+from replication.files.provenance import processor
 from replication.objective import Objective, evaluation
 
 REPEATS = 3
@@ -210,7 +210,7 @@ def main() -> None:
     device = machine.prepare(threads=1)
     threadpool_limits(1)  # NumPy's and SciPy's libraries too: threads that wait count as processor time
     names = tuple(sys.argv[1:]) or tuple(IMAGES)
-    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
+    print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
     surfaces(names)
     chunks()
     trained = digits_resnet20()

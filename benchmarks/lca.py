@@ -17,7 +17,7 @@ import torch
 from ratios import keep
 
 from replication import lca, machine, models
-from replication.files import records
+from replication.files.provenance import processor
 from replication.objective import Objective
 
 N = 55_000
@@ -147,7 +147,7 @@ def threads_against_processes() -> None:
 
 def main() -> None:
     device = machine.prepare(threads=1)
-    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}")
+    print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}")
     print(f"{FLOPS / 1e9:.1f} GFLOP per gradient; medians of {REPEATS}")
     memory_along_a_long_run()  # first: a process starts with the peak memory of the one that started it
     gradients()

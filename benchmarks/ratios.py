@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from replication.files import records
+from replication.files.provenance import processor
 
 TABLE = Path("results/benchmarks/ratios.csv")
 COLUMNS = ["instrument", "case", "against", "ratio", "date", "machine"]
@@ -28,7 +28,7 @@ COLUMNS = ["instrument", "case", "against", "ratio", "date", "machine"]
 def machine_in_words() -> str:
     """Processor, its cores, its widest vectors, PyTorch."""
     vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{records.processor()}, {os.cpu_count()} cores, {vectors}, torch {torch.__version__}, one thread"
+    return f"{processor()}, {os.cpu_count()} cores, {vectors}, torch {torch.__version__}, one thread"
 
 
 def keep(instrument: str, case: str, ratios: Mapping[str, float]) -> None:

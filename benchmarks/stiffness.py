@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from replication import machine, models, stiffness
-from replication.files import records
+from replication.files.provenance import processor
 
 CASES = [("stiffness_fc", 1, 28), ("stiffness_cnn", 3, 32), ("stiffness_resnet20", 3, 32)]
 SIZES = [(torch.float32, 500), (torch.float32, 1000), (torch.float64, 500)]
@@ -136,7 +136,7 @@ def flips() -> None:
 
 def main() -> None:
     device = machine.prepare(threads=1)
-    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
+    print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
     speed(sys.argv[1:] or [name for name, _, _ in CASES])  # first: a process starts with the peak memory of the one that started it
     flips()
 

@@ -18,7 +18,7 @@ from ratios import keep
 from threadpoolctl import threadpool_limits
 
 from replication import machine, svcca
-from replication.files import records
+from replication.files.provenance import processor
 from replication.svcca.factor import coupling, factorise, singular_values
 
 PAIRS = ((512, 10_000, 5), (64, 50_000, 15), (2_048, 20_000, 1))  # neurons, examples, repeats
@@ -157,7 +157,7 @@ def fourier() -> None:
 def main() -> None:
     device = machine.prepare(threads=1)
     threadpool_limits(1)  # NumPy's and SciPy's libraries too: threads that wait count as processor time
-    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}, numpy {np.__version__}")
+    print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}, numpy {np.__version__}")
     if sys.argv[1:] != ["trained"]:
         fourier()
         pairs()

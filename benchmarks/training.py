@@ -29,7 +29,7 @@ from torch import Tensor
 from replication import machine, models, training
 from replication.data import Examples, Experiment
 from replication.data.sources.torchvision_shim import import_torchvision
-from replication.files import records
+from replication.files.provenance import processor
 from replication.models_table import multiply_accumulates, on_meta
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
@@ -167,7 +167,7 @@ def main() -> None:
     images = (pixels / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     examples = Examples(images.contiguous(), labels)
     experiment = Experiment(examples, examples, examples, 10, -torch.tensor(MEAN)[:, None, None] / torch.tensor(STD)[:, None, None])
-    print(f"{records.processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS} steps")
+    print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS} steps")
     columns = " ".join(f"{loop:>8}" for loop in LOOPS)
     print(f"{'':30} {'images/s':>8} {'':{9 * len(LOOPS)}} {'times the usual':{9 * len(LOOPS)}} share of the ceiling")
     print(f"{'':24} {'batch':>5} {'usual':>8} {columns}  {columns}  {columns}  data")

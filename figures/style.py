@@ -12,8 +12,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from replication.files.records import atomic
-
 Tables = dict[str, dict[str, pd.DataFrame]]
 Quantities = dict[str, pd.Series]  # by name: one estimate per seed, the index holding the seeds
 

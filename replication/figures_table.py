@@ -14,7 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import atomic
+from replication.files.provenance import read_provenance
 from replication.pipeline import dag
 from replication.pipeline.configs import RECORDED
 from replication.pipeline.judging import read_verdicts
@@ -43,7 +44,7 @@ def collect(scale: str, results: Path = Path("results")) -> pd.DataFrame:
         verdicts = stem.with_name(f"{figure}.verdicts.json")
         if verdicts.exists():
             counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts)["verdicts"])
-            made = datetime.datetime.fromisoformat(records.read_record(stem.with_name(f"{figure}.json"), check=False)["created"])
+            made = datetime.datetime.fromisoformat(read_provenance(stem.with_name(f"{figure}.json"), check=False)["created"])
             cost = core_minutes(scale, paper, figure, results)
             rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in OUTCOMES)])
     if not rows:
@@ -88,7 +89,7 @@ def update(scale: str, results: Path = Path("results")) -> None:
             write_thumbnail(results / scale / str(row.paper) / "figures" / f"{row.figure}.png", thumbnail_of(str(row.figure)))
     newest = pd.concat([*frames, collected]).drop_duplicates(["figure", "scale"], keep="last").set_index(["scale", "figure"])
     order = [(each, name) for each in SHOWN for _, name, _ in dag.figures() if (each, name) in newest.index]
-    with records.atomic(MEASURED) as temporary:
+    with atomic(MEASURED) as temporary:
         newest.loc[order].reset_index()[COLUMNS].to_csv(temporary, index=False, lineterminator="\n")
     write()
 
@@ -104,7 +105,7 @@ def write_thumbnail(picture: Path, target: Path) -> None:
         small = image.convert("RGB")
     small.thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with records.atomic(target) as temporary:
+    with atomic(target) as temporary:
         small.quantize(64).save(temporary, format="png", optimize=True)
 
 
@@ -185,5 +186,5 @@ def written(readme: str) -> str:
 def write() -> None:
     """Write the table into README.md."""
     text = written(README.read_text(encoding="utf-8"))
-    with records.atomic(README) as temporary:
+    with atomic(README) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from replication.errors import ReplicationError
-from replication.objective.evaluation import flat_buffers
+from replication.objective.vector import flat_buffers
 
 
 class Recorder:

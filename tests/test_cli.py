@@ -25,7 +25,7 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
         (["train", "nope", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y"], "no paper named 'nope'; allowed: "),
         (["train", "lca", "mnist_fc", "--scale", "big", "--seed", "0", "--data-file", "x", "--folder", "y"], "The scale is 'big'"),
         (["train", "lca", "mnist_fc", *JOB, "--data-file", "nowhere.safetensors", "--folder", "y"], "nowhere.safetensors"),
-        (["figure", "lca", "lca_layers", "--scale", "smoke", "--folder", "x", "nowhere"], "nowhere/record.json is missing"),
+        (["figure", "lca", "lca_layers", "--scale", "smoke", "--folder", "x", "nowhere"], "nowhere/provenance.json is missing"),
         (["claims", "nowhere.verdicts.json"], "nowhere.verdicts.json is missing"),
         (["record", "--keep", "results"], "results does not exist; name an archive"),
         (["record", "--minutes", "0", "--into", "x"], "--minutes needs a number above 0 and --into DIR"),
@@ -83,6 +83,6 @@ def test_a_time_box_ends_unfinished_and_the_same_command_continues(
     status, error = run(*train, "--stop-after", "0", capsys=capsys)
     assert status == 75
     assert "Unfinished: mnist_fc seed 0 was stopped as asked; run again to continue." in error
-    assert not (tmp_path / "run" / "record.json").exists()
+    assert not (tmp_path / "run" / "provenance.json").exists()
     assert run(*train, capsys=capsys)[0] == 0
-    assert '"resumed_at_step": 1' in (tmp_path / "run" / "record.json").read_text()
+    assert '"resumed_at_step": 1' in (tmp_path / "run" / "provenance.json").read_text()

@@ -34,7 +34,9 @@ from replication.data.sources import formats
 from replication.data.sources import reading as sources
 from replication.data.sources.reading import Dataset
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import atomic, sha256, write_json
+from replication.files.provenance import PROVENANCE, read_provenance, write_provenance
+from replication.files.tables import read_tables, write_tables
 from replication.pipeline import configs, judging, steps
 from replication.recording import archives, keep, queue
 from replication.schema.papers import PaperConfig
@@ -244,20 +246,20 @@ def tables(tmp_path: Path) -> Path:
 
     folder = tmp_path / "tables"
     table = pd.DataFrame({"step": range(5), "layer": list("abcde"), "loss": np.linspace(0, 1, 5)})
-    records.write_tables(folder, {"log": table}, {"seed": 3, "created": "2026-01-01T00:00:00+00:00", "trainings": [{"run": "a"}]})
+    write_tables(folder, {"log": table}, {"seed": 3, "created": "2026-01-01T00:00:00+00:00", "trainings": [{"run": "a"}]})
     return folder
 
 
 def test_a_damaged_record_or_table_reads_as_it_was_or_is_a_sentence(tables: Path) -> None:
     """The record bears its own sum: a flipped bit in a seed would otherwise be believed."""
-    record, table = records.read_record(tables / records.RECORD), records.read_tables(tables)["log"]
-    for name in (records.RECORD, "log.csv"):
+    record, table = read_provenance(tables / PROVENANCE), read_tables(tables)["log"]
+    for name in (PROVENANCE, "log.csv"):
         whole = (tables / name).read_bytes()
         for content in damaged(whole, cuts=60, flips=300):
             (tables / name).write_bytes(content)
-            found = tried("records and tables", lambda: records.read_record(tables / records.RECORD))
+            found = tried("records and tables", lambda: read_provenance(tables / PROVENANCE))
             assert found is None or {key: found[key] for key in record} == record
-            read = tried("records and tables", lambda: records.read_tables(tables))
+            read = tried("records and tables", lambda: read_tables(tables))
             assert read is None or read["log"].equals(table)
         (tables / name).write_bytes(whole)
 
@@ -276,11 +278,11 @@ def test_tables_of_a_stranger_are_tables_or_a_sentence(tables: Path) -> None:
     ]
     for content in [*strange, *damaged((tables / "log.csv").read_bytes(), cuts=20, flips=60)]:
         (tables / "log.csv").write_bytes(content)
-        records.write_record(tables / records.RECORD, {"seed": 3}, [tables / "log.csv"])
-        tried("records and tables", lambda: records.read_tables(tables))
+        write_provenance(tables / PROVENANCE, {"seed": 3}, [tables / "log.csv"])
+        tried("records and tables", lambda: read_tables(tables))
     for name in (*HOSTILE, "../../etc/passwd"):
-        records.write_json(tables / records.RECORD, {"seed": 3, "files": {name: "0" * 64}})
-        assert tried("records and tables", lambda: records.read_record(tables / records.RECORD)) is None
+        write_json(tables / PROVENANCE, {"seed": 3, "files": {name: "0" * 64}})
+        assert tried("records and tables", lambda: read_provenance(tables / PROVENANCE)) is None
 
 
 def test_damaged_verdicts_are_shown_or_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,12 +310,12 @@ def test_damaged_quantities_and_parts_are_a_sentence(tmp_path: Path, sealed: boo
     numbers.write_text("quantity,seed,value\na,0,1.5\na,1,nan\nb,0,2\n")
     np.savez_compressed(part, layer=np.array(["a", "b"]), lca=np.linspace(0, 1, 50))
     about = {"trainings": [], "seconds": 1.0, "seed": 0}
-    records.write_record(tmp_path / "x.json", {}, [numbers])
-    records.write_record(Path(f"{part}.json"), about, [part])
+    write_provenance(tmp_path / "x.json", {}, [numbers])
+    write_provenance(Path(f"{part}.json"), about, [part])
     for content in [b"quantity,seed\n", b"quantity,seed,value\na,x,1\n", *damaged(numbers.read_bytes())]:
         numbers.write_bytes(content)
         if sealed:
-            records.write_record(tmp_path / "x.json", {}, [numbers])
+            write_provenance(tmp_path / "x.json", {}, [numbers])
         tried("quantities and parts", lambda: judging.read_quantities(numbers))
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w") as archive:
@@ -325,12 +327,12 @@ def test_damaged_quantities_and_parts_are_a_sentence(tmp_path: Path, sealed: boo
     for content in [bomb.getvalue(), pickled.getvalue(), *damaged(part.read_bytes(), cuts=20, flips=150)]:
         part.write_bytes(content)
         if sealed:
-            records.write_record(Path(f"{part}.json"), about, [part])
+            write_provenance(Path(f"{part}.json"), about, [part])
         tried("quantities and parts", lambda: _collected(part))
 
 
 def _collected(part: Path) -> Any:
-    records.read_record(Path(f"{part}.json"))
+    read_provenance(Path(f"{part}.json"))
     return steps.read_part(part)
 
 
@@ -386,7 +388,7 @@ def test_a_bundle_of_a_stranger_is_read_or_is_a_sentence(place: Path, kind: str)
 
 
 def _make_sums_fit(root: Path, folder: Path) -> None:
-    formats.write_sums(root / formats.SUMS, {path.relative_to(root).as_posix(): records.sha256(path) for path in folder.iterdir()})
+    formats.write_sums(root / formats.SUMS, {path.relative_to(root).as_posix(): sha256(path) for path in folder.iterdir()})
 
 
 INDEXES: dict[str, dict[str, Any]] = {
@@ -443,7 +445,7 @@ def test_damaged_official_files_are_a_sentence(place: Path, monkeypatch: pytest.
     rows[:, 0] = np.arange(30) % 10
     for file, part in (("data_batch_1.bin", rows[:20]), ("test_batch.bin", rows[20:])):
         (folder / file).write_bytes(part.tobytes())
-    formats.write_sums(folder / formats.SUMS, {file: records.sha256(folder / file) for file in layout.files})
+    formats.write_sums(folder / formats.SUMS, {file: sha256(folder / file) for file in layout.files})
     as_written = sources.read("cifar10")
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
@@ -469,7 +471,7 @@ def test_prepared_data_reads_as_it_was_or_is_a_sentence(place: Path) -> None:
     strange = [save(one), save(one, {"dataset": "["}), save(one, {"dataset": "[]"}), save(one, {"dataset": json.dumps(about)}), save({})]
     for content in [header, header + b"{}", *strange, save(one, {"dataset": json.dumps(about | {"origin": []})})]:
         path.write_bytes(content)
-        records.write_record(place / "digits.safetensors.json", {"origin": {"folder": ""}}, [path])
+        write_provenance(place / "digits.safetensors.json", {"origin": {"folder": ""}}, [path])
         assert tried("prepared data", lambda: data.load(path)) is None
 
 
@@ -484,7 +486,7 @@ def packed(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         for name in ("a.csv", "b.csv"):
             (folder / name).write_bytes(bytes(range(40)) + b"0,1\n" * 50)
-        records.write_record(folder / records.RECORD, {"seed": seed}, [folder / "a.csv", folder / "b.csv"])
+        write_provenance(folder / PROVENANCE, {"seed": seed}, [folder / "a.csv", folder / "b.csv"])
     archives.add(tmp_path / "packed", "tables", tmp_path / "root", [f"full/lca/tables/x/seed{seed}" for seed in range(2)])
     return tmp_path / "packed/tables-000.zip"
 
@@ -543,7 +545,7 @@ def test_a_record_of_a_stranger_is_kept_or_is_a_sentence(tmp_path: Path, monkeyp
     monkeypatch.setattr("replication.pipeline.dag.RECORDED_FOLDER", tmp_path / "recorded")
     folder = tmp_path / "from/full/lca/tables/mnist_fc_lca/seed0"
     shutil.copytree(source, folder)
-    record = json.loads((folder / records.RECORD).read_text())
+    record = json.loads((folder / PROVENANCE).read_text())
     record.pop("sha256", None)
     changes = [{key: value} for key in record for value in (None, -1, "x", [{}])]
     deeper = [
@@ -552,7 +554,7 @@ def test_a_record_of_a_stranger_is_kept_or_is_a_sentence(tmp_path: Path, monkeyp
     config = record["trainings"][0]["config"]
     deepest = [{"trainings": [record["trainings"][0] | {"config": config | {key: value}}]} for key in config for value in ([], {"x": 1})]
     for change in [*changes, *deeper, *deepest]:
-        records.write_json(folder / records.RECORD, record | change)
+        write_json(folder / PROVENANCE, record | change)
         kept = tried("records of strangers", lambda: keep.keep([tmp_path / "from"]))
         assert bool(kept) == (tmp_path / "recorded").exists()
         shutil.rmtree(tmp_path / "recorded", ignore_errors=True)
@@ -596,7 +598,7 @@ def test_a_hostile_or_damaged_tar_writes_nothing_elsewhere(tmp_path: Path, case:
         target = tmp_path / "place/target"
 
         def unpacked(content: bytes = content, target: Path = target) -> bool:
-            with records.atomic(target, folder=True) as temporary:  # as `sources.download` does
+            with atomic(target, folder=True) as temporary:  # as `sources.download` does
                 (temporary / "official.tar.gz").write_bytes(content)
                 formats.unpack(temporary / "official.tar.gz", "inner", ["a.bin", "b.bin"])
             return True
@@ -636,9 +638,9 @@ def test_a_trajectory_that_would_have_to_be_unpickled_is_refused(tmp_path: Path)
     np.save(tmp_path / "trajectory.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"[Pp]ickle|object"):
         load_row(torch.nn.Linear(1, 1), tmp_path, 0)
-    records.write_record(tmp_path / records.RECORD, {"seed": 0}, [tmp_path / "trajectory.npy"])
+    write_provenance(tmp_path / PROVENANCE, {"seed": 0}, [tmp_path / "trajectory.npy"])
     whole = (tmp_path / "trajectory.npy").read_bytes()
     for content in damaged(whole):
         (tmp_path / "trajectory.npy").write_bytes(content)
         if content != whole:
-            assert tried("trajectories", lambda: records.read_record(tmp_path / records.RECORD)) is None, "before anything is measured"
+            assert tried("trajectories", lambda: read_provenance(tmp_path / PROVENANCE)) is None, "before anything is measured"

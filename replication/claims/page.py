@@ -16,7 +16,7 @@ from urllib.parse import quote
 import jinja2
 
 from replication.claims.verdicts import Outcome
-from replication.files import records
+from replication.files.atomic import atomic
 from replication.pipeline.judging import read_verdicts
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -109,7 +109,7 @@ def write(verdict_files: Sequence[Path], out: Path) -> None:
         ReplicationError: a verdict file is missing, damaged or of an earlier version of this package.
     """
     contents = [_linked(path, out) for path in verdict_files]
-    with records.atomic(out) as temporary:
+    with atomic(out) as temporary:
         temporary.write_text(page(contents), encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from replication.claims.statistics import mean_interval, seeds_to_decide
 from replication.errors import ReplicationError
-from replication.files.records import canonical_json, read_json, write_json
+from replication.files.atomic import canonical_json, read_json, write_json
 from replication.schema.claims import Claim, Expectation
 
 Outcome = Literal["reproduced", "not_reproduced", "inconclusive", "not_evaluated", "error", "withdrawn"]

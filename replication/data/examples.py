@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn.functional import interpolate
 
+from replication.files.atomic import atomic, canonical_json
+from replication.files.provenance import provenance, read_provenance, write_provenance
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
-from replication.files.records import atomic, canonical_json, provenance, read_record, write_record
 from replication.data.sources.reading import Dataset, Images, Origin
 
 Split = Literal["random", "stratified"]
@@ -67,7 +68,7 @@ def prepare(name: str, path: Path) -> None:
     with atomic(path) as temporary:
         # Not save_file: it hides the system's reason (a full disk) and writes under a temporary name of its own.
         temporary.write_bytes(save(tensors, metadata={"dataset": canonical_json(about)}))
-    write_record(_record(path), provenance(kind="data", name=name, origin=origin), [path])
+    write_provenance(_record(path), provenance(kind="data", name=name, origin=origin), [path])
 
 
 def load(path: Path) -> Dataset:
@@ -77,7 +78,7 @@ def load(path: Path) -> Dataset:
         ReplicationError: the file or its record is missing, truncated, changed, or no prepared data set.
     """
     path = Path(path)
-    record = read_record(_record(path))
+    record = read_provenance(_record(path))
     try:
         if path.name not in record["files"]:
             raise KeyError(path.name)

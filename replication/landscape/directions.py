@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.objective import Slot, layout_of
+from replication.objective.vector import Slot, layout_of
 
 Normalisation = Literal["filter", "layer", "weight", "dfilter", "dlayer"] | None
 Ignore = Literal["biasbn"] | None

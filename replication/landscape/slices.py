@@ -18,8 +18,9 @@ from replication.landscape.directions import axis_generator, normalised, random_
 from replication.landscape.grid import Coordinates, Progress, fill, plane
 from replication.landscape.surface_measures import as_grid
 from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
-from replication.objective.evaluation import Evaluation, buffer_shapes, flat_buffers
-from replication.objective.objective import Objective, layout_of
+from replication.objective.evaluation import Evaluation
+from replication.objective.objective import Objective
+from replication.objective.vector import buffer_shapes, flat_buffers, layout_of
 
 __all__ = [
     "as_grid",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore, without_biases_and_norms
-from replication.objective.objective import Slot
+from replication.objective.vector import Slot
 
 _COLUMNS = 2**18  # parameters at a time
 

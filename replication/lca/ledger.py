@@ -13,7 +13,7 @@ from torch import Tensor
 from replication.errors import ReplicationError
 from replication.lca.books import Books
 from replication.lca.distributions import binomial_shares, fraction_holding, gini, top_share
-from replication.objective.objective import Slot
+from replication.objective.vector import Slot
 
 if TYPE_CHECKING:
     from replication.lca.allocation import Allocation

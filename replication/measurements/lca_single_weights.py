@@ -13,7 +13,8 @@ import torch
 
 from replication.errors import ReplicationError
 from replication.lca import allocation as lca
-from replication.objective.objective import Objective, Slot
+from replication.objective.objective import Objective
+from replication.objective.vector import Slot
 
 SCALE_PERCENTILE = 95.0  # of abs(A) over a layer's kernel and all frames; what is beyond has full colour
 WHITE = 0.05  # of the colour scale: paler than the eye tells from white

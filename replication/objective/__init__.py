@@ -7,6 +7,7 @@
 """
 
 from replication.objective.evaluation import Evaluation
-from replication.objective.objective import Objective, Slot, layout_of
+from replication.objective.objective import Objective
+from replication.objective.vector import Slot, layout_of
 
 __all__ = ["Evaluation", "Objective", "Slot", "layout_of"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from replication.objective import memory_format
 from replication.objective.folding import Folded
+from replication.objective.vector import buffer_shapes, named
 
 # elements of the largest activation of a chunk (benchmarks/landscape.py measures the one for CPU), and a floor for wide networks
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
@@ -87,23 +88,7 @@ class Evaluator:
 
     def _write(self, theta: Tensor, buffers: Tensor) -> None:
         """Put both vectors into the network; folded weights are rounded once, from float64."""
-        statistics = _named(buffers, self._buffers)
-        for name, tensor in (self._folded.fold(_named(theta, self._parameters), statistics) | statistics).items():
+        statistics = named(buffers, self._buffers)
+        for name, tensor in (self._folded.fold(named(theta, self._parameters), statistics) | statistics).items():
             if name in self._targets:  # statistics of folded norms are gone
                 self._targets[name].copy_(tensor)
-
-
-def buffer_shapes(model: nn.Module) -> dict[str, torch.Size]:
-    """The floating-point buffers in order: batch norm's running means and variances; counters of batches are left out."""
-    return {name: buffer.shape for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-
-
-def flat_buffers(model: nn.Module) -> Tensor:
-    """The same buffers as one vector, float64 ``[n_buffers]``."""
-    pieces = [buffer.detach().flatten().double() for buffer in model.buffers() if buffer.is_floating_point()]
-    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.float64)
-
-
-def _named(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    pieces = vector.split([shape.numel() for shape in shapes.values()])
-    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}

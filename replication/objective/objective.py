@@ -7,7 +7,6 @@ is never changed; vectors hold the parameters in the order of ``model.named_para
 import copy
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,38 +15,13 @@ from torch.func import functional_call
 
 from replication.errors import ReplicationError
 from replication.objective import memory_format
-from replication.objective.evaluation import Evaluation, Evaluator, flat_buffers
+from replication.objective.evaluation import Evaluation, Evaluator
 from replication.objective.folding import Folded, folded
 from replication.objective.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
 from replication.objective.stacked_mlp import StackedMlp
+from replication.objective.vector import flat_buffers, layout_of
 
 _CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where one parameter tensor lies in the flat vector; ``layer`` is its module's name."""
-
-    name: str
-    layer: str
-    shape: torch.Size
-    start: int
-    stop: int
-
-    @property
-    def slice(self) -> slice:
-        """Of the flat vector."""
-        return slice(self.start, self.stop)
-
-
-def layout_of(model: nn.Module) -> tuple[Slot, ...]:
-    """The slots of a model's parameters, in order."""
-    slots: list[Slot] = []
-    start = 0
-    for name, parameter in model.named_parameters():
-        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, start + parameter.numel()))
-        start += parameter.numel()
-    return tuple(slots)
 
 
 class Objective:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from replication.errors import ReplicationError
-from replication.files.records import canonical_json
+from replication.files.atomic import canonical_json
 from replication.schema.base import NAME, SCALES, Strict
 from replication.schema.claims import Claim
 from replication.schema.papers import PaperConfig

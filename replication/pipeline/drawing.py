@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from replication.files import records
+from replication.files.atomic import atomic
+from replication.files.provenance import PROVENANCE, provenance, read_provenance, write_provenance
+from replication.files.tables import read_tables
 from replication.pipeline.configs import RECORDED
 
 MAX_STAMPED = 6  # lines below a figure
@@ -25,9 +27,9 @@ def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFra
     collected: dict[str, dict[str, list[pd.DataFrame]]] = {}
     found = []
     for folder in itertools.chain.from_iterable(map(_seeds_of, folders)):
-        record = records.read_record(folder / records.RECORD, check=False)
+        record = read_provenance(folder / PROVENANCE, check=False)
         found.append(record)
-        for name, table in records.read_tables(folder).items():
+        for name, table in read_tables(folder).items():
             table.insert(0, "seed", int(record["seed"]))
             collected.setdefault(record["measurement"], {}).setdefault(name, []).append(table)
     return {m: {name: pd.concat(parts, ignore_index=True) for name, parts in t.items()} for m, t in collected.items()}, found
@@ -35,7 +37,7 @@ def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFra
 
 def _seeds_of(folder: Path) -> list[Path]:
     below = sorted(folder.glob("seed*"), key=lambda seed: (len(seed.name), seed.name))
-    return [folder] if (folder / records.RECORD).exists() or not below else below
+    return [folder] if (folder / PROVENANCE).exists() or not below else below
 
 
 def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[Path], folder: Path) -> None:
@@ -48,16 +50,16 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     rows = [(name, seed, value) for name, values in quantities.items() for seed, value in values.items()]
     stamp = _stamp(scale, table_records)
     style.save(module.draw(tables), folder, figure, stamp)
-    with records.atomic(folder / f"{figure}.quantities.csv") as temporary:
+    with atomic(folder / f"{figure}.quantities.csv") as temporary:
         pd.DataFrame(rows, columns=["quantity", "seed", "value"]).to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
     extras = module.extras(tables) if hasattr(module, "extras") else {}
     for ending, content in extras.items():
-        with records.atomic(folder / f"{figure}{ending}") as temporary:
+        with atomic(folder / f"{figure}{ending}") as temporary:
             temporary.write_bytes(content)
-    record = records.provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=table_records)
+    record = provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=table_records)
     files = [folder / f"{figure}.{extension}" for extension in (*style.FORMATS, "quantities.csv")]
     files += [folder / f"{figure}{ending}" for ending in extras]
-    records.write_record(folder / f"{figure}.json", record, files)
+    write_provenance(folder / f"{figure}.json", record, files)
 
 
 def _stamp(scale: str, table_records: list[dict[str, Any]]) -> str:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from replication import claims
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import read_json, write_json
+from replication.files.provenance import read_provenance
 from replication.pipeline import configs, dag
 from replication.pipeline.configs import RECORDED
 
@@ -33,7 +34,7 @@ class _VerdictFile(BaseModel):
 
 def read_quantities(path: Path) -> dict[str, dict[int, float]]:
     """Quantities of a figure: by name, one estimate per seed."""
-    records.read_record(path.with_name(path.name.replace(".quantities.csv", ".json")))
+    read_provenance(path.with_name(path.name.replace(".quantities.csv", ".json")))
     try:
         table = pd.read_csv(path).astype({"seed": int, "value": float})
         return {str(name): dict(zip(rows["seed"], rows["value"], strict=True)) for name, rows in table.groupby("quantity", sort=False)}
@@ -52,7 +53,7 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
     verdicts = [claims.judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
     entries = [{**asdict(each), "post_hoc": each.id in amended, "amendments": amended.get(each.id, [])} for each in verdicts]
     place = {"scale": scale, "paper": paper, "title": dag.paper_of(scale, paper).paper.title, "figure": figure}
-    records.write_json(out, {**place, "reproduces": config.reproduces, "verdicts": entries})
+    write_json(out, {**place, "reproduces": config.reproduces, "verdicts": entries})
 
 
 def read_verdicts(path: Path) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def read_verdicts(path: Path) -> dict[str, Any]:
     Raises:
         ReplicationError: it is missing, damaged or of an earlier version of this package.
     """
-    content: dict[str, Any] = records.read_json(path)
+    content: dict[str, Any] = read_json(path)
     try:
         _VerdictFile.model_validate(content)
     except ValidationError as error:

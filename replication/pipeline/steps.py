@@ -13,7 +13,9 @@ import torch
 from replication import data, machine
 from replication.data.sources.formats import UNREADABLE
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import atomic, canonical_json
+from replication.files.provenance import PROVENANCE, provenance, read_provenance, write_provenance
+from replication.files.tables import read_tables, write_tables
 from replication.measurements import instrument_of
 from replication.pipeline import dag
 from replication.training.loop import precision_on, train
@@ -33,7 +35,7 @@ def train_run(
     model = initial_model(config, experiment, seed).to(device)
     depends = dag.training_depends(scale, paper, run)
     checksums = dataset.origin.checksums
-    identity = records.canonical_json([depends, checksums, seed, device.type, precision_on(device, config), torch.__version__])
+    identity = canonical_json([depends, checksums, seed, device.type, precision_on(device, config), torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
     trained = train(
         model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress, stop_after_s=60 * stop_after
@@ -45,9 +47,9 @@ def train_run(
     record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
     record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
-    records.write_record(folder / records.RECORD, record, files)
+    write_provenance(folder / PROVENANCE, record, files)
     log = {key: value for key, value in record.items() if key != "kind"} | {"kind": "tables", "measurement": run, "trainings": [record]}
-    records.write_tables(folder / "tables", records.read_tables(folder / "tables"), log)
+    write_tables(folder / "tables", read_tables(folder / "tables"), log)
     return True
 
 
@@ -69,7 +71,7 @@ def measure_part(
     runs, trainings = [], []
     for (name, run_seed), folder in zip(config.sources_of_part(seed, part), run_folders, strict=True):
         dataset = datasets[dag.run_of(scale, paper, name).dataset.name]
-        run, training = _opened(scale, paper, name, run_seed, folder, dataset, device, _changed(folder / records.RECORD))
+        run, training = _opened(scale, paper, name, run_seed, folder, dataset, device, _changed(folder / PROVENANCE))
         runs.append(run)
         trainings.append(training)
     progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
@@ -78,9 +80,9 @@ def measure_part(
     details = {"seconds": time.monotonic() - start, "config": config.model_dump(mode="json"), "trainings": trainings}
     record = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
     record |= {"depends": dag.measuring_depends(scale, paper, measurement)}
-    with records.atomic(out) as temporary, open(temporary, "wb") as handle:
+    with atomic(out) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
-    records.write_record(Path(f"{out}.json"), record, [out])
+    write_provenance(Path(f"{out}.json"), record, [out])
 
 
 # a process that measures many parts reads and checks what they share once: a trajectory may have gigabytes
@@ -95,7 +97,7 @@ def _loaded(path: Path, changed: int) -> data.Dataset:
 def _opened(
     scale: str, paper: str, run: str, seed: int, folder: Path, dataset: data.Dataset, device: torch.device, changed: int
 ) -> tuple[TrainedRun, dict[str, Any]]:
-    record = records.read_record(folder / records.RECORD)
+    record = read_provenance(folder / PROVENANCE)
     return TrainedRun(run, seed, dag.run_of(scale, paper, run), folder, dataset, device), record
 
 
@@ -106,14 +108,14 @@ def _changed(path: Path) -> int:
 def gather(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of a measurement, all parts of one seed after those of another, into a folder of tidy tables for each seed."""
     n = dag.measurement_of(scale, paper, measurement).parts
-    with records.atomic(folder, folder=True) as temporary:
+    with atomic(folder, folder=True) as temporary:
         for seed, of_seed in enumerate(parts[first : first + n] for first in range(0, len(parts), n)):
             gather_seed(scale=scale, paper=paper, measurement=measurement, parts=of_seed, folder=temporary / f"seed{seed}")
 
 
 def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of one seed into tidy tables."""
-    part_records = [records.read_record(Path(f"{part}.json")) for part in parts]
+    part_records = [read_provenance(Path(f"{part}.json")) for part in parts]
     config = dag.measurement_of(scale, paper, measurement)
     collected = [read_part(part) for part in parts]
     first = part_records[0]
@@ -121,7 +123,7 @@ def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Pat
     record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
     trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
     record |= {"trainings": list(trainings.values())}
-    records.write_tables(folder, instrument_of(config).tables(config, collected), record)
+    write_tables(folder, instrument_of(config).tables(config, collected), record)
 
 
 def read_part(path: Path) -> dict[str, np.ndarray]:
@@ -144,7 +146,7 @@ def _data_entry(dataset: data.Dataset) -> dict[str, Any]:
 
 
 def _provenance(kind: str, scale: str, paper: str, seed: int, device: torch.device, **details: Any) -> dict[str, Any]:
-    return records.provenance(kind=kind, scale=scale, paper=paper, seed=seed, device=machine.describe(device), **details)
+    return provenance(kind=kind, scale=scale, paper=paper, seed=seed, device=machine.describe(device), **details)
 
 
 def _short(text: str) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.errors import ReplicationError
-from replication.files.records import RECORD, atomic, read_record
+from replication.files.atomic import atomic
+from replication.files.provenance import PROVENANCE, read_provenance
 
 LIMIT = 16 * 2**20
 _MOST = 2**31  # bytes of an archive after decompression: more are no tables and no states of trainings
@@ -110,9 +111,9 @@ def extract(path: Path, root: Path) -> list[str]:
 
 def _check_records(path: Path, folder: str, temporary: Path) -> None:
     """A damaged directory of an archive can give other content than was packed."""
-    for record in (each for each in temporary.rglob("*.json") if each.name == RECORD or each.name.endswith(".npz.json")):
+    for record in (each for each in temporary.rglob("*.json") if each.name == PROVENANCE or each.name.endswith(".npz.json")):
         try:
-            read_record(record)
+            read_provenance(record)
         except ReplicationError:
             raise ReplicationError(f"{path} is damaged ({folder} does not fit its record); copy it again.") from None
 

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import atomic
+from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import dag
 from replication.recording import archives
 from replication.recording.queue import Unit, figures_of
@@ -22,7 +23,7 @@ def check(folder: Path) -> dict[str, Any]:
     Raises:
         ReplicationError: one of these does not hold.
     """
-    record = records.read_record(folder / records.RECORD)
+    record = read_provenance(folder / PROVENANCE)
     _check_kinds(folder, record)
     paper, name, seed = folder.parts[-3:]
     config = dag.paper_of(dag.RECORDED, paper)
@@ -140,14 +141,14 @@ def _copy(source: Path, paper: str, name: str) -> Path | None:
     """Copy byte by byte, since reading and writing numbers again may change their last digits."""
     seed = source.name if source.name != "tables" else source.parent.name
     target = dag.RECORDED_FOLDER / paper / name / seed
-    record = records.read_record(source / records.RECORD)
+    record = read_provenance(source / PROVENANCE)
     _check_kinds(source, record)
-    if target.is_dir() and records.read_record(target / records.RECORD, check=False)["created"] >= record["created"]:
+    if target.is_dir() and read_provenance(target / PROVENANCE, check=False)["created"] >= record["created"]:
         return None
     with tempfile.TemporaryDirectory() as place:  # checked where it has the name it will have
         copied = Path(place) / paper / name / seed
         shutil.copytree(source, copied)
         check(copied)
-    with records.atomic(target, folder=True) as temporary:
+    with atomic(target, folder=True) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True)
     return target

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from replication.files import records
+from replication.files.provenance import read_provenance
 from replication.pipeline import dag
 from replication.recording import queue
 from replication.schema.queue import QueueEntry
@@ -24,8 +24,8 @@ def show(only: Sequence[str] = ()) -> None:
 
 def _row(entry: QueueEntry, name: str) -> tuple[str, str, str, str]:
     """Seeds recorded of those wanted; minutes that one took; on what; what the queue says of the whole entry."""
-    paths = sorted((dag.RECORDED_FOLDER / entry.paper / name).glob("seed*/record.json"))
-    found = [records.read_record(path, check=False) for path in paths]
+    paths = sorted((dag.RECORDED_FOLDER / entry.paper / name).glob("seed*/provenance.json"))
+    found = [read_provenance(path, check=False) for path in paths]
     wanted = sum(unit.name == name for unit in queue.units_of(entry, "full"))
     of_run = name in entry.runs
     seconds = [sum(each["seconds"] for each in record["trainings"]) + (0 if of_run else record["seconds"]) for record in found]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from replication.data.sources import formats
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import atomic
+from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import dag
 from replication.recording import archives, keep, queue
 from replication.recording.jobs import DONE, FAILED, UNFINISHED, Job, data_file, locked, log_of, run
@@ -170,7 +171,7 @@ class Session:
         """Enter a gathered measurement, and every run that was trained and whose log is a result, and pack their tables."""
         runs = [unit for unit in self.chosen if unit.of_run and unit not in self.finished and unit.trainings[0] in self.trained]
         for unit in runs:
-            with records.atomic(self.root / unit.tables, folder=True) as temporary:
+            with atomic(self.root / unit.tables, folder=True) as temporary:
                 shutil.copytree(self.root / run_folder(unit.scale, unit.trainings[0]) / "tables", temporary, dirs_exist_ok=True)
         for unit in [measured, *runs] if measured else runs:
             self.finished.add(unit)
@@ -188,14 +189,14 @@ class Session:
 
     def _is_current(self, path: Path, depends: str) -> bool:
         """Whether a part or a folder of tables is there, made by the present configuration and code."""
-        record = path / records.RECORD if path.suffix != ".npz" else Path(f"{path}.json")
-        return record.is_file() and records.read_record(record, check=False).get("depends") == depends
+        record = path / PROVENANCE if path.suffix != ".npz" else Path(f"{path}.json")
+        return record.is_file() and read_provenance(record, check=False).get("depends") == depends
 
     def _is_trained(self, scale: str, training: Training) -> bool:
         folder = self.root / run_folder(scale, training)
         if not self._is_current(folder, dag.training_depends(scale, *training[:2])):
             return False
-        return all((folder / name).is_file() for name in records.read_record(folder / records.RECORD, check=False)["files"])
+        return all((folder / name).is_file() for name in read_provenance(folder / PROVENANCE, check=False)["files"])
 
     def _needed(self) -> set[str]:
         """Folders of trainings that some part of the queue has yet to read, and of parts that have yet to be gathered."""

@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vmap
 from replication.errors import ReplicationError
 from replication.objective import memory_format
 from replication.objective.losses import PerExampleLoss
-from replication.objective.objective import layout_of
+from replication.objective.vector import layout_of
 
 Form = Literal["factors", "affine", "local", "loop"]
 Calls = list[tuple[tuple[Any, ...], Tensor]]  # a layer's inputs and its outputs, one entry per call; later the outputs' derivatives

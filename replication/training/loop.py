@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from replication import machine
 from replication.data.examples import Examples, Experiment
 from replication.errors import ReplicationError
-from replication.files.records import write_tables
+from replication.files.tables import write_tables
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
 from replication.training.augmentation import crop_and_flip

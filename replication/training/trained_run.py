@@ -13,7 +13,7 @@ from torch import nn
 from replication import models
 from replication.data.examples import Dataset, Experiment, assemble
 from replication.errors import ReplicationError
-from replication.files.records import read_tables
+from replication.files.tables import read_tables
 from replication.objective.objective import Objective
 from replication.schema.runs import MeanStd, RunConfig
 from replication.training.checkpoints import load_row

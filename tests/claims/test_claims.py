@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from replication import claims
 from replication.claims import Verdict, amend, amendments, check_lock, claim_hash, compare, exit_status, judge, lock_new
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import canonical_json, write_json
 from replication.pipeline import configs, judging
 from replication.schema.claims import Claim, Expectation
 
@@ -143,7 +143,7 @@ def test_a_verdict_says_all_there_is_to_say() -> None:
 
 @pytest.mark.parametrize("values", [INSIDE, ACROSS, [-1.0], [], [math.nan, 1.0], [math.inf, 1.0]])
 def test_every_verdict_can_be_written_as_json(tmp_path: Path, values: list[float]) -> None:
-    records.write_json(tmp_path / "verdict.json", vars(judged(values)))
+    write_json(tmp_path / "verdict.json", vars(judged(values)))
     assert json.loads((tmp_path / "verdict.json").read_text())["id"] == "LCA-C1"
 
 
@@ -320,7 +320,7 @@ def test_an_amendment_needs_a_locked_claim_and_a_reason(lock: Path) -> None:
 @given(changed=st.fixed_dictionaries({"bound": st.integers(-3, 3) | st.floats(-3, 3), "note": st.text(max_size=3)}))
 def test_any_change_of_a_claim_changes_its_hash_and_the_order_of_keys_does_not(changed: dict[str, Any]) -> None:
     plain = {"bound": 0, "note": ""}
-    same = records.canonical_json(changed) == records.canonical_json(plain)
+    same = canonical_json(changed) == canonical_json(plain)
     assert (claim_hash(changed) == claim_hash(plain)) == same
     assert claim_hash(dict(reversed(changed.items()))) == claim_hash(changed)
 

@@ -20,7 +20,7 @@ from replication import data
 from replication.data import Dataset, Examples, Experiment
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.provenance import read_provenance, write_provenance
 
 REAL = Path(os.environ.get("REPLICATION_DATA") or ROOT / "../shared/data").resolve()
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=120).map(lambda values: torch.tensor(values, dtype=torch.int64))
@@ -66,7 +66,7 @@ def test_a_prepared_file_comes_back_as_it_was(work: Path, digits: Dataset) -> No
     assert (loaded.name, loaded.class_names) == ("digits", digits.class_names)
     assert loaded.origin == digits.origin
     assert loaded.origin.folder == digits.origin.folder
-    record = records.read_record(work / "out/digits.safetensors.json")
+    record = read_provenance(work / "out/digits.safetensors.json")
     assert (record["kind"], record["name"], list(record["files"])) == ("data", "digits", ["digits.safetensors"])
     assert record["origin"]["checksums"] == digits.origin.checksums
     assert {path.name for path in (work / "out").iterdir()} == {"digits.safetensors", "digits.safetensors.json"}
@@ -100,7 +100,7 @@ def test_a_foreign_file_is_named(work: Path) -> None:
     path, tensor = work / "x.safetensors", torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
 
     def foreign() -> contextlib.AbstractContextManager[object]:
-        records.write_record(work / "x.safetensors.json", {"origin": {"folder": ""}}, [path])
+        write_provenance(work / "x.safetensors.json", {"origin": {"folder": ""}}, [path])
         return fails("x.safetensors is not a prepared data set", "delete it and its record and run again")
 
     path.write_text("some text")
@@ -116,7 +116,7 @@ def test_a_foreign_file_is_named(work: Path) -> None:
     with foreign():
         data.load(path)
     (work / "other").write_text("")
-    records.write_record(work / "x.safetensors.json", {}, [work / "other"])
+    write_provenance(work / "x.safetensors.json", {}, [work / "other"])
     with fails("x.safetensors is not a prepared data set"):
         data.load(path)
 

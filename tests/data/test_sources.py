@@ -25,7 +25,7 @@ from replication.data.sources import reading as sources
 from replication.data.sources.reading import Dataset
 from replication.data.sources.torchvision_shim import import_torchvision
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.atomic import sha256
 
 REAL = Path(os.environ.get("REPLICATION_DATA") or ROOT / "../shared/data").resolve()
 STEMS = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
@@ -206,7 +206,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def sum_again(folder: Path) -> None:
     """Make the sums fit whatever the files hold now."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != formats.SUMS)
-    (folder / formats.SUMS).write_text("".join(f"{records.sha256(path)}  {path.relative_to(folder)}\n" for path in files))
+    (folder / formats.SUMS).write_text("".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files))
 
 
 def same(a: Dataset, b: Dataset) -> bool:

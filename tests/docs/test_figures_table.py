@@ -8,7 +8,8 @@ from verdict_entries import ENTRY, PLACE
 from replication import figures_table
 from replication.errors import ReplicationError
 from replication.figures_table import BEGIN, END, MEASURED, OUTCOMES, README, THUMBNAILS
-from replication.files import records
+from replication.files.atomic import write_json
+from replication.files.provenance import write_provenance
 from replication.pipeline import configs, dag
 
 README_TEXT = README.read_text(encoding="utf-8")
@@ -58,8 +59,8 @@ def results(tmp_path: Path) -> Path:
     paper, figure, entry = next(each for each in dag.figures() if each[2].claims and each[2].measurements)
     folder = tmp_path / "reduced" / paper / "figures"
     verdicts = [ENTRY | {"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
-    records.write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
-    records.write_record(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"}, [])
+    write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
+    write_provenance(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"}, [])
     Image.effect_noise((900, 500), 50).save(folder / f"{figure}.png")
     config = configs.load("reduced")[paper]
     for name in entry.measurements:

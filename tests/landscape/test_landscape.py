@@ -13,7 +13,7 @@ from torch import Tensor
 from replication import landscape
 from replication.errors import ReplicationError
 from replication.objective import Objective
-from replication.objective.evaluation import flat_buffers
+from replication.objective.vector import flat_buffers
 
 
 def quadratic() -> Objective:

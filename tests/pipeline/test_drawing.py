@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.provenance import read_provenance
+from replication.files.tables import write_tables
 from replication.pipeline import drawing, judging
 
 TRAINING = {
@@ -28,7 +29,7 @@ def folder_of(path: Path, seed: int, name: str = "measurement") -> Path:
         "device": "cpu",
         "processor": "p",
     }
-    records.write_tables(path, {"totals": pd.DataFrame({"value": [1.0 * seed, 2.0]})}, record | {"trainings": [TRAINING | {"seed": seed}]})
+    write_tables(path, {"totals": pd.DataFrame({"value": [1.0 * seed, 2.0]})}, record | {"trainings": [TRAINING | {"seed": seed}]})
     return path
 
 
@@ -47,7 +48,7 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     folders = [folder_of(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
     out = tmp_path / "figures"
     drawing.draw_figure(scale="reduced", paper="lca", figure="made_up", table_folders=folders, folder=out)
-    record = records.read_record(out / "made_up.json")
+    record = read_provenance(out / "made_up.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
     assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 16x16 pixels, width 8, 20 iterations, seeds 0, 1"
@@ -71,7 +72,7 @@ def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path)
     assert set(tables) == {"measurement", "net"}
     assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 1, 1]
     assert len(found) == 3
-    assert json.loads((tmp_path / "a" / "record.json").read_text())["seed"] == 0
+    assert json.loads((tmp_path / "a" / "provenance.json").read_text())["seed"] == 0
 
 
 def test_seeds_below_a_folder_are_read_in_their_order(tmp_path: Path) -> None:

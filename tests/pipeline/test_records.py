@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from replication.errors import ReplicationError
-from replication.files import records
-from replication.files.records import RECORD, atomic, read_json, read_record, read_tables, sha256, write_json, write_record, write_tables
+from replication.files.atomic import _remove, atomic, canonical_json, read_json, sha256, write_json
+from replication.files.provenance import PROVENANCE, provenance, read_provenance, write_provenance
+from replication.files.tables import read_tables, write_tables
 
 TABLE = pd.DataFrame({"step": [0, 1], "loss": [0.5, 0.25]})
 
@@ -91,7 +92,7 @@ def test_a_folder_replaces_all_that_was_there(tmp_path: Path, before: str) -> No
 def test_a_folder_being_replaced_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with atomic(tmp_path / "result", folder=True) as temporary:
         (temporary / "old").write_text("old")
-    remove, seen = records._remove, []
+    remove, seen = _remove, []
 
     def watched(path: Path) -> None:
         seen.append(path.name)
@@ -206,7 +207,7 @@ def test_json_refuses_numbers_that_are_not_finite(tmp_path: Path, value: float) 
 
 
 def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
-    assert records.canonical_json({"b": 1, "a": [1, 2.5]}) == records.canonical_json({"a": [1, 2.5], "b": 1}) == '{"a":[1,2.5],"b":1}'
+    assert canonical_json({"b": 1, "a": [1, 2.5]}) == canonical_json({"a": [1, 2.5], "b": 1}) == '{"a":[1,2.5],"b":1}'
 
 
 def recorded(folder: Path) -> Path:
@@ -217,7 +218,7 @@ def recorded(folder: Path) -> Path:
 def forge(folder: Path, content: bytes) -> None:
     """Replace a table and make its sum fit."""
     (folder / "log.csv").write_bytes(content)
-    write_record(folder / RECORD, {}, [folder / "log.csv"])
+    write_provenance(folder / PROVENANCE, {}, [folder / "log.csv"])
 
 
 @pytest.mark.parametrize(
@@ -225,16 +226,16 @@ def forge(folder: Path, content: bytes) -> None:
     [
         (lambda folder: (folder / "log.csv").write_text("step,loss\n0,0.6\n"), ["log.csv was changed or damaged", "sha256", "run again"]),
         (lambda folder: (folder / "log.csv").write_bytes((folder / "log.csv").read_bytes()[:-1]), ["log.csv was changed or damaged"]),
-        (lambda folder: (folder / "log.csv").unlink(), ["log.csv is missing though record.json names it", "run again"]),
-        (lambda folder: (folder / RECORD).unlink(), ["record.json is missing", "--forcerun"]),
-        (lambda folder: (folder / RECORD).write_bytes((folder / RECORD).read_bytes()[:-3]), ["record.json is not valid JSON"]),
-        (lambda folder: (folder / RECORD).write_bytes(b"\xff\xfe"), ["record.json is not valid JSON"]),
-        (lambda folder: (folder / RECORD).write_text("[" * 100_000), ["record.json is not valid JSON"]),
-        (lambda folder: (folder / RECORD).write_text("[1, 2]"), ["record.json is not a record (it names no files)"]),
-        (lambda folder: (folder / RECORD).write_text('{"seed": 1}'), ["record.json is not a record (it names no files)"]),
-        (lambda folder: (folder / RECORD).write_text('{"files": ["log.csv"]}'), ["record.json is not a record"]),
-        (lambda folder: (folder / RECORD).write_text('{"files": {"log.csv": 1}}'), ["record.json is not a record"]),
-        (lambda folder: ((folder / RECORD).unlink(), (folder / RECORD).mkdir()), ["record.json cannot be read", "directory"]),
+        (lambda folder: (folder / "log.csv").unlink(), ["log.csv is missing though provenance.json names it", "run again"]),
+        (lambda folder: (folder / PROVENANCE).unlink(), ["provenance.json is missing", "--forcerun"]),
+        (lambda folder: (folder / PROVENANCE).write_bytes((folder / PROVENANCE).read_bytes()[:-3]), ["provenance.json is not valid JSON"]),
+        (lambda folder: (folder / PROVENANCE).write_bytes(b"\xff\xfe"), ["provenance.json is not valid JSON"]),
+        (lambda folder: (folder / PROVENANCE).write_text("[" * 100_000), ["provenance.json is not valid JSON"]),
+        (lambda folder: (folder / PROVENANCE).write_text("[1, 2]"), ["provenance.json is not a record (it names no files)"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"seed": 1}'), ["provenance.json is not a record (it names no files)"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"files": ["log.csv"]}'), ["provenance.json is not a record"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"files": {"log.csv": 1}}'), ["provenance.json is not a record"]),
+        (lambda folder: ((folder / PROVENANCE).unlink(), (folder / PROVENANCE).mkdir()), ["provenance.json cannot be read", "directory"]),
         (lambda folder: forge(folder, b""), ["log.csv is not a table", "run again"]),
         (lambda folder: forge(folder, b"a\n1,2\n1,2,3\n"), ["log.csv is not a table"]),
         (lambda folder: forge(folder, b"a,b\n\xff,1\n"), ["log.csv is not a table"]),
@@ -254,16 +255,16 @@ def test_damage_is_one_sentence(tmp_path: Path, damage: Callable[[Path], object]
 def test_a_record_can_be_read_without_its_files(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "tables")
     (folder / "log.csv").unlink()
-    assert read_record(folder / RECORD, check=False)["seed"] == 3
+    assert read_provenance(folder / PROVENANCE, check=False)["seed"] == 3
 
 
 def test_a_record_holds_the_sum_of_every_file(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "tables")
-    assert read_record(folder / RECORD)["files"] == {name: sha256(folder / name) for name in ("log.csv", "weights.csv")}
+    assert read_provenance(folder / PROVENANCE)["files"] == {name: sha256(folder / name) for name in ("log.csv", "weights.csv")}
 
 
 def test_provenance_says_what_made_a_result() -> None:
-    made = records.provenance(kind="run", seed=3)
+    made = provenance(kind="run", seed=3)
     assert (made["kind"], made["seed"]) == ("run", 3)
     assert made["versions"]["numpy"] == np.__version__
     assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", made["commit"])
@@ -300,5 +301,5 @@ def test_tables_keep_names_whole_numbers_and_text(tmp_path: Path) -> None:
 def test_the_same_tables_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         recorded(tmp_path / name)
-    for file in (RECORD, "log.csv"):
+    for file in (PROVENANCE, "log.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()

@@ -14,7 +14,8 @@ import pytest
 from checkout import PARTS, keep_figures
 from conftest import ROOT
 
-from replication.files import records
+from replication.files.provenance import read_provenance
+from replication.files.tables import read_tables
 
 # they have every kind of rule: several networks, runs and measurements in one figure, spans, seeds
 FIGURES = ("lca_helping_over_time", "lca_histogram", "lca_integration_error", "lca_layers", "lca_sampling")
@@ -80,7 +81,7 @@ def test_every_figure_comes_with_its_files_and_records(project: Path) -> None:
     assert figure_names(project) == sorted(FIGURES)
     for name in figure_names(project):
         folder = project / "results/smoke/lca/figures"
-        record = records.read_record(folder / f"{name}.json")
+        record = read_provenance(folder / f"{name}.json")
         assert set(record["files"]) == {f"{name}.{ending}" for ending in ("png", "pdf", "svg", "quantities.csv")}
         assert record["stamp"].startswith("SMOKE SCALE")
         verdicts = json.loads((folder / f"{name}.verdicts.json").read_text())["verdicts"]
@@ -90,13 +91,13 @@ def test_every_figure_comes_with_its_files_and_records(project: Path) -> None:
 
 def test_tables_carry_their_provenance(project: Path) -> None:
     for folder in project.glob("results/smoke/lca/tables/*/seed*"):
-        record = records.read_record(folder / "record.json")
+        record = read_provenance(folder / "provenance.json")
         (training,) = record["trainings"]
         assert folder.name == f"seed{record['seed']}" == f"seed{training['seed']}"
         assert training["data"]["name"] == "digits"
         assert training["config"]["model"] in ("mnist_fc", "lenet", "lca_resnet20")
         assert {"torch", "numpy", "python"} <= set(record["versions"])
-        tables = records.read_tables(folder)
+        tables = read_tables(folder)
         if record["config"]["instrument"] != "lca":
             continue
         steps = tables["steps"]
@@ -245,7 +246,7 @@ def test_the_linter_remarks_only_on_what_the_design_page_explains(project: Path)
 def test_the_figure_is_drawn_from_tables_to_the_last_bit(project: Path) -> None:
     """The same tables give the same bytes, so a redrawn figure is no change."""
     folder = project / "results/smoke/lca/figures"
-    before = records.read_record(folder / "lca_histogram.json")["files"]
+    before = read_provenance(folder / "lca_histogram.json")["files"]
     assert snakemake(project, "results/smoke/lca/figures/lca_histogram.png", "--forcerun", "figure").returncode == 0
-    assert records.read_record(folder / "lca_histogram.json")["files"] == before
+    assert read_provenance(folder / "lca_histogram.json")["files"] == before
     assert pd.read_csv(folder / "lca_histogram.quantities.csv")["seed"].unique().tolist() == [0, 1]

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from replication import claims
-from replication.files import records
+from replication.files.tables import read_tables
 from replication.pipeline import configs, drawing
 from replication.recording import keep
 from replication.schema.papers import FigureConfig
@@ -33,7 +33,7 @@ def name_of(folder: Path) -> str:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
 def test_recorded_tables_are_undamaged_and_of_the_present_configuration(folder: Path) -> None:
-    records.read_tables(folder)
+    read_tables(folder)
     for training in keep.check(folder)["trainings"]:
         assert not training["data"]["content"].startswith("subset"), "full scale needs the whole data set"
 

@@ -18,7 +18,7 @@ from conftest import ROOT
 from replication.data.sources import formats
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
-from replication.files import records
+from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import configs, dag, steps
 from replication.recording import archives, keep, listing, queue
 from replication.recording import session as recording
@@ -52,7 +52,7 @@ def queue_of(*measurements: str) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Tables by name; their record tells time and process."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != records.RECORD}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != PROVENANCE}
 
 
 def trained(root: Path, run: str, *, stop_after: float = float("inf")) -> Path:
@@ -89,7 +89,7 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 finished now, 0 of 1 left" in ended.stdout
     assert contents(root / f"smoke/lca/tables/{name}_lca/seed0") == contents(checkout / "plain/tables")
-    record = records.read_record(root / f"smoke/lca/tables/{name}_lca/seed0/record.json")
+    record = read_provenance(root / f"smoke/lca/tables/{name}_lca/seed0/provenance.json")
     assert record["device"].startswith("cpu")
     assert record["seconds"] > 0
     assert not list(root.glob("smoke/*/runs/*/seed*")), "nothing will read the trajectories again"
@@ -314,7 +314,7 @@ def test_finished_tables_are_kept_after_checks(checkout: Path) -> None:
     assert keep.keep([checkout / "results"], ["lca_sampling"]) == [], "no newer ones of this figure"
     with pytest.raises(ReplicationError, match="There are no full-scale tables of nope in"):
         keep.keep([checkout / "results"], ["nope"])
-    original = records.read_record(source / records.RECORD, check=False)
+    original = read_provenance(source / PROVENANCE, check=False)
     newer = original | {"created": "2999-01-01T00:00:00+00:00"}
     for change, says in (
         ({"scale": "reduced"}, "of scale reduced; only full-scale"),
@@ -322,10 +322,10 @@ def test_finished_tables_are_kept_after_checks(checkout: Path) -> None:
         ({"seed": 1}, "holds tables of seed 1"),
         ({"trainings": []}, "other trainings"),
     ):
-        (source / records.RECORD).write_text(json.dumps(newer | change))
+        (source / PROVENANCE).write_text(json.dumps(newer | change))
         with pytest.raises(ReplicationError, match=says):
             keep.keep([checkout / "results"])
-    (source / records.RECORD).write_text(json.dumps(newer))
+    (source / PROVENANCE).write_text(json.dumps(newer))
     assert len(keep.keep([checkout / "results"])) == 1
     (source / "totals.csv").write_text("damaged")
     with pytest.raises(ReplicationError, match=r"totals.csv was changed or damaged"):

@@ -19,7 +19,7 @@ from torch import nn
 from replication import machine, models, training
 from replication.data import Examples, Experiment
 from replication.errors import ReplicationError
-from replication.files.records import sha256
+from replication.files.atomic import sha256
 from replication.objective import layout_of
 from replication.schema.runs import RunConfig
 from replication.training.optimisation import learning_rate_factor

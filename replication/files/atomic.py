@@ -1,0 +1,102 @@
+"""Files that appear under their final name only when they are complete, so a killed job leaves nothing half-written."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from replication.errors import ReplicationError
+
+
+@contextlib.contextmanager
+def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A temporary file (or folder) beside ``path`` that takes its name only if the block ends well.
+
+    What an earlier, killed writer of the same path left behind is removed first: there is one writer per path. A folder
+    that is replaced steps aside whole, so no moment shows half of it.
+
+    Raises:
+        ReplicationError: the disk is full or the place cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
+    left_behind = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.tmp")  # and not those of name.json beside name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.iterdir():
+            if left_behind.fullmatch(stale.name):
+                _remove(stale)
+        if folder:
+            temporary.mkdir()
+        yield temporary
+        for written in sorted(temporary.rglob("*")) if folder else [temporary]:
+            if written.is_file():
+                _flush(written)
+        if folder and path.exists():
+            os.replace(path, replaced)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    finally:
+        for leftover in (temporary, replaced):
+            with contextlib.suppress(OSError):  # it would hide the reason
+                _remove(leftover)
+
+
+def writing_failed(path: Path, error: OSError) -> ReplicationError:
+    """The sentence for a write that the operating system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ReplicationError(f"The disk is full while writing {path}; nothing half-written remains: free space and run again.")
+    return ReplicationError(f"Cannot write {path} ({error.strerror or error}); make its folder writable and run again.")
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """The one text for a JSON value: sorted keys, no spaces. Hashes and identities are taken of it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; a non-finite number is an error, since JSON has none."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ReplicationError: the file is missing, closed or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ReplicationError(f"{path} is missing; run the rule that makes it again (snakemake --forcerun).") from None
+    except OSError as error:
+        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
+        raise ReplicationError(f"{path} is not valid JSON ({error}); delete it and run again.") from None
