@@ -26,13 +26,14 @@ from PIL import Image
 from ratios import keep
 from torch import Tensor
 
-from replication import machine, models, training
+from replication import machine, models
 from replication.data import Examples, Experiment
 from replication.data.sources.torchvision_shim import import_torchvision
 from replication.files.provenance import processor
 from replication.models_table import multiply_accumulates, on_meta
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
+from replication.training import loop as training
 from replication.training.augmentation import crop_and_flip
 from replication.training.optimisation import build_optimizer
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from replication.files.atomic import atomic
+
 mpl.use("agg")
 
 import matplotlib.pyplot as plt

@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from verdict_entries import ENTRY, PLACE
 
-from replication import claims, data
+from replication import claims
+from replication.data import examples as data
 from replication.data.sources import formats
 from replication.data.sources import reading as sources
 from replication.data.sources.reading import Dataset

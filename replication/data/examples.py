@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn.functional import interpolate
 
+from replication.data.sources import reading as sources
+from replication.data.sources.reading import Dataset, Images, Origin
+from replication.errors import ReplicationError
 from replication.files.atomic import atomic, canonical_json
 from replication.files.provenance import provenance, read_provenance, write_provenance
-from replication.data.sources import reading as sources
-from replication.errors import ReplicationError
-from replication.data.sources.reading import Dataset, Images, Origin
 
 Split = Literal["random", "stratified"]
 _PerChannel = Sequence[float] | torch.Tensor

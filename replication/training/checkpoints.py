@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from replication.files.atomic import atomic
+
 
 class Checkpoint:
     """Weights, optimizer state, log and evaluations of one moment, in one file with its checksum, written atomically.

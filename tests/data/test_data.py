@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from replication import data
 from replication.data import Dataset, Examples, Experiment
+from replication.data import examples as data
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
 from replication.files.provenance import read_provenance, write_provenance

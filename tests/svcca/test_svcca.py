@@ -178,7 +178,7 @@ def test_similarity_matrix_holds_what_the_pairs_give(measure: Any) -> None:
 def test_similarity_matrix_factorises_every_layer_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     factorise = svcca.factorise
-    monkeypatch.setattr(svcca, "factorise", lambda x, name: (calls.append(name), factorise(x, name=name))[1])
+    monkeypatch.setattr("replication.svcca.measures.factorise", lambda x, name: (calls.append(name), factorise(x, name=name))[1])
     a = {"one": layers()[0], "two": layers()[1]}
     svcca.similarity_matrix(a, {"three": layers(seed=1)[0], "again": a["one"]})
     assert calls == ["layer 'one'", "layer 'two'", "layer 'three'"]

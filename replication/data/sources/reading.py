@@ -17,12 +17,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from replication.files.atomic import atomic, sha256
-from replication.data.sources import formats
-from replication.data.sources import grammar_text
-from replication.errors import ReplicationError
+from replication.data.sources import formats, grammar_text
 from replication.data.sources.formats import AGAIN, CIFAR, IDX_MD5, SUMS, Index, Splits
 from replication.data.sources.torchvision_shim import import_torchvision
+from replication.errors import ReplicationError
+from replication.files.atomic import atomic, sha256
 
 _ELSEWHERE = "set REPLICATION_DATA to a folder that holds it, copy an offline bundle into data/, or run with --config scale=smoke"
 

@@ -98,7 +98,7 @@ def test_a_folder_being_replaced_is_never_half_there(tmp_path: Path, monkeypatch
         seen.append(path.name)
         remove(path)
 
-    monkeypatch.setattr(records, "_remove", watched)
+    monkeypatch.setattr("replication.files.atomic._remove", watched)
     with atomic(tmp_path / "result", folder=True) as temporary:
         (temporary / "new").write_text("new")
     assert "result" not in seen
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_inside_the_block_is_said(tmp_path: Path, monkeypat
 KILLED = """
 import sys, time
 from pathlib import Path
-from replication.records import atomic
+from replication.files.atomic import atomic
 with atomic(Path(sys.argv[1]), folder=True) as temporary:
     (temporary / "half").write_text("half")
     print("writing", flush=True)
