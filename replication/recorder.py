@@ -9,10 +9,9 @@ from typing import BinaryIO, Self
 
 import numpy as np
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 from replication.errors import ReplicationError
-from replication.objective.vector import flat_buffers
+from replication.objective.vector import flat_buffers, flat_parameters
 
 
 class Recorder:
@@ -88,7 +87,7 @@ class Recorder:
             rows.close(finished=kind is None)
 
     def _now(self) -> dict[str, np.ndarray]:
-        vectors = {"trajectory": parameters_to_vector(self._model.parameters()), "buffers": flat_buffers(self._model)}
+        vectors = {"trajectory": flat_parameters(self._model), "buffers": flat_buffers(self._model)}
         return {name: vector.detach().float().cpu().numpy() for name, vector in vectors.items()}
 
     def _keep(self) -> None:

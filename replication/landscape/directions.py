@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.vector import Slot, layout_of
+from replication.objective.vector import Slot, flat_parameters, flatten, layout_of
 
 Normalisation = Literal["filter", "layer", "weight", "dfilter", "dlayer"] | None
 Ignore = Literal["biasbn"] | None
@@ -30,8 +30,8 @@ def random_direction(
         ReplicationError: an unknown normalisation or rule.
     """
     layout = layout_of(model)
-    draws = torch.cat([torch.randn(slot.shape, generator=generator, device=generator.device).flatten() for slot in layout])
-    theta = torch.cat([p.detach().flatten().double() for p in model.parameters()])
+    draws = flatten(torch.randn(slot.shape, generator=generator, device=generator.device) for slot in layout)
+    theta = flat_parameters(model)
     return normalised(draws.to(theta.device), theta, layout, normalise, ignore)
 
 

@@ -10,7 +10,6 @@ continued, so a long surface is made in goes of ``limit`` points and saved betwe
 from collections.abc import Callable
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
@@ -20,7 +19,7 @@ from replication.landscape.surface_measures import as_grid
 from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
 from replication.objective.evaluation import Evaluation
 from replication.objective.objective import Objective
-from replication.objective.vector import buffer_shapes, flat_buffers, layout_of
+from replication.objective.vector import buffer_shapes, flat_buffers, flat_parameters, layout_of
 
 __all__ = [
     "as_grid",
@@ -128,7 +127,7 @@ def interpolation(
             raise ReplicationError(
                 "The networks differ in their parameters or buffers; interpolate between two of the objective's own form."
             )
-    first, last = (torch.cat([p.detach().flatten().double() for p in model.parameters()]) for model in (start, end))
+    first, last = (flat_parameters(model) for model in (start, end))
     point = plane(first, [last - first])
     moving = len(objective.buffers()) > 0  # none where the objective uses batch statistics
     first_buffers, last_buffers = flat_buffers(start), flat_buffers(end)

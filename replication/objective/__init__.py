@@ -8,6 +8,22 @@
 
 from replication.objective.evaluation import Evaluation
 from replication.objective.objective import Objective
-from replication.objective.vector import Slot, layout_of
+from replication.objective.vector import (
+    Slot,
+    flat_buffers,
+    flat_parameters,
+    layout_of,
+    write_buffers,
+    write_parameters,
+)
 
-__all__ = ["Evaluation", "Objective", "Slot", "layout_of"]
+__all__ = [
+    "Evaluation",
+    "Objective",
+    "Slot",
+    "flat_buffers",
+    "flat_parameters",
+    "layout_of",
+    "write_buffers",
+    "write_parameters",
+]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from replication.objective import memory_format
 from replication.objective.folding import Folded
-from replication.objective.vector import buffer_shapes, named
+from replication.objective.vector import buffer_shapes, unflatten
 
 # elements of the largest activation of a chunk (benchmarks/landscape.py measures the one for CPU), and a floor for wide networks
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
@@ -88,7 +88,7 @@ class Evaluator:
 
     def _write(self, theta: Tensor, buffers: Tensor) -> None:
         """Put both vectors into the network; folded weights are rounded once, from float64."""
-        statistics = named(buffers, self._buffers)
-        for name, tensor in (self._folded.fold(named(theta, self._parameters), statistics) | statistics).items():
+        statistics = unflatten(buffers, self._buffers)
+        for name, tensor in (self._folded.fold(unflatten(theta, self._parameters), statistics) | statistics).items():
             if name in self._targets:  # statistics of folded norms are gone
                 self._targets[name].copy_(tensor)

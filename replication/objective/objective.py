@@ -19,7 +19,7 @@ from replication.objective.evaluation import Evaluation, Evaluator
 from replication.objective.folding import Folded, folded
 from replication.objective.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
 from replication.objective.stacked_mlp import StackedMlp
-from replication.objective.vector import flat_buffers, layout_of
+from replication.objective.vector import flat_buffers, flat_parameters, layout_of, parameter_shapes, unflatten
 
 _CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
 
@@ -68,7 +68,7 @@ class Objective:
         self.images = images.to(self.device, dtype).contiguous()
         self.labels = (class_indices(labels) if loss == "cross_entropy" else labels).to(self.device)
         self.layout = layout_of(model)
-        self._sizes = [slot.stop - slot.start for slot in self.layout]
+        self._shapes = parameter_shapes(model)
         self._loss: PerExampleLoss = cross_entropy if loss == "cross_entropy" else one_per_example(loss)
         self._model = memory_format.prepare(_frozen_copy(model, batch_norm).to(self.device, dtype))
         self._examples_interact = batch_norm == "batch" and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
@@ -89,7 +89,7 @@ class Objective:
 
     def parameters(self) -> Tensor:
         """The model's own parameter vector ``[n_parameters]``, float64."""
-        return torch.cat([p.detach().flatten() for p in self._model.parameters()]).double()
+        return flat_parameters(self._model)
 
     def value(self, theta: Tensor) -> float:
         """The mean loss at ``theta`` ``[n_parameters]``."""
@@ -121,8 +121,7 @@ class Objective:
         if buffers is not None and buffers.shape != own.shape:
             raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
         if self._evaluator is None:
-            shapes = {slot.name: slot.shape for slot in self.layout}
-            self._evaluator = Evaluator(self._model, self._folded, shapes, self.images, self.labels, self._loss, self._chunk_given)
+            self._evaluator = Evaluator(self._model, self._folded, self._shapes, self.images, self.labels, self._loss, self._chunk_given)
         return self._evaluator.evaluate(theta, own if buffers is None else buffers)
 
     def gradient(self, theta: Tensor) -> Tensor:
@@ -245,9 +244,8 @@ class Objective:
 
     def _losses(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Loss of every example of a chunk at one point, float64 ``[n]``."""
-        pieces = zip(self.layout, vector.split(self._sizes), strict=True)
-        named = {slot.name: piece.view(slot.shape) for slot, piece in pieces}
-        tensors = {name: memory_format.in_channels_last(tensor) for name, tensor in self._folded.fold(named, self._statistics).items()}
+        tensors = self._folded.fold(unflatten(vector, self._shapes), self._statistics)
+        tensors = {name: memory_format.in_channels_last(tensor) for name, tensor in tensors.items()}
         return self._loss(functional_call(self._folded.module, tensors, (images,)), labels).double()
 
     @functools.cached_property

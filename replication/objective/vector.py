@@ -1,14 +1,33 @@
-"""The flat vector of a model's parameters, and of its floating-point buffers: what lies where."""
+"""The flat vector of a model's parameters and the one of its floating-point buffers: what lies where, reading and writing.
 
+Parameters lie in the order of ``model.named_parameters()``, each flattened row by row; buffers in the order of
+``model.named_buffers()``. Whole-number buffers, such as batch norm's counter of batches, are left out.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from replication.errors import ReplicationError
+
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one parameter tensor lies in the flat vector; ``layer`` is its module's name."""
+    """Where one parameter tensor lies in the flat vector.
+
+    Attributes:
+        name: the parameter's name, as in ``model.named_parameters()``.
+        layer: the name of its module.
+        shape: the shape of the tensor.
+        start, stop: its first entry in the vector and the one after its last.
+
+    Example:
+        >>> slot = layout_of(nn.Linear(3, 2))[1]
+        >>> slot.name, slot.slice
+        ('bias', slice(6, 8, None))
+    """
 
     name: str
     layer: str
@@ -18,12 +37,17 @@ class Slot:
 
     @property
     def slice(self) -> slice:
-        """Of the flat vector."""
+        """The tensor's entries in the flat vector."""
         return slice(self.start, self.stop)
 
 
 def layout_of(model: nn.Module) -> tuple[Slot, ...]:
-    """The slots of a model's parameters, in order."""
+    """The slots of the model's parameters in the flat vector, in order.
+
+    Example:
+        >>> [(slot.name, slot.layer, slot.start) for slot in layout_of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))]
+        [('0.weight', '0', 0), ('0.bias', '0', 6), ('1.weight', '1', 8), ('1.bias', '1', 10)]
+    """
     slots: list[Slot] = []
     start = 0
     for name, parameter in model.named_parameters():
@@ -32,18 +56,111 @@ def layout_of(model: nn.Module) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
+def flatten(tensors: Iterable[Tensor]) -> Tensor:
+    """The tensors' entries as one vector, detached, in their own type; empty where there are no tensors.
+
+    Example:
+        >>> flatten([torch.tensor([[1.0, 2.0]]), torch.tensor(3.0)])
+        tensor([1., 2., 3.])
+    """
+    pieces = [tensor.detach().flatten() for tensor in tensors]
+    return torch.cat(pieces) if pieces else torch.empty(0)
+
+
+def unflatten(vector: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The pieces of a flat vector by name, each a view of it in the shape of its tensor.
+
+    Args:
+        vector: ``[n]``, as long as all shapes together.
+        shapes: by name, in the order of the vector.
+
+    Example:
+        >>> unflatten(torch.arange(3.0), {"weight": torch.Size([1, 2]), "bias": torch.Size([1])})
+        {'weight': tensor([[0., 1.]]), 'bias': tensor([2.])}
+    """
+    pieces = vector.split([shape.numel() for shape in shapes.values()])
+    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+
+
+def parameter_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of the parameters by name, in the order of the vector.
+
+    Example:
+        >>> parameter_shapes(nn.Linear(3, 2))
+        {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
+    """
+    return {name: parameter.shape for name, parameter in model.named_parameters()}
+
+
 def buffer_shapes(model: nn.Module) -> dict[str, torch.Size]:
-    """The floating-point buffers in order: batch norm's running means and variances; counters of batches are left out."""
-    return {name: buffer.shape for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    """The shapes of the floating-point buffers by name, in order: batch norm's running means and variances.
+
+    Example:
+        >>> list(buffer_shapes(nn.BatchNorm1d(4)))
+        ['running_mean', 'running_var']
+    """
+    return {name: buffer.shape for name, buffer in _floating_buffers(model).items()}
+
+
+def flat_parameters(model: nn.Module) -> Tensor:
+    """The parameters as one vector, float64 ``[n_parameters]``.
+
+    Example:
+        >>> flat_parameters(nn.Linear(3, 2)).shape
+        torch.Size([8])
+    """
+    return flatten(model.parameters()).double()
 
 
 def flat_buffers(model: nn.Module) -> Tensor:
-    """The same buffers as one vector, float64 ``[n_buffers]``."""
-    pieces = [buffer.detach().flatten().double() for buffer in model.buffers() if buffer.is_floating_point()]
-    return torch.cat(pieces) if pieces else torch.empty(0, dtype=torch.float64)
+    """The floating-point buffers as one vector, float64 ``[n_buffers]``.
+
+    Example:
+        >>> flat_buffers(nn.BatchNorm1d(2))
+        tensor([0., 0., 1., 1.], dtype=torch.float64)
+    """
+    return flatten(_floating_buffers(model).values()).double()
 
 
-def named(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """The pieces of a flat vector, each in the shape of its tensor."""
-    pieces = vector.split([shape.numel() for shape in shapes.values()])
-    return {name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+def write_parameters(model: nn.Module, vector: Tensor) -> None:
+    """Put a vector ``[n_parameters]`` into the model's parameters, in place, rounded to their type.
+
+    Raises:
+        ReplicationError: a vector of another length.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> write_parameters(model, torch.tensor([2.0, 3.0]))
+        >>> model(torch.ones(1)).item()
+        5.0
+    """
+    _write(dict(model.named_parameters()), vector, "parameters")
+
+
+def write_buffers(model: nn.Module, vector: Tensor) -> None:
+    """Put a vector ``[n_buffers]`` into the model's floating-point buffers, in place, rounded to their type.
+
+    Raises:
+        ReplicationError: a vector of another length.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> write_buffers(norm, torch.tensor([5.0, 2.0]))
+        >>> norm.running_mean, norm.running_var
+        (tensor([5.]), tensor([2.]))
+    """
+    _write(_floating_buffers(model), vector, "floating-point buffers")
+
+
+def _write(tensors: Mapping[str, Tensor], vector: Tensor, kind: str) -> None:
+    n = sum(tensor.numel() for tensor in tensors.values())
+    if vector.shape != (n,):
+        raise ReplicationError(f"The vector has shape {tuple(vector.shape)}; the model's {kind} have ({n},).")
+    pieces = unflatten(vector, {name: tensor.shape for name, tensor in tensors.items()})
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(pieces[name])
+
+
+def _floating_buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}

@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vmap
 from replication.errors import ReplicationError
 from replication.objective import memory_format
 from replication.objective.losses import PerExampleLoss
-from replication.objective.vector import layout_of
+from replication.objective.vector import flatten, layout_of, write_parameters
 
 Form = Literal["factors", "affine", "local", "loop"]
 Calls = list[tuple[tuple[Any, ...], Tensor]]  # a layer's inputs and its outputs, one entry per call; later the outputs' derivatives
@@ -65,7 +65,7 @@ class ExampleGradients:
         # kernels in channels_last also let windows be copied in runs as long as a kernel row
         self.model = memory_format.prepare(copy.deepcopy(model).to(device, dtype)).requires_grad_(True)
         if theta is not None:
-            _load(self.model, theta)
+            write_parameters(self.model, theta)
         for module in self.model.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # type: ignore[assignment]  # a captured output must keep its value and its place in the graph
@@ -143,7 +143,7 @@ class ExampleGradients:
         rows = torch.empty(len(images), sum(sizes), dtype=self._dtype, device=self._device)
         for row, image, label in zip(rows, images, labels, strict=True):
             pieces = torch.autograd.grad(self.losses(image[None], label[None]).sum(), parameters, materialize_grads=True)
-            row.copy_(torch.cat([piece.flatten() for piece in pieces]))
+            row.copy_(flatten(pieces))
         return {layer.name: (piece,) for layer, piece in zip(layers, rows.split(sizes, 1), strict=True)}
 
 
@@ -192,15 +192,6 @@ def _is_plain_convolution(module: Any) -> bool:
     if type(module) is not nn.Conv2d:
         return False
     return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-
-
-def _load(model: nn.Module, theta: Tensor) -> None:
-    n_parameters = sum(p.numel() for p in model.parameters())
-    if theta.shape != (n_parameters,):
-        raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the model's parameters have ({n_parameters},).")
-    with torch.no_grad():
-        for slot, parameter in zip(layout_of(model), model.parameters(), strict=True):
-            parameter.copy_(theta[slot.slice].view(slot.shape))
 
 
 def _positions(module: Any, inputs: Tensor, derivatives: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from replication.files.atomic import atomic
+from replication.objective.vector import flat_buffers, flat_parameters, write_buffers, write_parameters
 
 
 class Checkpoint:
@@ -83,7 +84,7 @@ class Trajectory:
 
     def __init__(self, folder: Path, steps: list[int], model: nn.Module, *, fresh: bool) -> None:
         self._rows = {step: row for row, step in enumerate(steps)}
-        sizes = {"trajectory": _flat(model.parameters()).size, "buffers": _flat(_statistics(model)).size}
+        sizes = {"trajectory": len(flat_parameters(model)), "buffers": len(flat_buffers(model))}
         finished = folder / "buffers.npy"
         if fresh:
             finished.unlink(missing_ok=True)  # of an earlier training; nobody else removes it
@@ -105,9 +106,9 @@ class Trajectory:
     def keep(self, step: int, model: nn.Module) -> None:
         """Keep the weights after ``step`` steps if that is one of the kept ones."""
         if step in self._rows:
-            self._arrays["trajectory"][self._rows[step]] = _flat(model.parameters())
+            self._arrays["trajectory"][self._rows[step]] = flat_parameters(model).cpu().numpy()
             if "buffers" in self._arrays:
-                self._arrays["buffers"][self._rows[step]] = _flat(_statistics(model))
+                self._arrays["buffers"][self._rows[step]] = flat_buffers(model).cpu().numpy()
 
     def flush(self) -> None:
         """Hand the rows to the operating system."""
@@ -135,21 +136,12 @@ def write_weights(path: Path, model: nn.Module) -> None:
         temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
-def _statistics(model: nn.Module) -> list[Tensor]:
-    """Floating-point buffers: batch norm's running means and variances."""
-    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-
-
-def _flat(tensors: Any) -> np.ndarray:
-    pieces = [tensor.detach().reshape(-1) for tensor in tensors]
-    return torch.cat(pieces).cpu().numpy() if pieces else np.empty(0, dtype=np.float32)
-
-
 def load_row(model: nn.Module, folder: Path, row: int) -> None:
     """Put the parameters, and batch norm's running statistics where there are any, of a kept step into ``model``."""
-    for name, tensors in (("trajectory", list(model.parameters())), ("buffers", _statistics(model))):
-        if tensors:
-            values = torch.from_numpy(np.array(np.load(folder / f"{name}.npy", mmap_mode="r")[row]))
-            with torch.no_grad():
-                for tensor, piece in zip(tensors, values.split([tensor.numel() for tensor in tensors]), strict=True):
-                    tensor.copy_(piece.view(tensor.shape))
+    write_parameters(model, _row(folder / "trajectory.npy", row))
+    if len(flat_buffers(model)):
+        write_buffers(model, _row(folder / "buffers.npy", row))
+
+
+def _row(path: Path, row: int) -> Tensor:
+    return torch.from_numpy(np.array(np.load(path, mmap_mode="r")[row]))

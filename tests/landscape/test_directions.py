@@ -2,15 +2,11 @@ import pytest
 import torch
 from golden import golden
 from tiny_landscape import flat, tiny
-from torch import Tensor, nn
+from torch import nn
 
 from replication.errors import ReplicationError
 from replication.landscape.directions import axis_generator, normalised, random_direction, without_biases_and_norms
-from replication.objective import layout_of
-
-
-def parameters(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten().double() for p in model.parameters()])
+from replication.objective import flat_parameters, layout_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -19,7 +15,7 @@ def parameters(model: nn.Module) -> Tensor:
 def test_normalisations_equal_the_official_ones(normalise: str, ignore: str | None, dtype: torch.dtype) -> None:
     numbers, model = golden("landscape.json"), tiny()
     layout = layout_of(model)
-    direction = normalised(flat(numbers["raw_seed123_full"]).to(dtype), parameters(model).to(dtype), layout, normalise, ignore)
+    direction = normalised(flat(numbers["raw_seed123_full"]).to(dtype), flat_parameters(model).to(dtype), layout, normalise, ignore)
     assert direction.dtype == torch.float64
     for slot, expected in zip(layout, numbers["normalized"][f"{normalise}|{ignore or 'none'}"], strict=True):
         piece = direction[slot.slice]
@@ -33,13 +29,15 @@ def test_normalisations_equal_the_official_ones(normalise: str, ignore: str | No
 )
 def test_every_entry_of_the_official_filter_directions(key: str, draws: str, ignore: str | None) -> None:
     numbers, model = golden("landscape.json"), tiny()
-    direction = normalised(flat(numbers[draws]), parameters(model), layout_of(model), "filter", ignore)
+    direction = normalised(flat(numbers[draws]), flat_parameters(model), layout_of(model), "filter", ignore)
     torch.testing.assert_close(direction, flat(numbers[key]), rtol=1e-6, atol=1e-8)
 
 
 def test_the_second_axis_and_the_cosine_of_both() -> None:
     numbers, model = golden("landscape.json"), tiny()
-    x, y = (normalised(flat(numbers[key]), parameters(model), layout_of(model)) for key in ("raw_seed123_full", "raw_seed123_second_full"))
+    x, y = (
+        normalised(flat(numbers[key]), flat_parameters(model), layout_of(model)) for key in ("raw_seed123_full", "raw_seed123_second_full")
+    )
     assert torch.nn.functional.cosine_similarity(x, y, dim=0).item() == pytest.approx(numbers["cos_dx_dy"], rel=1e-5)
     for slot, expected in zip(layout_of(model), numbers["dy_next"], strict=True):
         assert y[slot.slice].norm().item() == pytest.approx(expected["norm"], rel=1e-6, abs=1e-9)
@@ -47,7 +45,7 @@ def test_the_second_axis_and_the_cosine_of_both() -> None:
 
 def test_every_filter_has_the_norm_of_its_weights_and_a_zero_filter_none(generator: torch.Generator) -> None:
     model = tiny()
-    direction, theta = random_direction(model, generator), parameters(model)
+    direction, theta = random_direction(model, generator), flat_parameters(model)
     for slot in layout_of(model):
         d, w = direction[slot.slice].view(slot.shape), theta[slot.slice].view(slot.shape)
         if w.dim() > 1:
@@ -62,7 +60,7 @@ def test_every_filter_has_the_norm_of_its_weights_and_a_zero_filter_none(generat
 def test_unit_and_raw_directions(generator: torch.Generator) -> None:
     model = nn.Conv2d(2, 3, 3)
     draws = torch.randn(57, generator=generator)
-    layout, theta = layout_of(model), parameters(model)
+    layout, theta = layout_of(model), flat_parameters(model)
     filters = normalised(draws, theta, layout, "dfilter")[:54].view(3, -1)
     torch.testing.assert_close(filters.norm(dim=1), torch.ones(3, dtype=torch.float64))
     assert normalised(draws, theta, layout, "dlayer").norm().item() == pytest.approx(1)
@@ -96,4 +94,4 @@ def test_wrong_arguments_give_one_sentence(generator: torch.Generator) -> None:
     with pytest.raises(ReplicationError, match="ignore is 'bn'"):
         random_direction(tiny(), generator, ignore="bn")  # type: ignore[arg-type]
     with pytest.raises(ReplicationError, match="vectors of 383"):
-        normalised(torch.zeros(3), parameters(tiny()), layout_of(tiny()))
+        normalised(torch.zeros(3), flat_parameters(tiny()), layout_of(tiny()))

@@ -9,7 +9,7 @@ from torch import Tensor
 from replication.errors import ReplicationError
 from replication.landscape import trajectories
 from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
-from replication.objective import layout_of
+from replication.objective import flat_parameters, layout_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def synthetic_checkpoints() -> Tensor:
         model = tiny(shift=1.2 * (1 - k / 6) ** 2, zero_filter=False)
         with torch.no_grad():
             model.fc.weight += 0.05 * torch.sin(torch.arange(30.0) * (k + 1)).reshape(5, 6) * (6 - k) / 6
-        rows.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        rows.append(flat_parameters(model).float())
     return torch.stack(rows)
 
 

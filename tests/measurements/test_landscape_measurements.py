@@ -10,7 +10,7 @@ import torch
 from replication.data.sources import reading as sources
 from replication.landscape.surface_measures import as_grid
 from replication.measurements import instrument_of, landscape_lines, landscape_trajectory
-from replication.objective import layout_of
+from replication.objective import flat_parameters, layout_of
 from replication.schema.landscape import (
     CurvatureConfig,
     InterpolationConfig,
@@ -153,7 +153,7 @@ def test_rescaled_networks_compute_the_same_function(lines: dict[str, pd.DataFra
     torch.testing.assert_close(scaled.eval()(images), model(images), rtol=1e-4, atol=1e-4)
     changed = landscape_lines.rescaled(model, 0.1, images[:2], epsilon=False)
     assert not torch.allclose(changed.eval()(images), model(images), rtol=1e-4, atol=1e-4), "batch norm's epsilon shows"
-    norms = [float(torch.cat([p.detach().flatten() for p in net.parameters()]).norm()) for net in (model, scaled)]
+    norms = [float(flat_parameters(net).norm()) for net in (model, scaled)]
     assert norms[1] > 3 * norms[0]
     table = lines["rescaled"]
     away = ((table["loss"] - table["original"]) / table["original"]).abs()

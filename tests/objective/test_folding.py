@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from replication import models
 from replication.errors import ReplicationError
-from replication.objective import Objective
+from replication.objective import Objective, flat_parameters
 
 NETS = {
     "resnet20": ({"width": 4, "depth": 8}, 9),
@@ -56,9 +56,7 @@ def test_evaluate_equals_value_at_the_centre_and_away_from_it(
 @pytest.mark.parametrize("chunk", [None, 5, 32])
 def test_loss_accuracy_and_standard_error_are_those_of_the_plain_model(chunk: int | None) -> None:
     model, (images, labels) = tiny(), tiny_examples()
-    found = Objective(model, images, labels, chunk=chunk, dtype=torch.float64).evaluate(
-        torch.cat([p.detach().flatten() for p in model.parameters()])
-    )
+    found = Objective(model, images, labels, chunk=chunk, dtype=torch.float64).evaluate(flat_parameters(model))
     outputs = copy.deepcopy(model).double()(images.double())
     losses = nn.functional.cross_entropy(outputs, labels, reduction="none")
     assert found.loss == pytest.approx(losses.mean().item(), rel=1e-12)

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from replication import models
 from replication.data import Examples, Experiment
 from replication.objective import Objective, memory_format
+from replication.objective.vector import flatten
 from replication.schema.runs import RunConfig
 from replication.stiffness import gram
 from replication.training import train
@@ -73,7 +74,7 @@ def test_gradients_of_a_narrow_network_are_those_of_contiguous_float64() -> None
     model, (images, labels) = narrow_resnet(), examples()
     plain = copy.deepcopy(model).double()
     functional.cross_entropy(plain(images.double()), labels).backward()
-    expected = torch.cat([parameter.grad.flatten() for parameter in plain.parameters()])
+    expected = flatten(parameter.grad for parameter in plain.parameters())
     for _ in range(20):
         found = Objective(model, images, labels).gradient(Objective(model, images, labels).parameters())
     assert (found - expected).norm() < 1e-5 * expected.norm()
@@ -98,7 +99,7 @@ def test_wide_pointwise_and_padded_convolutions_are_left_alone() -> None:
     assert not any("_conv_forward" in vars(module) for module in memory_format.prepare(model))
 
 
-def test_vectors_and_matrices_have_one_layout() -> None:
+def test_vectors_and_matrices_stay_as_they_are() -> None:
     matrix = torch.randn(3, 4)
     assert memory_format.in_channels_last(matrix) is matrix
     assert memory_format.in_channels_last(torch.randn(2, 3, 4, 5)).stride() == (60, 1, 15, 3)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective import Objective, layout_of
+from replication.objective.vector import flatten
 
 Examples = tuple[Tensor, Tensor]
 
@@ -17,7 +18,7 @@ def reference(model: nn.Module, examples: Examples) -> tuple[float, Tensor]:
     duplicate = copy.deepcopy(model).double()
     loss = nn.functional.cross_entropy(duplicate(examples[0].double()), examples[1])
     gradients = torch.autograd.grad(loss, list(duplicate.parameters()))
-    return loss.item(), torch.cat([g.flatten() for g in gradients])
+    return loss.item(), flatten(gradients)
 
 
 @pytest.mark.parametrize("build", [small_mlp, lambda: small_batch_norm_net().eval()], ids=["mlp", "batch norm, running"])
