@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from figures.stiffness_published import CNN_CIFAR10
 from figures.stiffness_tables import (
-    ALL_BUT_LAST,
     CIFAR10,
     CNN,
     TRIVIAL,
@@ -23,6 +22,7 @@ from figures.stiffness_tables import (
     summary,
 )
 from figures.style import Quantities, Tables, not_recorded
+from replication.schema.stiffness import ALL_BUT_LAST
 
 VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck
 PUBLISHED = {0: "0", 1600: "50 steps", 672000: "14 epochs", 1584000: "33 epochs"}

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_tables import (
-    ALL_BUT_LAST,
     CIFAR10,
     CNN,
     FASHION,
@@ -27,6 +26,7 @@ from figures.stiffness_tables import (
     summary,
 )
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from replication.schema.stiffness import ALL_BUT_LAST
 
 NETWORKS = {
     "fc_mnist": (MNIST, FC, "FC, MNIST"),

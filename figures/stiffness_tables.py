@@ -9,10 +9,10 @@ from matplotlib.collections import QuadMesh
 from scipy import stats
 
 from figures.style import Tables
+from replication.schema.stiffness import ALL_BUT_LAST
 
 MNIST, CIFAR10, CIFAR100, RATES = "mnist_stiffness", "cifar10_stiffness", "cifar100_stiffness", "fashion_rates"
 FC, FC_RANDOM, CNN, CIFAR100_CNN, FASHION = "mnist_fc", "mnist_fc_random", "cifar10_cnn", "cifar100_cnn", "fashion_lr_1em3"
-ALL_BUT_LAST = "all but last"
 TRIVIAL = (
     "The last layer's share of a product within a class is never negative (cross-entropy, features after ReLU), so the within-class sign\n"
     "is nearly always +1 where that layer dominates: see the cosine, and the layers without the last."

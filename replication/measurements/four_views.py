@@ -14,7 +14,7 @@ from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import neurons
 from replication.objective.objective import Objective
 from replication.schema.four_views import FourViewsConfig
-from replication.stiffness.matrix import TOTAL, gram
+from replication.stiffness.gradient_gram import TOTAL, gram
 from replication.training.loop import derived_seed
 from replication.training.trained_run import TrainedRun
 

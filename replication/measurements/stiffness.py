@@ -1,4 +1,4 @@
-"""Stiffness of a fixed probe at chosen checkpoints of several runs."""
+"""Stiffness of a fixed probe at chosen checkpoints of several runs (Fort et al. 2019)."""
 
 import copy
 from collections import defaultdict
@@ -9,15 +9,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import data
 from replication.activations import layer_outputs
+from replication.data.examples import Examples, subset
 from replication.errors import ReplicationError
-from replication.measurements import Arrays, Progress, Tables, stiffness_probe
+from replication.measurements import Arrays, Progress, Tables, columns, stiffness_probe
 from replication.measurements.stiffness_probe import Probe
 from replication.measurements.super_classes import groups_of
 from replication.models.parts import UnitSphere
 from replication.schema.stiffness import StiffnessConfig
-from replication.stiffness.matrix import TOTAL, distances, gram
+from replication.stiffness.distance import distances
+from replication.stiffness.gradient_gram import TOTAL, gram
 from replication.training.loop import derived_seed, evaluate, steps_per_epoch
 from replication.training.trained_run import TrainedRun
 
@@ -25,7 +26,7 @@ Frames = dict[str, list[pd.DataFrame]]
 
 
 def measure(config: StiffnessConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """Every table's columns as arrays, each under ``<table>/<column>``."""
+    """The columns of every table as arrays, each under ``<table>/<column>``."""
     frames: Frames = defaultdict(list)
     for number, run in enumerate(runs):
         probe = probe_of(config, run)
@@ -46,35 +47,31 @@ def measure(config: StiffnessConfig, runs: Sequence[TrainedRun], *, seed: int, p
         if config.starts:
             frames["starts"].append(starts(run, probe).assign(run=run.name))
         progress(number + 1, len(runs))
-    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
-    return {f"{name}/{column}": _array(values) for name, table in tables.items() for column, values in table.items()}
-
-
-def _array(values: pd.Series) -> np.ndarray:
-    return values.to_numpy() if values.dtype.kind in "biuf" else values.to_numpy().astype(str)
+    return columns.pack({name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()})
 
 
 def tables(config: StiffnessConfig, parts: Sequence[Arrays]) -> Tables:
     """``losses`` (every kept step), ``checkpoints`` (what was measured, and why), ``summary``, ``classes`` and, where asked for,
-    ``lengths``, ``curves``, ``domains``, ``levels``, ``contrasts``, ``groups``, ``starts``; see ``replication.stiffness_probe``.
+    ``lengths``, ``curves``, ``domains``, ``levels``, ``contrasts``, ``groups``, ``starts``; see ``stiffness_probe``.
     """
-    columns: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
-    for name, values in parts[0].items():
-        table, _, column = name.partition("/")
-        columns[table][column] = values
-    first = ("run", "step")
-    return {name: pd.DataFrame({key: found[key] for key in (*(k for k in first if k in found), *(k for k in found if k not in first))})
-            for name, found in columns.items()}  # fmt: skip
+    return {name: _run_and_step_first(table) for name, table in columns.unpack(parts).items()}
+
+
+def _run_and_step_first(table: pd.DataFrame) -> pd.DataFrame:
+    first = [name for name in ("run", "step") if name in table]
+    return table[[*first, *(name for name in table if name not in first)]]
 
 
 def probe_of(config: StiffnessConfig, run: TrainedRun) -> Probe:
     """The fixed, class-balanced examples; of a run with random labels they are balanced in those."""
-    chosen = []
-    for examples, count in ((run.experiment.train, config.probe), (run.experiment.validation, config.validation_probe)):
-        index = data.subset(examples.labels.cpu(), count, seed=config.probe_seed).to(examples.labels.device)
-        chosen.append((examples.images[index], examples.labels[index]))
-    (images, labels), (other, their) = chosen
-    return Probe(torch.cat([images, other]), torch.cat([labels, their]), len(labels))
+    parts = [(run.experiment.train, config.probe), (run.experiment.validation, config.validation_probe)]
+    train, validation = (_balanced(examples, count, config.probe_seed) for examples, count in parts)
+    return Probe(torch.cat([train.images, validation.images]), torch.cat([train.labels, validation.labels]), len(train.labels))
+
+
+def _balanced(examples: Examples, count: int, seed: int) -> Examples:
+    index = subset(examples.labels.cpu(), count, seed=seed).to(examples.labels.device)
+    return Examples(examples.images[index], examples.labels[index])
 
 
 def losses_of(run: TrainedRun) -> pd.DataFrame:
@@ -112,23 +109,23 @@ def at_checkpoint(
     """The tables of one network."""
     grams = stiffness_probe.with_all_but_last(gram(model, probe.images, probe.labels, per_layer=config.layers))
     total = grams[TOTAL]
-    found = {
+    frames = {
         "summary": stiffness_probe.summary(grams, probe, generator=generator),
         "classes": stiffness_probe.class_tables(grams, probe, generator=generator),
     }
     if config.representations:
         views = representations(config, run, model, probe)
-        apart = {name: distances(view) for name, view in views.items()}
-        found["lengths"] = stiffness_probe.lengths(total, probe, apart["input"], generator=generator, resamples=config.resamples)
-        curves = {name: stiffness_probe.curve(total, probe, 1 - d, generator=generator) for name, d in apart.items()}
-        found["curves"] = pd.concat([table.assign(representation=name) for name, table in curves.items()], ignore_index=True)
-        found["domains"] = pd.DataFrame([{"representation": name, **stiffness_probe.domain(table)} for name, table in curves.items()])
+        distances_in = {name: distances(view) for name, view in views.items()}
+        frames["lengths"] = stiffness_probe.lengths(total, probe, distances_in["input"], generator=generator, resamples=config.resamples)
+        curves = {name: stiffness_probe.curve(total, probe, 1 - d, generator=generator) for name, d in distances_in.items()}
+        frames["curves"] = pd.concat([table.assign(representation=name) for name, table in curves.items()], ignore_index=True)
+        frames["domains"] = pd.DataFrame([{"representation": name, **stiffness_probe.domain(table)} for name, table in curves.items()])
     if config.super_classes:
         groups = groups_of(config.super_classes, run.experiment.classes)
-        found["levels"], found["contrasts"] = stiffness_probe.group_tables(
+        frames["levels"], frames["contrasts"] = stiffness_probe.group_tables(
             total, probe, *groups, generator=generator, permutations=config.permutations
         )
-    return found
+    return frames
 
 
 def representations(config: StiffnessConfig, run: TrainedRun, model: nn.Module, probe: Probe) -> dict[str, Tensor]:
@@ -138,7 +135,7 @@ def representations(config: StiffnessConfig, run: TrainedRun, model: nn.Module, 
 
 
 def starts(run: TrainedRun, probe: Probe) -> pd.DataFrame:
-    """Stiffness before training, by initialisation and scaling of the inputs, on which it depends (specification, trap 18)."""
+    """Stiffness before training, by initialisation and scaling of the inputs, on which the value between classes depends strongly."""
     glorot = run.model(0)
     if hasattr(glorot, "sphere"):
         glorot.sphere = nn.Identity()
@@ -156,11 +153,12 @@ def starts(run: TrainedRun, probe: Probe) -> pd.DataFrame:
 
 
 def _torch_initialised(model: nn.Module, seed: int) -> nn.Module:
-    """A copy under PyTorch's own initialisation, whose biases are not zero."""
-    other = copy.deepcopy(model)
+    """A copy under PyTorch's own initialisation, whose biases are not zero; drawn on the CPU, so that every device has the same."""
+    device = next(model.parameters()).device
+    duplicate = copy.deepcopy(model).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, "torch initialisation"))
-        for module in other.modules():
+        for module in duplicate.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.reset_parameters()
-    return other
+    return duplicate.to(device)

@@ -4,6 +4,7 @@ Every table carries its controls beside the values: examples whose gradients poi
 or similarities given to other examples (``permuted``).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -12,11 +13,14 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.stiffness.matrix import TOTAL, ClassMatrix, binned, class_matrix, critical_length, group_contrast, levels, upper_crossing
+from replication.schema.stiffness import ALL_BUT_LAST
+from replication.stiffness.distance import binned, critical_length, upper_crossing
+from replication.stiffness.gradient_gram import TOTAL
+from replication.stiffness.groups import group_contrast, levels
+from replication.stiffness.matrix import ClassMatrix, class_matrix
 from replication.stiffness.pairs import Kind
 
 KINDS: tuple[Kind, ...] = ("sign", "cosine")
-ALL_BUT_LAST = "all but last"
 _EDGES = torch.linspace(-1, 1, 57, dtype=torch.float64)  # 30 bins from about 0 to 1, as in version 1, figure 9
 _SHARE = 0.005  # of all pairs that a bin needs to take part in a crossing or a minimum
 
@@ -56,13 +60,14 @@ def matrix_of(gram: Tensor, labels: Tensor, places: tuple[slice, slice], kind: K
     if rows == columns:
         return class_matrix(gram[rows, rows], labels[rows], kind)
     norms = gram.diag()
-    return class_matrix(gram[rows, columns], labels[rows], kind, other_labels=labels[columns], squared_norms=(norms[rows], norms[columns]))
+    return class_matrix(gram[rows, columns], labels[rows], kind, column_labels=labels[columns], squared_norms=(norms[rows], norms[columns]))
 
 
 def with_all_but_last(grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The matrices with that of all layers but the last one beside them.
 
-    The last layer alone makes products within a class positive (specification, section 1.5).
+    The last layer alone makes products within a class positive: with cross-entropy and features that are not negative, its share of
+    such a product is (1 - p_c)(1 - q_c) plus a sum of products of probabilities, times a positive factor.
     """
     names = [name for name in grams if name != TOTAL]
     return dict(grams) if len(names) < 2 else dict(grams) | {ALL_BUT_LAST: torch.stack([grams[name] for name in names[:-1]]).sum(0)}
@@ -71,14 +76,14 @@ def with_all_but_last(grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def class_tables(grams: Mapping[str, Tensor], probe: Probe, *, generator: torch.Generator) -> pd.DataFrame:
     """``ClassMatrix.table`` of the total and, where it is there, of all layers but the last, by mode and kind; ``stiffness_flipped``."""
     flips = _flips(probe, generator)
-    found = []
+    tables = []
     for layer in (name for name in (TOTAL, ALL_BUT_LAST) if name in grams):
         for mode, places in probe.modes.items():
             for kind in KINDS:
                 table = matrix_of(grams[layer], probe.labels, places, kind).table()
                 flipped = matrix_of(grams[layer] * flips, probe.labels, places, kind).mean.flatten().cpu().numpy()
-                found.append(table.assign(stiffness_flipped=flipped, layer=layer, mode=mode, kind=kind))
-    return pd.concat(found, ignore_index=True)
+                tables.append(table.assign(stiffness_flipped=flipped, layer=layer, mode=mode, kind=kind))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _flips(probe: Probe, generator: torch.Generator) -> Tensor:
@@ -98,17 +103,17 @@ def summary(grams: Mapping[str, Tensor], probe: Probe, *, generator: torch.Gener
     for layer, matrix in grams.items():
         for mode, places in probe.modes.items():
             for kind in KINDS:
-                found = matrix_of(matrix, probe.labels, places, kind)
+                measured = matrix_of(matrix, probe.labels, places, kind)
                 controls = {
                     "flipped": matrix_of(matrix * flips, probe.labels, places, kind),
                     "permuted": matrix_of(matrix, permuted, places, kind),
                 }
                 counts = ("pairs", "zero_products", "zero_gradients", "non_finite")
                 rows.append(
-                    {"layer": layer, "mode": mode, "kind": kind, "within": found.within(), "between": found.between()}
+                    {"layer": layer, "mode": mode, "kind": kind, "within": measured.within(), "between": measured.between()}
                     | {f"within_{name}": control.within() for name, control in controls.items()}
                     | {f"between_{name}": control.between() for name, control in controls.items()}
-                    | {name: int(getattr(found, name).sum()) for name in counts}
+                    | {name: int(getattr(measured, name).sum()) for name in counts}
                     | {"mean_norm": matrix.diag()[places[0]].sqrt().mean().item()}
                 )
     return pd.DataFrame(rows)
@@ -147,9 +152,9 @@ def domain(table: pd.DataFrame) -> dict[str, float | bool]:
     if filled.empty:
         return {"crossing": torch.nan, "size": torch.nan, "crosses": False, "lowest": torch.nan, "lowest_permuted": torch.nan}
     crossing = upper_crossing(filled["similarity"].to_numpy(), filled["stiffness"].to_numpy())
-    crosses = crossing == crossing
-    stiff = bool((filled["stiffness"] > 0).all())
-    reaches = crossing if crosses else filled["similarity"].min() if stiff else torch.nan
+    crosses = not math.isnan(crossing)
+    all_stiff = bool((filled["stiffness"] > 0).all())
+    reaches = crossing if crosses else filled["similarity"].min() if all_stiff else torch.nan
     lowest = {"lowest": filled["stiffness"].min(), "lowest_permuted": filled["stiffness_permuted"].min()}
     return {"crossing": crossing, "size": 1 - reaches, "crosses": crosses, **lowest}
 
@@ -171,14 +176,14 @@ def group_tables(
     random = {name: members[torch.randperm(len(members), generator=generator)] for name, members in groupings.items()}
     for mode, places in probe.modes.items():
         for kind in KINDS:
-            found = matrix_of(gram, probe.labels, places, kind)
-            if len(found.classes) != len(groups):
+            classes = matrix_of(gram, probe.labels, places, kind)
+            if len(classes.classes) != len(groups):
                 raise ReplicationError(
-                    f"The probe holds {len(found.classes)} of {len(groups)} classes; give it at least two examples of each class."
+                    f"The probe holds {len(classes.classes)} of {len(groups)} classes; give it at least two examples of each class."
                 )
-            related.append(levels(found.mean, groups, kingdoms).assign(mode=mode, kind=kind))
+            related.append(levels(classes.mean, groups, kingdoms).assign(mode=mode, kind=kind))
             for grouping, chosen in (("true", groupings), ("random", random)):
                 for level, members in chosen.items():
-                    contrast = group_contrast(found.mean, members, generator=generator, permutations=permutations)
+                    contrast = group_contrast(classes.mean, members, generator=generator, permutations=permutations)
                     contrasts.append({"mode": mode, "kind": kind, "level": level, "grouping": grouping, **asdict(contrast)})
     return pd.concat(related, ignore_index=True), pd.DataFrame(contrasts)

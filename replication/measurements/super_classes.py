@@ -1,4 +1,4 @@
-"""CIFAR-100's 20 super-classes and the two kingdoms (Krizhevsky 2009; living or not: stiffness specification, section 1.3)."""
+"""CIFAR-100's 20 super-classes and the two kingdoms (Krizhevsky 2009; Fort et al. 2019 sort classes by both)."""
 
 import torch
 from torch import Tensor

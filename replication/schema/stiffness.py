@@ -7,9 +7,11 @@ from pydantic import Field
 from replication.schema.base import Count
 from replication.schema.measurements import OfRuns
 
+ALL_BUT_LAST = "all but last"  # in the column ``layer`` of the tables: the sum of all layers except the last one
+
 
 class StiffnessConfig(OfRuns):
-    """Gram matrices of a fixed probe at chosen checkpoints of several runs; see ``replication.stiffness_probe``.
+    """Gram matrices of a fixed probe at chosen checkpoints of several runs; see ``replication.measurements.stiffness_probe``.
 
     Attributes:
         steps: checkpoints measured in every run; their weights must be kept.

@@ -1,4 +1,4 @@
-"""Stiffness against the distance of inputs: the critical length, and the domains of version 1 (specification, section 1.4)."""
+"""Stiffness against the distance of inputs: the critical length (later versions) and stiff domains (version 1, figures 9 and 10)."""
 
 import math
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication.claims.statistics import LEVEL
 from replication.errors import ReplicationError
 from replication.stiffness.pairs import Kind, Norms, Pairs, pairs_of
 
 Among = Literal["within", "between", "all"]
+_LEVEL = 0.90  # of the interval of a critical length
 _FLAT = 1e-12  # change of the fitted line over the distances, relative to the stiffness, that is rounding
 
 
@@ -48,18 +48,25 @@ class CriticalLength:
     non_finite: int
 
 
-def distances(inputs: Tensor, other: Tensor | None = None) -> Tensor:
+def distances(inputs: Tensor, columns: Tensor | None = None) -> Tensor:
     """d = 1 - X1 . X2 / (|X1| |X2|), float64 ``[n, m]`` in [0, 2]; nan for an input of zeros.
 
     Args:
         inputs: images or representations ``[n, ...]``; centring them changes d completely, representations after ReLU stay in [0, 1].
-        other: a second set ``[m, ...]``; the same by default.
+        columns: a second set ``[m, ...]``; the same by default.
 
     Raises:
         ReplicationError: the two sets have examples of different sizes.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import distances
+        >>> distances(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        tensor([[0., 1.],
+                [1., 0.]], dtype=torch.float64)
     """
     left = inputs.flatten(1).double()
-    right = left if other is None else other.flatten(1).to(left)
+    right = left if columns is None else columns.flatten(1).to(left)
     if left.shape[1] != right.shape[1]:
         raise ReplicationError(
             f"The examples have {left.shape[1]} and {right.shape[1]} numbers; distances need the same number in both sets."
@@ -75,11 +82,11 @@ def critical_length(
     *,
     kind: Kind = "cosine",
     among: Among = "within",
-    other_labels: Tensor | None = None,
+    column_labels: Tensor | None = None,
     squared_norms: Norms | None = None,
     generator: torch.Generator | None = None,
     resamples: int = 500,
-    level: float = LEVEL,
+    level: float = _LEVEL,
 ) -> CriticalLength:
     """The dynamical critical length xi: where within-class stiffness crosses zero on average (later versions of the paper).
 
@@ -87,7 +94,7 @@ def critical_length(
     range, is not known. Examples are resampled within their classes, not pairs, which share examples.
 
     Args:
-        gram: ``[n, n]``, or ``[n, m]`` with ``other_labels`` and ``squared_norms`` as in ``class_matrix``.
+        gram: ``[n, n]``, or ``[n, m]`` with ``column_labels`` and ``squared_norms`` as in ``class_matrix``.
         distances: ``[n, m]``, as ``distances`` gives them.
         labels: class indices of the rows ``[n]``.
         among: pairs of the same class, of different classes, or all; never an example with itself.
@@ -96,11 +103,22 @@ def critical_length(
 
     Raises:
         ReplicationError: shapes that do not fit, an unknown kind or choice of pairs.
+
+    Example:
+        Cosines that fall along 0.3 - 0.5 d cross zero at d = 0.6.
+
+        >>> import torch
+        >>> from replication.stiffness import critical_length
+        >>> d = torch.tensor([[0.0, 0.2, 0.8], [0.2, 0.0, 0.5], [0.8, 0.5, 0.0]], dtype=torch.float64)
+        >>> gram = (0.3 - 0.5 * d).fill_diagonal_(1.0)
+        >>> fit = critical_length(gram, d, torch.zeros(3, dtype=torch.int64))
+        >>> round(fit.length, 6), fit.extrapolated, fit.pairs
+        (0.6, False, 6)
     """
-    pairs = pairs_of(gram, labels, kind, other_labels=other_labels, squared_norms=squared_norms)
+    pairs = pairs_of(gram, labels, kind, column_labels=column_labels, squared_norms=squared_norms)
     chosen = _among(pairs, among)
     x = _fitting(distances, pairs)
-    strange = chosen & (pairs.non_finite | (pairs.used & ~x.isfinite()))
+    spoilt = chosen & (pairs.non_finite | (pairs.used & ~x.isfinite()))
     used = chosen & pairs.used & x.isfinite()
     y = torch.where(used, pairs.stiffness, 0.0)
     # about the middle of the distances, so that sums of squares keep their digits
@@ -109,13 +127,14 @@ def critical_length(
     ones = torch.ones(len(x), dtype=torch.float64, device=x.device), torch.ones(x.shape[1], dtype=torch.float64, device=x.device)
     low, high = (x[used].min().item(), x[used].max().item()) if bool(used.any()) else (math.nan, math.nan)
     line = _line(moments, *ones, middle=middle, span=high - low)
-    if strange.any():
+    if spoilt.any():
         line = (math.nan,) * 3
-    sample = [_line(moments, *weights, middle=middle, span=high - low)[0] for weights in _resampled(pairs, generator, resamples)]
-    interval = _interval([math.nan] * len(sample) if strange.any() else sample, level)
+    resampled = () if generator is None else pairs.resampled(generator, resamples)
+    sample = [_line(moments, *weights, middle=middle, span=high - low)[0] for weights in resampled]
+    interval = _interval([math.nan] * len(sample) if spoilt.any() else sample, level)
     return CriticalLength(
         *line, low, high, bool(line[0] < low or line[0] > high), math.isnan(line[0]), *interval,
-        int(used.sum()), int((chosen & pairs.zero_gradient).sum()), int(strange.sum()),
+        int(used.sum()), int((chosen & pairs.zero_gradient).sum()), int(spoilt.sum()),
     )  # fmt: skip
 
 
@@ -127,7 +146,7 @@ def binned(
     kind: Kind = "sign",
     among: Among = "all",
     edges: Tensor,
-    other_labels: Tensor | None = None,
+    column_labels: Tensor | None = None,
     squared_norms: Norms | None = None,
 ) -> pd.DataFrame:
     """Mean stiffness in bins of similarity (version 1, figure 9: signs of all pairs in about 30 bins of cosine similarity).
@@ -135,7 +154,7 @@ def binned(
     Args:
         similarities: ``[n, n]`` or ``[n, m]``, for instance ``1 - distances(representations)``.
         edges: of the bins, rising ``[n_bins + 1]``; a bin holds its lower edge, the last also its upper one.
-        gram, labels, kind, among, other_labels, squared_norms: as in ``critical_length``.
+        gram, labels, kind, among, column_labels, squared_norms: as in ``critical_length``.
 
     Returns:
         columns ``low``, ``high``, ``similarity`` (mean of the pairs), ``stiffness`` (nan in an empty bin or where a pair is not finite),
@@ -143,27 +162,51 @@ def binned(
 
     Raises:
         ReplicationError: as ``critical_length``, or edges that do not rise.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import binned
+        >>> gram = torch.tensor([[1.0, 0.5, -0.5], [0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]])
+        >>> similarities = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
+        >>> binned(gram, similarities, torch.tensor([0, 0, 1]), edges=torch.tensor([0.0, 0.5, 1.0]))[["stiffness", "pairs"]]
+           stiffness  pairs
+        0       -1.0      4
+        1        1.0      2
     """
     edges = edges.to(gram.device).double()
     if len(edges) < 2 or not bool((edges.diff() > 0).all()):
         raise ReplicationError(f"The edges of the bins are {edges.tolist()}; give at least two, each larger than the one before.")
-    pairs = pairs_of(gram, labels, kind, other_labels=other_labels, squared_norms=squared_norms)
+    pairs = pairs_of(gram, labels, kind, column_labels=column_labels, squared_norms=squared_norms)
     x, chosen = _fitting(similarities, pairs), _among(pairs, among)
     bins = (torch.bucketize(x, edges, right=True) - 1).masked_fill_(x == edges[-1], len(edges) - 2)
     rows = []
     for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         here = chosen & (bins == number)
-        used, strange = here & pairs.used, int((here & pairs.non_finite).sum())
-        mean = pairs.stiffness[used].mean().item() if not strange else math.nan
-        rows.append((low, high, x[used].mean().item(), mean, int(used.sum()), strange))
+        used, spoilt = here & pairs.used, int((here & pairs.non_finite).sum())
+        mean = pairs.stiffness[used].mean().item() if not spoilt else math.nan
+        rows.append((low, high, x[used].mean().item(), mean, int(used.sum()), spoilt))
     return pd.DataFrame(rows, columns=["low", "high", "similarity", "stiffness", "pairs", "non_finite"])
 
 
 def upper_crossing(similarity: np.ndarray, stiffness: np.ndarray) -> float:
     """The highest similarity at which stiffness rises through zero, by linear interpolation between bins (version 1, figure 9).
 
-    One minus it is version 1's size of a stiff domain (figure 10; our reading: specification, section 1.4). Empty bins (nan) are passed
-    over; nan where the curve does not end above zero or never lies at or below it.
+    One minus it is version 1's size of a stiff domain (figure 10; the paper does not say how it is read off, this is our reading).
+
+    Args:
+        similarity, stiffness: the curve ``[n_bins]``; empty bins (nan) are left out.
+
+    Returns:
+        nan where the curve does not end above zero or never lies at or below it.
+
+    Raises:
+        ReplicationError: the two arrays differ in shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from replication.stiffness import upper_crossing
+        >>> round(upper_crossing(np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.1, -0.1, -0.1, 0.1])), 6)
+        0.7
     """
     x, y = np.asarray(similarity, dtype=np.float64), np.asarray(stiffness, dtype=np.float64)
     if x.shape != y.shape:
@@ -181,7 +224,7 @@ def upper_crossing(similarity: np.ndarray, stiffness: np.ndarray) -> float:
 def _among(pairs: Pairs, among: Among) -> Tensor:
     if among not in ("within", "between", "all"):
         raise ReplicationError(f"Pairs '{among}' are not known; choose 'within', 'between' or 'all'.")
-    same = pairs.labels[:, None] == pairs.other_labels[None, :]
+    same = pairs.labels[:, None] == pairs.column_labels[None, :]
     return {"within": same, "between": ~same, "all": torch.ones_like(same)}[among]
 
 
@@ -198,9 +241,9 @@ def _moments(x: Tensor, y: Tensor, used: Tensor) -> Tensor:
     return torch.stack([used, x, y, x * x, x * y, y * y])
 
 
-def _line(moments: Tensor, weights: Tensor, other_weights: Tensor, *, middle: float, span: float) -> tuple[float, float, float]:
+def _line(moments: Tensor, weights: Tensor, column_weights: Tensor, *, middle: float, span: float) -> tuple[float, float, float]:
     """Zero crossing (nan without a falling line), slope and intercept of the weighted least-squares line."""
-    count, x, y, xx, xy, yy = (moments @ other_weights @ weights).tolist()
+    count, x, y, xx, xy, yy = (moments @ column_weights @ weights).tolist()
     if not count:
         return (math.nan,) * 3
     variance = xx / count - (x / count) ** 2
@@ -210,10 +253,6 @@ def _line(moments: Tensor, weights: Tensor, other_weights: Tensor, *, middle: fl
     at_middle = y / count - slope * x / count
     falls = slope * span < -_FLAT * math.sqrt(yy / count)
     return (middle - at_middle / slope if falls else math.nan), slope, at_middle - slope * middle
-
-
-def _resampled(pairs: Pairs, generator: torch.Generator | None, resamples: int) -> list[tuple[Tensor, Tensor]]:
-    return [] if generator is None else list(pairs.resampled(generator, resamples))
 
 
 def _interval(sample: list[float], level: float) -> tuple[float, float, int]:

@@ -3,8 +3,8 @@
 One batched forward and backward pass gives every layer's inputs and the derivatives of each example's loss by the layer's
 outputs. A layer that multiplies by a weight at T positions (linear: T = 1, convolution: one per output pixel) has the
 per-example gradient G = D^T [A 1], with A ``[T, inputs]`` and D ``[T, outputs]``; a dot product of two of them is
-sum (A A'^T + 1) o (D D'^T) over positions (stiffness specification, section 5). Every other layer goes through its own
-vector-Jacobian product. Each form is compared with plain autograd on two examples before it is trusted.
+sum (A A'^T + 1) o (D D'^T) over positions. Every other layer goes through its own vector-Jacobian product. Each form is compared
+with plain autograd on two examples before it is trusted (``plan``).
 """
 
 import copy
@@ -148,7 +148,7 @@ class ExampleGradients:
 
 
 def refuse_coupled_examples(model: nn.Module) -> None:
-    """Raise where the gradient of one example is not defined or not repeatable: batch statistics, dropout (specification, trap 4)."""
+    """Raise where the gradient of one example is not defined or not repeatable: batch statistics, dropout."""
     for name, module in model.named_modules():
         batch_statistics = isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
         if batch_statistics or (module.training and isinstance(module, _STOCHASTIC)):
@@ -207,11 +207,11 @@ def _affine(module: Any, inputs: Tensor, derivatives: Tensor) -> Tensor:
     width = module.weight.numel()
     gradients = inputs.new_empty(len(inputs), sum(p.numel() for p in module.parameters(recurse=False)))
     at_once = max(1, _WINDOW_NUMBERS // max(1, derivatives[0].numel() // len(module.weight) * module.weight[0].numel()))
-    for rows, some, d in zip(gradients.split(at_once), inputs.split(at_once), derivatives.split(at_once), strict=True):
+    for rows, a, d in zip(gradients.split(at_once), inputs.split(at_once), derivatives.split(at_once), strict=True):
         if isinstance(module, nn.Conv2d):
-            some, d = _windows(module, some), d.permute(0, 2, 3, 1)
-        some, d = (tensor.reshape(len(tensor), -1, tensor.shape[-1]) for tensor in (some, d))
-        torch.bmm(d.mT, some, out=rows[:, :width].view(len(d), -1, some.shape[-1]))
+            a, d = _windows(module, a), d.permute(0, 2, 3, 1)
+        a, d = (tensor.reshape(len(tensor), -1, tensor.shape[-1]) for tensor in (a, d))
+        torch.bmm(d.mT, a, out=rows[:, :width].view(len(d), -1, a.shape[-1]))
         if module.bias is not None:
             rows[:, width:] = d.sum(1)
     return gradients

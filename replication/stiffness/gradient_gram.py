@@ -6,31 +6,19 @@ fit into the memory allowed share one pass over the examples; a layer too large 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
-from replication.stiffness.example_gradients import (
-    Calls,
-    ExampleGradients,
-    Layer,
-    Stored,
-    dot_products,
-    numbers_of,
-    possible_forms,
-    squared_lengths,
-)
+from replication.objective.losses import class_indices
+from replication.stiffness.example_gradients import Layer, Stored, dot_products, squared_lengths
+from replication.stiffness.plan import Loss, Options, Plan, plan_of, positive
 
 TOTAL = "total"
 Examples = tuple[Tensor, Tensor]
-_CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _TILE = 128  # rows of K at a time: of a square K only what lies right of the diagonal is computed
 _TILE_NUMBERS = 2**24  # products of positions at a time
-_TOLERANCE = 1e-6  # relative, of forms and of losses compared in float64
 
 
 def gram(
@@ -39,26 +27,26 @@ def gram(
     labels: Tensor,
     layers: Sequence[str] | None = None,
     *,
-    other: Examples | None = None,
+    columns: Examples | None = None,
     theta: Tensor | None = None,
-    loss: Literal["cross_entropy"] | PerExampleLoss = "cross_entropy",
+    loss: Loss = "cross_entropy",
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
     chunk: int | None = None,
     memory: float = 2**30,
     per_layer: bool = True,
 ) -> dict[str, Tensor]:
-    """The Gram matrices of per-example gradients, by layer and in total (stiffness specification, section 1.7).
+    """The Gram matrices of per-example gradients, by layer and in total (Fort et al. 2019, equations 1 to 5).
 
-    All parameters take part, whether they require gradients or not. ``dtype`` is of the network and of the products; late in
-    training float32 gives many pairs the wrong sign (specification, trap 14). The softmax and its derivative are float64 always.
+    All parameters take part, whether they require gradients or not. ``dtype`` is that of the network and of the products: late in
+    training float32 gives many pairs the wrong sign. The softmax and its derivative are always float64.
 
     Args:
         model: in evaluation mode; copied, never changed.
         images: ``[n, ...]``.
         labels: ``[n]``, class indices (or whatever ``loss`` takes).
         layers: names of modules that have parameters of their own, as in ``objective.layout``; all by default.
-        other: further examples ``(images [m, ...], labels [m])`` for the columns; the same examples by default.
+        columns: further examples ``(images [m, ...], labels [m])`` for the columns; the same examples by default.
         theta: parameters instead of the model's own ``[n_parameters]``, in the order of ``named_parameters()``.
         loss: ``"cross_entropy"`` or a function of outputs and labels that returns one loss per example ``[n]``, without regularisers.
         device: where to compute; default: where the images are.
@@ -72,22 +60,33 @@ def gram(
     Raises:
         ReplicationError: examples interact or chance takes part, an unknown layer, no examples, unequal numbers of images and labels,
             a vector of the wrong length, a loss that is not one per example, or sizes that are not positive.
+
+    Example:
+        Two equal images with different labels: the gradients are opposed, and their cosine is -1.
+
+        >>> import torch
+        >>> from replication.stiffness import gram
+        >>> model = torch.nn.Linear(3, 2)
+        >>> _ = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+        >>> gram(model, torch.ones(2, 3), torch.tensor([0, 1]))["total"]
+        tensor([[ 2., -2.],
+                [-2.,  2.]], dtype=torch.float64)
     """
     _check_examples(images, labels, loss)
-    source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
-    rows = source.prepare(images, labels)
-    columns = rows if other is None else source.prepare(*other)
-    shape = (len(rows[1]), len(columns[1]))
-    total = torch.zeros(shape, dtype=torch.float64, device=rows[0].device)
-    grams = {layer.name: torch.zeros_like(total) if per_layer else total for layer in plan}
-    _check_examples(*(other or rows), loss)
-    capacity = _positive("memory", memory) / dtype.itemsize
-    for group in _groups(plan, max(shape) if other is None else sum(shape), capacity):
-        for across, down, left, right in _blocks(source, group, rows, None if other is None else columns, chunk, capacity):
+    plan = plan_of(model, images, labels, Options(layers=layers, theta=theta, loss=loss, dtype=dtype, device=device, chunk=chunk))
+    down = plan.source.prepare(images, labels)
+    across = down if columns is None else plan.source.prepare(*columns)
+    _check_examples(*(columns or down), loss)
+    shape = (len(down[1]), len(across[1]))
+    total = torch.zeros(shape, dtype=torch.float64, device=down[0].device)
+    grams = {layer.name: torch.zeros_like(total) if per_layer else total for layer in plan.layers}
+    capacity = positive("memory", memory) / dtype.itemsize
+    for group in _groups(plan.layers, max(shape) if columns is None else sum(shape), capacity):
+        for i, j, left, right in _blocks(plan, group, down, None if columns is None else across, capacity):
             for layer in group:
-                _add_products(grams[layer.name][across, down], left[layer.name], right[layer.name], symmetric=left is right)
+                _add_products(grams[layer.name][i, j], left[layer.name], right[layer.name], symmetric=left is right)
     for matrix in grams.values() if per_layer else [total]:
-        if other is None:
+        if columns is None:
             matrix.copy_(matrix.triu() + matrix.triu(1).T)
         if per_layer:
             total += matrix
@@ -101,7 +100,7 @@ def squared_norms(
     layers: Sequence[str] | None = None,
     *,
     theta: Tensor | None = None,
-    loss: Literal["cross_entropy"] | PerExampleLoss = "cross_entropy",
+    loss: Loss = "cross_entropy",
     dtype: torch.dtype = torch.float64,
     device: torch.device | str | None = None,
     chunk: int | None = None,
@@ -113,19 +112,27 @@ def squared_norms(
 
     Returns:
         float64 ``[n]`` for each layer by name and under ``"total"``.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import squared_norms
+        >>> model = torch.nn.Linear(3, 2)
+        >>> _ = torch.nn.init.zeros_(model.weight), torch.nn.init.zeros_(model.bias)
+        >>> squared_norms(model, torch.ones(2, 3), torch.tensor([0, 1]))["total"]
+        tensor([2., 2.], dtype=torch.float64)
     """
     _check_examples(images, labels, loss)
-    source, plan, chunk = _prepare(model, images, labels, layers, theta, loss, dtype, device, chunk)
-    pictures, targets = source.prepare(images, labels)
-    pieces: dict[str, list[Tensor]] = {layer.name: [] for layer in plan}
-    for some, their in zip(pictures.split(chunk), targets.split(chunk), strict=True):
-        for name, stored in source.gradients(plan, some, their).items():
+    plan = plan_of(model, images, labels, Options(layers=layers, theta=theta, loss=loss, dtype=dtype, device=device, chunk=chunk))
+    chunks = zip(*(tensor.split(plan.chunk) for tensor in plan.source.prepare(images, labels)), strict=True)
+    pieces: dict[str, list[Tensor]] = {layer.name: [] for layer in plan.layers}
+    for chunk_images, chunk_labels in chunks:
+        for name, stored in plan.source.gradients(plan.layers, chunk_images, chunk_labels).items():
             pieces[name].append(squared_lengths(stored).double())
     norms = {name: torch.cat(parts) for name, parts in pieces.items()}
     return norms | {TOTAL: torch.stack(list(norms.values())).sum(0)}
 
 
-def _check_examples(images: Tensor, labels: Tensor, loss: Literal["cross_entropy"] | PerExampleLoss) -> None:
+def _check_examples(images: Tensor, labels: Tensor, loss: Loss) -> None:
     if len(images) == 0 or len(images) != len(labels):
         raise ReplicationError(
             f"The Gram matrix was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
@@ -134,68 +141,10 @@ def _check_examples(images: Tensor, labels: Tensor, loss: Literal["cross_entropy
         class_indices(labels)
 
 
-def _prepare(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    layers: Sequence[str] | None,
-    theta: Tensor | None,
-    loss: Literal["cross_entropy"] | PerExampleLoss,
-    dtype: torch.dtype,
-    device: torch.device | str | None,
-    chunk: int | None,
-) -> tuple[ExampleGradients, list[Layer], int]:
-    """The source of gradients, the layers with their forms, and how many examples to take at a time."""
-    if dtype not in (torch.float64, torch.float32):
-        raise ReplicationError(f"Gradients cannot be taken in {dtype}; choose torch.float64 or torch.float32.")
-    function: PerExampleLoss = cross_entropy if loss == "cross_entropy" else one_per_example(loss)
-    where = torch.device(device) if device is not None else images.device
-    trial = ExampleGradients(model, theta=theta, loss=function, dtype=torch.float64, device=where)
-    source = trial if dtype == torch.float64 else ExampleGradients(model, theta=theta, loss=function, dtype=dtype, device=where)
-    chosen = trial.layers(layers)
-    some, their = trial.prepare(images[:2], labels[:2])
-    _refuse_interaction(trial, some, their)
-    calls, alone = trial.capture(chosen, some, their), trial.one_by_one(chosen, some, their)
-    plan = [_with_form(trial, layer, calls[layer.name], alone[layer.name]) for layer in chosen]
-    if chunk is not None:
-        return source, plan, int(_positive("chunk", chunk))
-    captured = sum(_numbers(inputs) + d[0].numel() for entries in calls.values() for inputs, d in entries)
-    return source, plan, max(1, min(len(images), _CHUNK_NUMBERS // max(1, captured)))
-
-
-def _refuse_interaction(source: ExampleGradients, images: Tensor, labels: Tensor) -> None:
-    """Raise where the loss of an example changes with its company: a gradient of one example is then not defined."""
-    with torch.no_grad():
-        together = source.losses(images, labels)
-        alone = torch.cat([source.losses(image[None], label[None]) for image, label in zip(images, labels, strict=True)])
-    if not torch.allclose(together, alone, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
-        raise ReplicationError(
-            f"The first two examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single "
-            "examples need a model in which examples do not interact."
-        )
-
-
-def _with_form(source: ExampleGradients, layer: Layer, calls: Calls, alone: Stored) -> Layer:
-    """The layer with the first form whose products on two examples equal those of plain autograd."""
-    module, expected = source.modules[layer.name], dot_products(alone, alone)
-    norms = expected.diag().sqrt()
-    allowed = _TOLERANCE * norms.outer(norms)
-    for form in possible_forms(module, layer, calls)[:-1]:
-        candidate = replace(layer, form=form, numbers=numbers_of(module, layer, form, calls))
-        try:
-            stored = source.form(candidate, calls)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # a module that vmap or this form cannot follow
-            continue
-        differences = (dot_products(stored, stored) - expected).abs()
-        if bool((differences <= allowed).all()) or not bool(expected.isfinite().all()):
-            return candidate
-    return replace(layer, form="loop", numbers=alone[0].shape[1])
-
-
-def _groups(plan: Sequence[Layer], n: int, capacity: float) -> Iterator[list[Layer]]:
+def _groups(layers: Sequence[Layer], n: int, capacity: float) -> Iterator[list[Layer]]:
     """Consecutive layers whose stored gradients fit together; a layer too large on its own is a group on its own."""
     group: list[Layer] = []
-    for layer in plan:
+    for layer in layers:
         if group and n * (sum(member.numbers for member in group) + layer.numbers) > capacity:
             yield group
             group = []
@@ -204,35 +153,35 @@ def _groups(plan: Sequence[Layer], n: int, capacity: float) -> Iterator[list[Lay
 
 
 def _blocks(
-    source: ExampleGradients, group: list[Layer], rows: Examples, columns: Examples | None, chunk: int, capacity: float
+    plan: Plan, group: list[Layer], rows: Examples, columns: Examples | None, capacity: float
 ) -> Iterator[tuple[slice, slice, dict[str, Stored], dict[str, Stored]]]:
     """Every pair of blocks of examples once (of a square only the upper triangle), with both blocks' gradients."""
     numbers, n = sum(layer.numbers for layer in group), len(rows[1]) + (len(columns[1]) if columns is not None else 0)
     size = n if n * numbers <= capacity else max(1, int(capacity / (2 * numbers)))
-    starts = range(0, len(rows[1]), size)
-    for first in starts:
-        across = slice(first, min(first + size, len(rows[1])))
-        left = _stored(source, group, rows, across, chunk)
+    for first in range(0, len(rows[1]), size):
+        i = slice(first, min(first + size, len(rows[1])))
+        left = _stored(plan, group, rows, i)
         if columns is None:
-            yield across, across, left, left
+            yield i, i, left, left
         against = rows if columns is None else columns
-        for second in range(across.stop if columns is None else 0, len(against[1]), size):
-            down = slice(second, min(second + size, len(against[1])))
-            yield across, down, left, _stored(source, group, against, down, chunk)
+        for second in range(i.stop if columns is None else 0, len(against[1]), size):
+            j = slice(second, min(second + size, len(against[1])))
+            yield i, j, left, _stored(plan, group, against, j)
 
 
-def _stored(source: ExampleGradients, group: list[Layer], examples: Examples, block: slice, chunk: int) -> dict[str, Stored]:
+def _stored(plan: Plan, group: list[Layer], examples: Examples, block: slice) -> dict[str, Stored]:
     """The gradients of a block of examples by layer, written in place chunk by chunk."""
     images, labels = (tensor[block] for tensor in examples)
     kept: dict[str, Stored] = {}
     done = 0
-    for some, their in zip(images.split(chunk), labels.split(chunk), strict=True):
-        for name, pieces in source.gradients(group, some, their).items():
+    for chunk_images, chunk_labels in zip(images.split(plan.chunk), labels.split(plan.chunk), strict=True):
+        end = done + len(chunk_labels)
+        for name, pieces in plan.source.gradients(group, chunk_images, chunk_labels).items():
             if name not in kept:
                 kept[name] = tuple(piece.new_empty(len(labels), *piece.shape[1:]) for piece in pieces)
             for whole, piece in zip(kept[name], pieces, strict=True):
-                whole[done : done + len(their)] = piece
-        done += len(their)
+                whole[done:end] = piece
+        done = end
     return kept
 
 
@@ -244,13 +193,3 @@ def _add_products(target: Tensor, left: Stored, right: Stored, *, symmetric: boo
         start = first if symmetric else 0
         upper = tuple(tensor[first : first + tile] for tensor in left)
         target[first : first + tile, start:] += dot_products(upper, tuple(tensor[start:] for tensor in right))
-
-
-def _numbers(inputs: tuple[Any, ...]) -> int:
-    return sum(item[0].numel() for item in inputs if isinstance(item, Tensor) and item.dim())
-
-
-def _positive(name: str, value: float) -> float:
-    if not value > 0:
-        raise ReplicationError(f"The {name} is {value}; give a positive number.")
-    return value

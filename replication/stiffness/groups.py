@@ -1,4 +1,4 @@
-"""Stiffness between groups of classes, such as CIFAR-100's super-classes (stiffness specification, section 1.3)."""
+"""Stiffness between groups of classes, such as CIFAR-100's super-classes (Fort et al. 2019, version 1, figure 7)."""
 
 import math
 from collections.abc import Sequence
@@ -37,6 +37,16 @@ def group_contrast(matrix: Tensor, groups: Tensor, *, generator: torch.Generator
 
     Raises:
         ReplicationError: groups that do not fit the matrix, or that leave no pair of classes within or between groups.
+
+    Example:
+        Four classes in two groups: one of the three possible groupings is the true one.
+
+        >>> import torch
+        >>> from replication.stiffness import group_contrast
+        >>> matrix = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]])
+        >>> contrast = group_contrast(matrix, torch.tensor([0, 0, 1, 1]), generator=torch.Generator().manual_seed(0), permutations=2000)
+        >>> contrast.difference, round(contrast.p_value, 1)
+        (1.0, 0.3)
     """
     _check(matrix, groups)
     matrix, (_, groups) = matrix.double(), groups.unique(return_inverse=True)
@@ -77,6 +87,16 @@ def levels(matrix: Tensor, groups: Tensor, kingdoms: Tensor | None = None) -> pd
 
     Raises:
         ReplicationError: groups that do not fit the matrix.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import levels
+        >>> matrix = torch.tensor([[9.0, 1, 0, 0], [1, 9, 0, 0], [0, 0, 9, 1], [0, 0, 1, 9]])
+        >>> levels(matrix, torch.tensor([0, 0, 1, 1]))
+                      level  stiffness  cells
+        0        same class        9.0      4
+        1  same super-class        1.0      4
+        2              rest        0.0      8
     """
     named: list[tuple[str, Tensor]] = [("same class", torch.arange(len(matrix), device=matrix.device)), ("same super-class", groups)]
     named += [] if kingdoms is None else [("same kingdom", kingdoms)]

@@ -2,10 +2,10 @@
 
 The stiffness of two examples is the sign or the cosine of the dot product of their loss gradients: a step -e g_1 changes the
 loss of example 2 by -e g_1 . g_2 to first order. Everything here is read off Gram matrices of per-example gradients
-(``gram``); what depends on the distance of inputs is in ``stiffness_distance``, groups of classes in ``stiffness_groups``.
+(``gradient_gram``); what depends on the distance of inputs is in ``distance``, groups of classes in ``groups``.
 
 With cross-entropy and features that are not negative the last layer's share of a product within a class is never negative,
-so the within-class sign is nearly always +1: look at cosines and at single layers beside it (specification, section 1.5).
+so the within-class sign is nearly always +1: look at cosines and at single layers beside it.
 """
 
 import math
@@ -19,34 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.stiffness.distance import CriticalLength, binned, critical_length, distances, upper_crossing
-from replication.stiffness.gradient_gram import TOTAL, gram, squared_norms
-from replication.stiffness.groups import GroupContrast, group_contrast, levels
+from replication.stiffness.gradient_gram import TOTAL
 from replication.stiffness.pairs import Kind, Norms, Pairs, pairs_of
-
-__all__ = [
-    "TOTAL",
-    "ClassMatrix",
-    "CriticalLength",
-    "GroupContrast",
-    "Pairs",
-    "binned",
-    "bootstrap",
-    "class_matrix",
-    "coherence",
-    "confusion",
-    "critical_length",
-    "distances",
-    "diversity",
-    "gram",
-    "group_contrast",
-    "levels",
-    "noise_scale",
-    "pairs_of",
-    "squared_norms",
-    "table",
-    "upper_crossing",
-]
 
 
 @dataclass(frozen=True)
@@ -109,7 +83,7 @@ def class_matrix(
     kind: Kind = "sign",
     *,
     include_self: bool = False,
-    other_labels: Tensor | None = None,
+    column_labels: Tensor | None = None,
     squared_norms: Norms | None = None,
 ) -> ClassMatrix:
     """C(a, b) = E[S(X1, X2)] over X1 in class a and X2 in class b (version 1, equations 5 and 6; later versions for cosines).
@@ -119,15 +93,23 @@ def class_matrix(
         labels: class indices of the rows ``[n]``.
         kind: ``"sign"`` or ``"cosine"``.
         include_self: count each example with itself, as equation 6 of version 1 has it; later versions leave these pairs out.
-        other_labels: class indices of the columns ``[m]``, for two sets.
+        column_labels: class indices of the columns ``[m]``, for two sets.
         squared_norms: squared norms of the rows' and the columns' gradients ``([n], [m])``, for two sets.
 
     Raises:
         ReplicationError: shapes that do not fit, an unknown kind, or two sets without their labels and norms.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import class_matrix
+        >>> gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0]])
+        >>> class_matrix(gradients @ gradients.T, torch.tensor([0, 0, 1])).mean
+        tensor([[ 1., -1.],
+                [-1., nan]], dtype=torch.float64)
     """
-    pairs = pairs_of(gram, labels, kind, include_self=include_self, other_labels=other_labels, squared_norms=squared_norms)
-    classes = torch.cat([pairs.labels, pairs.other_labels]).unique()
-    rows, columns = (F.one_hot(torch.searchsorted(classes, side), len(classes)).double() for side in (pairs.labels, pairs.other_labels))
+    pairs = pairs_of(gram, labels, kind, include_self=include_self, column_labels=column_labels, squared_norms=squared_norms)
+    classes = torch.cat([pairs.labels, pairs.column_labels]).unique()
+    rows, columns = (F.one_hot(torch.searchsorted(classes, side), len(classes)).double() for side in (pairs.labels, pairs.column_labels))
 
     def cells(values: Tensor) -> Tensor:
         return rows.T @ values.double() @ columns
@@ -142,20 +124,29 @@ def class_matrix(
 def bootstrap(pairs: Pairs, *, generator: torch.Generator, resamples: int = 500) -> pd.DataFrame:
     """Within- and between-class stiffness of resampled examples, drawn with replacement within each class.
 
-    Examples are drawn and not pairs: pairs that share an example are correlated (specification, trap 9). An example drawn twice is
-    no pair with itself.
+    Examples are drawn and not pairs: pairs that share an example are correlated. An example drawn twice is no pair with
+    itself.
 
     Returns:
         columns ``within`` and ``between`` (class averages), one row per resample; nan where pairs are not finite.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import bootstrap, pairs_of
+        >>> gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0]])
+        >>> pairs = pairs_of(gradients @ gradients.T, torch.tensor([0, 0, 1]), "sign")
+        >>> sample = bootstrap(pairs, generator=torch.Generator().manual_seed(0), resamples=100)
+        >>> sample["between"].unique().tolist()
+        [-1.0]
     """
-    classes = torch.cat([pairs.labels, pairs.other_labels]).unique()
-    rows, columns = (F.one_hot(torch.searchsorted(classes, side), len(classes)).double() for side in (pairs.labels, pairs.other_labels))
+    classes = torch.cat([pairs.labels, pairs.column_labels]).unique()
+    rows, columns = (F.one_hot(torch.searchsorted(classes, side), len(classes)).double() for side in (pairs.labels, pairs.column_labels))
     values, used = torch.where(pairs.used, pairs.stiffness, 0.0), pairs.used.double()
     diagonal = torch.eye(len(classes), dtype=torch.bool, device=values.device)
     spoilt = bool(pairs.non_finite.any())
     estimates = []
-    for weights, other_weights in pairs.resampled(generator, resamples):
-        left, right = rows * weights[:, None], columns * other_weights[:, None]
+    for weights, column_weights in pairs.resampled(generator, resamples):
+        left, right = rows * weights[:, None], columns * column_weights[:, None]
         counted = left.T @ used @ right
         mean = left.T @ values @ right / counted
         estimates.append([math.nan if spoilt else mean[cells & (counted > 0)].mean().item() for cells in (diagonal, ~diagonal)])
@@ -163,17 +154,35 @@ def bootstrap(pairs: Pairs, *, generator: torch.Generator, resamples: int = 500)
 
 
 def coherence(gram: Tensor) -> float:
-    """m-coherence sum(K) / tr(K) (arXiv 2008.01217): 1 for orthogonal gradients, n for equal ones, below 1 for opposed ones."""
+    """m-coherence sum(K) / tr(K) (arXiv 2008.01217): 1 for orthogonal gradients, n for equal ones, below 1 for opposed ones.
+
+    Args:
+        gram: ``[n, n]``, as for all functions below.
+
+    >>> import torch
+    >>> coherence(torch.eye(4)), coherence(torch.ones(4, 4))
+    (1.0, 4.0)
+    """
     return (gram.sum() / gram.trace()).item()
 
 
 def diversity(gram: Tensor) -> float:
-    """Gradient diversity tr(K) / sum(K), the inverse of ``coherence``."""
+    """Gradient diversity tr(K) / sum(K), the inverse of ``coherence``.
+
+    >>> import torch
+    >>> diversity(torch.ones(4, 4))
+    0.25
+    """
     return (gram.trace() / gram.sum()).item()
 
 
 def confusion(gram: Tensor) -> float:
-    """Gradient confusion -min over i != j of K_ij (arXiv 1904.06963); nan for a single example or where a product is nan."""
+    """Gradient confusion -min over i != j of K_ij (arXiv 1904.06963); nan for a single example or where a product is nan.
+
+    >>> import torch
+    >>> confusion(torch.tensor([[1.0, -0.5], [-0.5, 2.0]]))
+    0.5
+    """
     off = gram[~torch.eye(len(gram), dtype=torch.bool, device=gram.device)]
     return -off.min().item() if len(off) else math.nan
 
@@ -182,6 +191,10 @@ def noise_scale(gram: Tensor) -> float:
     """Simple noise scale tr(S) / |g|^2 (McCandlish et al. 2018) with both unbiased, in examples.
 
     |g|^2 is the mean of K off the diagonal and tr(S) the mean of the diagonal less that; negative where the estimate of |g|^2 is.
+
+    >>> import torch
+    >>> noise_scale(torch.tensor([[3.0, 1.0], [1.0, 3.0]]))
+    2.0
     """
     n = len(gram)
     squared_mean = (gram.sum() - gram.trace()) / (n * (n - 1)) if n > 1 else gram.new_tensor(math.nan)
@@ -193,11 +206,19 @@ def table(grams: Mapping[str, Tensor], labels: Tensor, *, include_self: bool = F
 
     Columns: ``layer``; ``within_sign``, ``within_cosine``, ``between_sign``, ``between_cosine`` (class averages); ``pairs`` (with a
     stiffness), ``zero_products``, ``zero_gradients``, ``non_finite`` (pairs); ``mean_norm`` of the gradients; ``trace_share`` of the
-    total, where there is a total (hidden layers near 0: only the last layer learns, and it looks like strong class structure:
-    specification, trap 2); ``coherence``, ``diversity``, ``confusion``, ``noise_scale``.
+    total, where there is a total (hidden layers near 0: only the last layer learns, and it looks like strong class structure);
+    ``coherence``, ``diversity``, ``confusion``, ``noise_scale``.
 
     Raises:
         ReplicationError: a matrix that is not square or does not fit the labels.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import table
+        >>> gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-1.0, 0.0]])
+        >>> table({"total": gradients @ gradients.T}, torch.tensor([0, 0, 1]))[["layer", "within_sign", "between_sign"]]
+           layer  within_sign  between_sign
+        0  total          1.0          -1.0
     """
     return pd.DataFrame(_rows(grams, labels, include_self))
 

@@ -22,7 +22,7 @@ class Pairs:
         used: bool ``[n, m]``: pairs with a stiffness; without an example and itself unless asked for.
         zero_gradient: pairs of which a gradient is zero (and both are finite): no direction, so no stiffness.
         non_finite: pairs whose product or one of whose norms is infinite or nan.
-        labels, other_labels: classes of the rows ``[n]`` and of the columns ``[m]``.
+        labels, column_labels: classes of the rows ``[n]`` and of the columns ``[m]``.
         same: rows and columns are the same examples.
     """
 
@@ -31,14 +31,14 @@ class Pairs:
     zero_gradient: Tensor
     non_finite: Tensor
     labels: Tensor
-    other_labels: Tensor
+    column_labels: Tensor
     same: bool
 
     def resampled(self, generator: torch.Generator, resamples: int) -> Iterator[tuple[Tensor, Tensor]]:
         """How often each row's and each column's example is drawn, float64 ``([n], [m])``: with replacement, within each class."""
         for _ in range(resamples):
             weights = _drawn(self.labels, generator)
-            yield weights, weights if self.same else _drawn(self.other_labels, generator)
+            yield weights, weights if self.same else _drawn(self.column_labels, generator)
 
 
 def pairs_of(
@@ -47,18 +47,25 @@ def pairs_of(
     kind: Kind,
     *,
     include_self: bool = False,
-    other_labels: Tensor | None = None,
+    column_labels: Tensor | None = None,
     squared_norms: Norms | None = None,
 ) -> Pairs:
     """Signs or cosines of the products in ``gram``; arguments and errors are those of ``stiffness.class_matrix``.
 
     A product of exactly zero between gradients that are not zero is a stiffness of 0. torch.sign(nan) is 0, which would show a
-    diverged run as the predicted result (specification, trap 1).
+    diverged run as the predicted result.
+
+    Example:
+        >>> import torch
+        >>> from replication.stiffness import pairs_of
+        >>> pairs_of(torch.tensor([[4.0, -3.0], [-3.0, 9.0]]), torch.tensor([0, 1]), "cosine").stiffness
+        tensor([[    nan, -0.5000],
+                [-0.5000,     nan]], dtype=torch.float64)
     """
     if kind not in ("sign", "cosine"):
         raise ReplicationError(f"Stiffness of kind '{kind}' is not known; choose 'sign' or 'cosine'.")
-    same = other_labels is None and squared_norms is None
-    _check(gram, labels, other_labels, squared_norms, same)
+    same = column_labels is None and squared_norms is None
+    _check(gram, labels, column_labels, squared_norms, same)
     gram = gram.double()
     norms = tuple(square.to(gram).sqrt() for square in ((gram.diag(),) * 2 if same else squared_norms or ()))
     pairwise = [norms[0][:, None], norms[1][None, :]]
@@ -73,18 +80,18 @@ def pairs_of(
     stiffness = torch.where(used, values, torch.nan)
     rows = labels.to(gram.device)
     return Pairs(
-        stiffness, used, wanted & zero, wanted & ~finite, rows, rows if other_labels is None else other_labels.to(gram.device), same
+        stiffness, used, wanted & zero, wanted & ~finite, rows, rows if column_labels is None else column_labels.to(gram.device), same
     )
 
 
-def _check(gram: Tensor, labels: Tensor, other_labels: Tensor | None, squared_norms: Norms | None, same: bool) -> None:
-    if (other_labels is None) != (squared_norms is None):
-        raise ReplicationError("Two sets of examples need other_labels and squared_norms both; give both, or neither for one set.")
-    columns = labels if other_labels is None else other_labels
+def _check(gram: Tensor, labels: Tensor, column_labels: Tensor | None, squared_norms: Norms | None, same: bool) -> None:
+    if (column_labels is None) != (squared_norms is None):
+        raise ReplicationError("Two sets of examples need column_labels and squared_norms both; give both, or neither for one set.")
+    columns = labels if column_labels is None else column_labels
     if gram.shape != (len(labels), len(columns)):
         raise ReplicationError(
             f"The Gram matrix has shape {tuple(gram.shape)}, and the labels are of {len(labels)} and {len(columns)} examples; "
-            "give one label per row and column (other_labels and squared_norms for two sets of examples)."
+            "give one label per row and column (column_labels and squared_norms for two sets of examples)."
         )
     if not same and squared_norms is not None and [norms.shape for norms in squared_norms] != [labels.shape, columns.shape]:
         raise ReplicationError(

@@ -21,10 +21,11 @@ from figures import (
     stiffness_tables,
     style,
 )
-from figures.stiffness_tables import ALL_BUT_LAST, CIFAR10, CIFAR100, CIFAR100_CNN, CNN, FC, FC_RANDOM, MNIST, RATES
+from figures.stiffness_tables import CIFAR10, CIFAR100, CIFAR100_CNN, CNN, FC, FC_RANDOM, MNIST, RATES
 from figures.style import Tables
 from replication import claims
 from replication.pipeline import configs
+from replication.schema.stiffness import ALL_BUT_LAST
 
 FIGURES = [
     stiffness_classes_mnist,

@@ -11,11 +11,11 @@ from replication import training
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
 from replication.measurements import Tables, stiffness, stiffness_probe
-from replication.measurements.stiffness_probe import ALL_BUT_LAST, Probe
+from replication.measurements.stiffness_probe import Probe
 from replication.measurements.super_classes import CIFAR100, groups_of
 from replication.models.parts import UnitSphere
 from replication.schema.runs import RunConfig
-from replication.schema.stiffness import StiffnessConfig
+from replication.schema.stiffness import ALL_BUT_LAST, StiffnessConfig
 from replication.stiffness import TOTAL, class_matrix, gram
 from replication.training.trained_run import TrainedRun, experiment_of, initial_model
 
@@ -128,8 +128,8 @@ def test_checkpoints_are_the_steps_and_the_nearest_to_a_loss(run: TrainedRun, ta
 
 def test_a_loss_is_taken_before_a_later_spike(run: TrainedRun) -> None:
     losses = pd.DataFrame({"step": [0, 5, 20, 40, 60], "train_loss": [2.0, 1.2, 0.4, 1.01, 0.1]})
-    found = stiffness.checkpoints(measurement([run], steps=[], losses=[1.0, 0.01]), run, losses)
-    assert found["step"].tolist() == [5, 60]
+    chosen = stiffness.checkpoints(measurement([run], steps=[], losses=[1.0, 0.01]), run, losses)
+    assert chosen["step"].tolist() == [5, 60]
 
 
 def test_distances_curves_and_domains(tables: Tables) -> None:
@@ -187,9 +187,9 @@ def test_the_instrument_finds_blocks_and_not_where_there_are_none(generator: tor
     gradients = directions + 0.5 * torch.randn(60, 60, generator=generator, dtype=torch.float64) / 8
     probe = Probe(torch.zeros(60, 1, 1, 1), labels, 60)
     _, contrasts = stiffness_probe.group_tables(gradients @ gradients.T, probe, groups, kingdoms, generator=generator, permutations=300)
-    found = contrasts.query("level == 'super_class' and kind == 'cosine'").set_index("grouping")
-    assert found["p_value"]["true"] < 0.01
-    assert found["difference"]["random"] < found["difference"]["true"] / 2
+    by_grouping = contrasts.query("level == 'super_class' and kind == 'cosine'").set_index("grouping")
+    assert by_grouping["p_value"]["true"] < 0.01
+    assert by_grouping["difference"]["random"] < by_grouping["difference"]["true"] / 2
 
 
 def test_super_classes_of_cifar100() -> None:
@@ -204,8 +204,8 @@ def test_super_classes_of_cifar100() -> None:
 
 def test_runs_are_told_apart_and_random_labels_are_used(run: TrainedRun, tmp_path: Path) -> None:
     random = trained(tmp_path, "random", dataset=run_config().dataset.model_dump() | {"label_noise": 1.0})
-    found = measured(measurement([run, random], steps=[0]), [run, random])
-    assert set(found["summary"]["run"]) == {"run", "random"}
+    tables = measured(measurement([run, random], steps=[0]), [run, random])
+    assert set(tables["summary"]["run"]) == {"run", "random"}
     probe = stiffness.probe_of(measurement([random]), random)
     index = torch.tensor([int((random.experiment.train.images == image).flatten(1).all(1).nonzero()[0]) for image in probe.images[:60]])
     assert torch.equal(random.experiment.train.labels[index], probe.labels[:60])

@@ -12,7 +12,8 @@ from replication import models
 from replication.errors import ReplicationError
 from replication.objective import Objective
 from replication.stiffness.example_gradients import ExampleGradients
-from replication.stiffness.gradient_gram import _prepare, gram, squared_norms
+from replication.stiffness.gradient_gram import gram, squared_norms
+from replication.stiffness.plan import Options, plan_of
 
 Examples = tuple[Tensor, Tensor]
 
@@ -119,10 +120,10 @@ def assert_grams(actual: dict[str, Tensor], expected: dict[str, Tensor], toleran
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gram_equals_the_naive_loop(name: str, examples: Examples) -> None:
-    model, some = MODELS[name](), (examples[0][:9], examples[1][:9])
-    assert_grams(gram(model, *some), naive(model, some))
-    assert_grams(gram(model, *some, dtype=torch.float32), naive(model, some), tolerance=1e-4)
-    assert_grams({k: v.diag() for k, v in gram(model, *some).items()}, squared_norms(model, *some, chunk=4))
+    model, few = MODELS[name](), (examples[0][:9], examples[1][:9])
+    assert_grams(gram(model, *few), naive(model, few))
+    assert_grams(gram(model, *few, dtype=torch.float32), naive(model, few), tolerance=1e-4)
+    assert_grams({k: v.diag() for k, v in gram(model, *few).items()}, squared_norms(model, *few, chunk=4))
 
 
 @pytest.mark.parametrize(("name", "settings"), [
@@ -152,8 +153,7 @@ def test_gram_equals_torch_func_on_the_papers_networks(name: str, settings: dict
 
 def test_forms_are_the_cheapest_that_are_right(examples: Examples) -> None:
     def forms(name: str) -> list[str]:
-        _, plan, _ = _prepare(MODELS[name](), *examples, None, None, "cross_entropy", torch.float32, None, None)
-        return [layer.form for layer in plan]
+        return [layer.form for layer in plan_of(MODELS[name](), *examples, Options()).layers]
 
     assert forms("mlp") == ["factors"] * 3
     assert forms("batch norm") == ["affine", "local", "factors"]
@@ -166,19 +166,19 @@ def test_forms_are_the_cheapest_that_are_right(examples: Examples) -> None:
 @pytest.mark.parametrize("name", ["mlp", "batch norm", "convolutions", "tied"])
 @pytest.mark.parametrize("settings", [{"chunk": 1}, {"chunk": 5}, {"memory": 1}, {"memory": 9000}, {"memory": 60_000, "chunk": 4}], ids=str)
 def test_chunks_and_memory_change_nothing(name: str, settings: dict[str, int], examples: Examples) -> None:
-    model, some = MODELS[name](), (examples[0][:7], examples[1][:7])
-    assert_grams(gram(model, *some, **settings), gram(model, *some))
-    other = (examples[0][20:25], examples[1][20:25])
-    assert_grams(gram(model, *some, other=other, **settings), gram(model, *some, other=other))
+    model, few = MODELS[name](), (examples[0][:7], examples[1][:7])
+    assert_grams(gram(model, *few, **settings), gram(model, *few))
+    more = (examples[0][20:25], examples[1][20:25])
+    assert_grams(gram(model, *few, columns=more, **settings), gram(model, *few, columns=more))
 
 
 def test_two_sets_are_a_block_of_their_union_and_order_follows(examples: Examples, generator: torch.Generator) -> None:
-    model, some = small_batch_norm_net().eval(), tuple(tensor[:20] for tensor in examples)
-    whole = gram(model, *some)
-    block = gram(model, *(t[:13] for t in some), other=tuple(t[13:] for t in some))
+    model, few = small_batch_norm_net().eval(), tuple(tensor[:20] for tensor in examples)
+    whole = gram(model, *few)
+    block = gram(model, *(t[:13] for t in few), columns=tuple(t[13:] for t in few))
     assert_grams(block, {layer: matrix[:13, 13:] for layer, matrix in whole.items()})
     order = torch.randperm(20, generator=generator)
-    assert_grams(gram(model, *(t[order] for t in some)), {layer: matrix[order][:, order] for layer, matrix in whole.items()})
+    assert_grams(gram(model, *(t[order] for t in few)), {layer: matrix[order][:, order] for layer, matrix in whole.items()})
 
 
 def test_layers_total_and_symmetry(examples: Examples) -> None:
@@ -197,9 +197,9 @@ def test_mean_of_the_gram_is_the_squared_gradient_of_the_objective(examples: Exa
 
 
 def test_first_order_identity_a_step_on_one_example_and_the_loss_of_another(examples: Examples) -> None:
-    model, some = small_mlp(nn.Tanh), (examples[0][:6], examples[1][:6])
-    expected, errors = gram(model, *some)["total"], []
-    objectives = [Objective(model, some[0][i : i + 1], some[1][i : i + 1], dtype=torch.float64) for i in range(6)]
+    model, few = small_mlp(nn.Tanh), (examples[0][:6], examples[1][:6])
+    expected, errors = gram(model, *few)["total"], []
+    objectives = [Objective(model, few[0][i : i + 1], few[1][i : i + 1], dtype=torch.float64) for i in range(6)]
     theta = objectives[0].parameters()
     for step in (1e-3, 1e-4, 1e-5):
         moved = [theta - step * objective.gradient(theta) for objective in objectives]
@@ -278,7 +278,7 @@ def test_mistakes_are_one_sentence(examples: Examples) -> None:
     for call, message in [
         (lambda: gram(model, images, labels[:5]), "60 images and 5 labels"),
         (lambda: gram(model, images[:0], labels[:0]), "0 images"),
-        (lambda: gram(model, images, labels, other=(images[:3], labels[:2])), "3 images and 2 labels"),
+        (lambda: gram(model, images, labels, columns=(images[:3], labels[:2])), "3 images and 2 labels"),
         (lambda: gram(model, images, labels, ["fc1"]), "no layer 'fc1'.*allowed: 1, 3, 5"),
         (lambda: gram(model, images, labels, theta=torch.zeros(7)), r"shape \(7,\)"),
         (lambda: gram(model, images, labels, dtype=torch.float16), "float16"),
@@ -292,10 +292,10 @@ def test_mistakes_are_one_sentence(examples: Examples) -> None:
 
 
 def test_kernels_in_channels_last_and_images_on_permuted_views(examples: Examples) -> None:
-    model, some = small_batch_norm_net().eval(), (examples[0][:6], examples[1][:6])
-    expected = gram(model, *some)
-    permuted = some[0].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert_grams(gram(model.to(memory_format=torch.channels_last), permuted, some[1]), expected)
+    model, few = small_batch_norm_net().eval(), (examples[0][:6], examples[1][:6])
+    expected = gram(model, *few)
+    permuted = few[0].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert_grams(gram(model.to(memory_format=torch.channels_last), permuted, few[1]), expected)
 
 
 def test_layers_in_the_order_of_the_model() -> None:

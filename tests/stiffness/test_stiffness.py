@@ -57,11 +57,11 @@ def test_identical_pairs_raise_the_diagonal_by_what_they_must(gradients: Tensor)
 def test_training_by_validation(examples: Examples) -> None:
     model, train, validation = small_mlp(), tuple(t[:20] for t in examples), tuple(t[20:50] for t in examples)
     whole = stiffness.gram(model, *(t[:50] for t in examples))["total"]
-    block = stiffness.gram(model, *train, other=validation)["total"]
+    block = stiffness.gram(model, *train, columns=validation)["total"]
     norms = tuple(stiffness.squared_norms(model, *side)["total"] for side in (train, validation))
     cosines = whole / whole.diag().sqrt().outer(whole.diag().sqrt())
     for kind, values in (("cosine", cosines), ("sign", whole.sign())):
-        matrix = stiffness.class_matrix(block, train[1], kind, other_labels=validation[1], squared_norms=norms)
+        matrix = stiffness.class_matrix(block, train[1], kind, column_labels=validation[1], squared_norms=norms)
         expected = [[values[:20, 20:50][train[1] == a][:, validation[1] == b].mean() for b in range(3)] for a in range(3)]
         torch.testing.assert_close(matrix.mean, torch.tensor(expected, dtype=torch.float64), atol=1e-10, rtol=0)
         assert int(matrix.pairs.sum()) == 600
@@ -94,6 +94,16 @@ def test_zero_gradients_and_non_finite_values_are_counted_and_no_zero_stiffness(
     assert table.zero_gradients[0] == 8
 
 
+def test_a_class_with_only_pairs_that_are_not_finite_spoils_the_mean() -> None:
+    gradients = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [torch.nan, 1.0]], dtype=torch.float64)
+    for kind in ("sign", "cosine"):
+        matrix = stiffness.class_matrix(gradients @ gradients.T, torch.tensor([0, 0, 1, 1]), kind)
+        assert matrix.pairs.tolist() == [[2, 2], [2, 0]]
+        assert matrix.non_finite[1, 1] == 2
+        assert math.isnan(matrix.within())
+        assert math.isnan(matrix.within(weighting="pair"))
+
+
 def test_a_class_of_one_example_has_no_pair_within() -> None:
     gram, labels = torch.eye(3, dtype=torch.float64) + 1, torch.tensor([0, 0, 7])
     matrix = stiffness.class_matrix(gram, labels, "cosine")
@@ -111,7 +121,7 @@ def test_tiny_gradients_keep_their_cosine() -> None:
 
 
 def test_analytic_values_at_the_start() -> None:
-    """Near-uniform outputs and aligned features: cosine 1 within a class and -1 / (classes - 1) between (specification, 1.6)."""
+    """Near-uniform outputs and aligned features: cosine 1 within a class and -1 / (classes - 1) between ."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 50), nn.ReLU(), nn.Linear(50, 10))
@@ -127,7 +137,7 @@ def test_analytic_values_at_the_start() -> None:
 
 
 def test_last_layer_is_never_opposed_within_a_class(examples: Examples) -> None:
-    """Specification, section 1.5: why the within-class sign is nearly trivial."""
+    """Why the within-class sign is nearly trivial: the factor (p - e_c) . (q - e_c) is positive, and features are not negative."""
     grams = stiffness.gram(small_mlp(), *examples)
     assert stiffness.class_matrix(grams["5"], examples[1]).within() == 1
 
@@ -207,15 +217,15 @@ def test_upper_crossing() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_distances_equal_scikit_learn(generator: torch.Generator, dtype: torch.dtype) -> None:
     images = torch.randn(6, 2, 3, 3, generator=generator, dtype=dtype)
-    other = torch.randn(4, 2, 3, 3, generator=generator, dtype=dtype)
-    left, right = images.flatten(1).double().numpy(), other.flatten(1).double().numpy()
+    more = torch.randn(4, 2, 3, 3, generator=generator, dtype=dtype)
+    left, right = images.flatten(1).double().numpy(), more.flatten(1).double().numpy()
     np.testing.assert_allclose(stiffness.distances(images).numpy(), cosine_distances(left), atol=1e-14)
-    np.testing.assert_allclose(stiffness.distances(images, other).numpy(), cosine_distances(left, right), atol=1e-14)
+    np.testing.assert_allclose(stiffness.distances(images, more).numpy(), cosine_distances(left, right), atol=1e-14)
     unit = left / np.linalg.norm(left, axis=1, keepdims=True)
     np.testing.assert_allclose(stiffness.distances(images)[0, 1], np.square(unit[0] - unit[1]).sum() / 2, atol=1e-14)
     assert stiffness.distances(torch.zeros(1, 3), torch.ones(1, 3)).isnan().all()
     with pytest.raises(ReplicationError, match="same number"):
-        stiffness.distances(images, other[:, :1])
+        stiffness.distances(images, more[:, :1])
 
 
 def cosine_gram(line: Tensor) -> Tensor:
@@ -261,7 +271,7 @@ def test_critical_length_equals_polyfit(spread: Tensor, generator: torch.Generat
 def test_critical_length_of_two_sets(generator: torch.Generator) -> None:
     distances = torch.rand(6, 9, generator=generator, dtype=torch.float64)
     fit = stiffness.critical_length(
-        0.4 - distances, distances, torch.zeros(6), other_labels=torch.zeros(9), squared_norms=(torch.ones(6), torch.ones(9)),
+        0.4 - distances, distances, torch.zeros(6), column_labels=torch.zeros(9), squared_norms=(torch.ones(6), torch.ones(9)),
         generator=generator, resamples=10,
     )  # fmt: skip
     assert (fit.length, fit.low, fit.high, fit.pairs) == pytest.approx((0.4, 0.4, 0.4, 54))
@@ -283,6 +293,15 @@ def test_degenerate_fits_have_no_length(spread: Tensor, generator: torch.Generat
         assert not fit.extrapolated
         assert math.isnan(fit.low)
         assert fit.undefined_resamples == 5
+
+
+def test_a_slope_that_is_rounding_gives_no_length(spread: Tensor) -> None:
+    labels = torch.zeros(12)
+    for slope, degenerate in ((1e-9, False), (1e-14, True)):
+        fit = stiffness.critical_length(cosine_gram(0.3 - slope * spread), spread, labels)
+        assert fit.slope < 0
+        assert fit.degenerate == degenerate
+        assert math.isnan(fit.length) == degenerate
 
 
 def test_one_pair_that_is_not_finite_spoils_the_length(spread: Tensor) -> None:
@@ -316,12 +335,12 @@ def test_group_contrast_equals_a_loop_and_finds_blocks(generator: torch.Generato
     groups = torch.arange(20) // 5
     noise = torch.randn(20, 20, generator=generator, dtype=torch.float64)
     blocks = noise + 2.0 * (groups[:, None] == groups[None, :])
-    found = stiffness.group_contrast(blocks, groups, generator=generator, permutations=999)
+    contrast = stiffness.group_contrast(blocks, groups, generator=generator, permutations=999)
     cells = [(a, b) for a in range(20) for b in range(20) if a != b]
     inside = np.mean([blocks[a, b] for a, b in cells if groups[a] == groups[b]])
     outside = np.mean([blocks[a, b] for a, b in cells if groups[a] != groups[b]])
-    assert found.difference == pytest.approx(inside - outside)
-    assert found.p_value == pytest.approx(0.001)
+    assert contrast.difference == pytest.approx(inside - outside)
+    assert contrast.p_value == pytest.approx(0.001)
     random = stiffness.group_contrast(blocks, torch.randperm(20, generator=generator) // 5, generator=generator, permutations=999)
     assert random.p_value > 0.05
     spoilt = stiffness.group_contrast(blocks * torch.nan, groups, generator=generator, permutations=9)
@@ -352,8 +371,8 @@ def test_mistakes_are_one_sentence(spread: Tensor, generator: torch.Generator) -
     for call, message in [
         (lambda: stiffness.class_matrix(spread, labels, "angle"), "choose 'sign' or 'cosine'"),
         (lambda: stiffness.class_matrix(spread, eight), r"shape \(12, 12\).*8 and 8"),
-        (lambda: stiffness.class_matrix(spread, labels, other_labels=labels), "give both"),
-        (lambda: stiffness.class_matrix(spread, labels, other_labels=labels, squared_norms=(eight, labels)), "squared norms have shapes"),
+        (lambda: stiffness.class_matrix(spread, labels, column_labels=labels), "give both"),
+        (lambda: stiffness.class_matrix(spread, labels, column_labels=labels, squared_norms=(eight, labels)), "squared norms have shapes"),
         (lambda: stiffness.table({"fc": spread[:5]}, labels), "'fc' has shape"),
         (lambda: stiffness.critical_length(spread, spread[:5], labels), r"\(5, 12\)"),
         (lambda: stiffness.critical_length(spread, spread, labels, among="some"), "'within', 'between' or 'all'"),
