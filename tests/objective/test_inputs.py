@@ -1,0 +1,141 @@
+"""Examples in the forms that users have: the same numbers come out in the same order, or one sentence says what is wrong."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+
+from replication.errors import ReplicationError
+from replication.objective.inputs import call, examples_of, join, main_tensor, map_tensors, n_examples, tensors_of
+
+X, Y = torch.arange(22.0).view(11, 2), torch.arange(11)
+
+
+class Pairs(Dataset[Any]):
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return X[index], index
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield from zip(X, Y, strict=True)
+
+
+class Dicts(Pairs):
+    def __getitem__(self, index: int) -> Any:
+        return {"x": X[index], "labels": index}
+
+
+SOURCES = {
+    "tensors": (X, Y),
+    "arrays": (X.numpy(), Y.numpy()),
+    "data set": (Pairs(), None),
+    "tensor data set": (TensorDataset(X, Y), None),
+    "loader": (DataLoader(Pairs(), batch_size=4), None),
+    "shuffling loader": (DataLoader(Pairs(), batch_size=4, shuffle=True), None),
+    "subset": (Subset(Pairs(), range(11)), None),
+    "iterable": (DataLoader(Stream(), batch_size=4), None),
+    "batches": ([(X[:3], Y[:3]), (X[3:], Y[3:])], None),
+}
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 11, 30])
+@pytest.mark.parametrize("source", SOURCES)
+def test_chunks_are_the_examples_in_order(source: str, size: int) -> None:
+    examples = examples_of(*SOURCES[source], None, torch.float64)
+    assert examples.n == 11
+    for _ in range(2):
+        chunks = list(examples.chunks(size))
+        assert [len(labels) for _, labels in chunks] == [size] * (11 // size) + [11 % size] * (11 % size > 0)
+        assert torch.equal(torch.cat([inputs for inputs, _ in chunks]), X.double())
+        assert torch.equal(torch.cat([labels for _, labels in chunks]), Y)
+    inputs, labels = examples.select(torch.tensor([10, 0, 3]))
+    assert torch.equal(inputs, X[[10, 0, 3]].double())
+    assert labels.tolist() == [10, 0, 3]
+    assert examples.labels.tolist() == Y.tolist()
+
+
+def test_dicts_give_their_labels() -> None:
+    examples = examples_of(DataLoader(Dicts(), batch_size=4), None, None, torch.float32)
+    inputs, labels = next(iter(examples.chunks(11)))
+    assert torch.equal(inputs["x"], X)
+    assert torch.equal(labels, Y)
+
+
+def test_whole_numbers_stay_whole_and_complex_ones_complex() -> None:
+    tree = {"ids": torch.arange(3), "mask": torch.ones(3, dtype=torch.bool), "z": torch.zeros(3, dtype=torch.cfloat), "x": np.zeros(3)}
+    examples = examples_of(tree, torch.zeros(3, dtype=torch.float64), None, torch.float32)
+    assert [tensor.dtype for tensor in tensors_of(examples.inputs)] == [torch.int64, torch.bool, torch.complex64, torch.float32]
+    assert examples.labels.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "words"),
+    [
+        (X, Y[:-1], "11 inputs and 10 labels"),
+        (X[:0], Y[:0], "0 inputs and 0 labels"),
+        ((X, X[:3]), Y, "examples on their first axis"),
+        (X, None, "without labels"),
+        (iter([(X, Y)]), None, "read only once"),
+        (DataLoader(Pairs(), sampler=WeightedRandomSampler([1.0] * 11, 11)), None, "WeightedRandomSampler"),
+        ([X[:3], X[3:]], None, "without labels"),
+    ],
+)
+def test_what_has_no_fixed_examples_is_one_sentence(inputs: Any, labels: Any, words: str) -> None:
+    with pytest.raises(ReplicationError, match=words):
+        examples_of(inputs, labels, None, torch.float32)
+
+
+def test_batches_padded_to_different_lengths_are_told() -> None:
+    with pytest.raises(ReplicationError, match="cannot be joined"):
+        join([torch.zeros(2, 3), torch.zeros(2, 4)])
+
+
+@dataclasses.dataclass
+class Output:
+    logits: Tensor
+    hidden: tuple[Tensor, ...] = ()
+
+
+def test_outputs_keep_their_form() -> None:
+    doubled = map_tensors(lambda tensor: tensor * 2, Output(torch.ones(2), (torch.ones(1),)))
+    assert isinstance(doubled, Output)
+    assert doubled.hidden[0].item() == 2
+    for outputs in (
+        torch.ones(2),
+        Output(torch.ones(2)),
+        {"logits": torch.ones(2)},
+        (torch.ones(2), 3),
+        [(torch.ones(2),)],
+        {"a": torch.ones(2)},
+    ):
+        assert torch.equal(main_tensor(outputs), torch.ones(2))
+    for outputs in (None, "text", (), {}):
+        with pytest.raises(ReplicationError, match="named loss needs a tensor"):
+            main_tensor(outputs)
+
+
+class Batch(nn.Module):
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["a"] + batch["b"]
+
+
+class Keywords(nn.Module):
+    def forward(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        return a + (0 if b is None else b)
+
+
+def test_dicts_and_tuples_reach_forward_as_it_takes_them() -> None:
+    one = torch.ones(3)
+    assert call(Batch(), {"a": one, "b": one}).sum() == 6
+    assert call(Keywords(), {"a": one, "b": one}).sum() == 6
+    assert call(Keywords(), (one, one)).sum() == 6
+    assert n_examples((one, {"b": one})) == 3
