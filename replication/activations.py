@@ -1,4 +1,4 @@
-"""Layer outputs of a network on a fixed set of examples, by the names of its modules."""
+"""Outputs of the layers of a network on a fixed set of examples, by the names of its modules."""
 
 import difflib
 from collections import defaultdict
@@ -22,22 +22,25 @@ def layer_outputs(
 ) -> dict[str, Tensor]:
     """Outputs of the named modules on ``inputs``, in evaluation mode (dropout off, running statistics of batch norm).
 
-    The model is given back as it was, hooks and modes included, also after an exception. Outputs are copies: what an in-place
-    operation later writes into them does not show. What happens outside of modules (a residual addition) has no name here; the
-    output of the module around it has.
+    The model's hooks and modes are the same afterwards, also after an exception. Outputs are copies: a later in-place operation does not
+    change them. A result that no module returns (a residual addition) has no name here; take the output of the module around it.
 
     Args:
         model: any module that takes a batch of inputs.
-        inputs: ``[n_examples, ...]`` on the model's device; of a floating-point type, they are brought to the model's.
+        inputs: ``[n_examples, ...]`` on the model's device. Floating-point inputs are converted to the model's type.
         layers: names as in ``model.named_modules()``. Of a module that returns several things (an LSTM) the first tensor is taken.
-        view: applied to each chunk's output ``[chunk, ...]``, such as ``svcca.spatial_mean``, so that large maps are never kept whole.
+        view: applied to each chunk's output ``[chunk, ...]``, for example ``svcca.spatial_mean``, so that large maps are never kept whole.
         chunk: examples at a time.
 
     Returns:
-        By name, in the order asked for: ``[n_examples, ...]`` on the model's device, in its type.
+        By name, in the order of ``layers``: ``[n_examples, ...]`` on the model's device, in its type.
 
     Raises:
         ReplicationError: no such module, one that runs more than once or not at all, an output without one row per example, or no inputs.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> {name: tuple(output.shape) for name, output in layer_outputs(model, torch.zeros(5, 4), ["1", "2"]).items()}
+    {'1': (5, 3), '2': (5, 2)}
     """
     modules = dict(model.named_modules())
     for name in layers:
@@ -59,7 +62,7 @@ def layer_outputs(
 
 
 def _in_type_of(model: nn.Module, inputs: Tensor) -> Tensor:
-    """float64 tables meet float32 networks; token numbers stay whole."""
+    """Floating-point inputs in the type of the model's parameters; whole numbers (tokens) as they are."""
     types = [p.dtype for p in model.parameters() if p.is_floating_point()]
     return inputs.to(types[0]) if types and inputs.is_floating_point() else inputs
 

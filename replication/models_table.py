@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from replication import models
+from replication.models import cost
 
 PAGE = Path(__file__).parents[1] / "docs/models.md"
 PWCCA_WIDTHS = tuple(int(64 * factor) for factor in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 3, 4, 5, 6, 7))
@@ -120,25 +121,7 @@ def n_parameters(model: nn.Module) -> int:
 
 def multiply_accumulates(model: nn.Module, image: tuple[int, int, int]) -> int:
     """Of the convolutions, linear and LSTM layers in the forward pass of one image ``[channels, height, width]``."""
-    total = 0
-
-    def count(layer: nn.Module, _inputs: object, output: Any) -> None:
-        nonlocal total
-        if isinstance(layer, nn.LSTM):
-            weights = sum(weight.numel() for weight in layer.parameters() if weight.dim() == 2)
-            total += output[0].shape[1] * weights  # at every character
-        else:
-            assert isinstance(layer.weight, Tensor)
-            total += output[0].numel() * layer.weight[0].numel()
-
-    handles = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear | nn.LSTM)]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, *image, device=next(model.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
+    return sum(cost.multiply_accumulates(model, torch.zeros(1, *image, device=next(model.parameters()).device)).values())
 
 
 def layers(model: nn.Module) -> str:

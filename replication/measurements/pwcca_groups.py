@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import svcca
 from replication.activations import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import neurons
 from replication.schema.svcca import GroupsConfig
+from replication.svcca.measures import pwcca_distance
 from replication.training.trained_run import TrainedRun
 
 SOFTMAX = "softmax"
@@ -25,11 +25,11 @@ def measure(config: GroupsConfig, runs: Sequence[TrainedRun], *, seed: int, part
         images = getattr(runs[0].experiment, split).images[: config.examples]
         g1, g2, m1, m2 = (layers_of(run.model(), images) for run in runs)
         groups = {"generalising": [(g1, g2)], "memorising": [(m1, m2)], "between": list(itertools.product((g1, g2), (m1, m2)))}
-        # two groups of one network of either kind: what is claimed of the labels must not hold of them
+        # the control: two groups of one network of each kind, for which the claim on labels must not hold
         groups |= {"mixed group 1": [(g1, m1)], "mixed group 2": [(g2, m2)]}
         for group, pairs in groups.items():
             for layer in g1:
-                distances = [distance(a[layer], b[layer]) for a, b in pairs]
+                distances = [pwcca_distance(a[layer], b[layer]) for a, b in pairs]
                 rows.append((split, group, layer, sum(distances) / len(distances)))
     return pack({"distances": pd.DataFrame(rows, columns=["split", "group", "layer", "distance"]), "accuracy": accuracies(runs)})
 
@@ -46,14 +46,9 @@ def layers_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {name.removeprefix("relu"): outputs[name] for name in names} | {SOFTMAX: outputs["logits"].double().softmax(1)}
 
 
-def distance(x: Tensor, y: Tensor) -> float:
-    """1 - PWCCA, the mean of both orders."""
-    return 1 - (svcca.pwcca(x, y).similarity + svcca.pwcca(y, x).similarity) / 2
-
-
 @torch.no_grad()
 def accuracies(runs: Sequence[TrainedRun]) -> pd.DataFrame:
-    """On all training images (with the labels trained on) and all test images."""
+    """Accuracy on all training images (with the labels of the training) and on all test images."""
     rows = []
     for run in runs:
         model = run.model()

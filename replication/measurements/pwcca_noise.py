@@ -6,10 +6,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import NoiseConfig
+from replication.svcca.canonical import cca
+from replication.svcca.measures import pwcca, svcca
+from replication.svcca.noise import noise_floor
 from replication.training.trained_run import TrainedRun
 
 # the paper's N(0, 0.1) may give the standard deviation or the variance; the last, as strong as the signal, breaks the mechanism
@@ -23,8 +25,9 @@ def measure(config: NoiseConfig, runs: Sequence[TrainedRun], *, seed: int, part:
     for number, k in enumerate(config.shared):
         for noise, size in NOISES.items():
             x, y = noisy_layers(k, config.neurons, config.examples, size, generator)
-            similarities = (svcca.cca(x, y).similarity, svcca.svcca(x, y).similarity, svcca.svcca(x, y, criterion="variance").similarity)
-            rows.append((k, noise, *similarities, svcca.pwcca(x, y).similarity, svcca.noise_floor(len(x), *[config.neurons] * 2)))
+            similarities = (cca(x, y).similarity, svcca(x, y).similarity, svcca(x, y, criterion="variance").similarity)
+            floor = noise_floor(len(x), config.neurons, config.neurons)
+            rows.append((k, noise, *similarities, pwcca(x, y).similarity, floor))
         progress(number + 1, len(config.shared))
     return pack({"similarity": pd.DataFrame(rows, columns=["shared", "noise", "mean", "svcca", "svcca_variance", "pwcca", "floor"])})
 

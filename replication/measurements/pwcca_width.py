@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from replication import svcca
 from replication.activations import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
-from replication.measurements.pwcca_groups import distance
 from replication.measurements.svcca_rows import LOGITS, neurons
 from replication.schema.svcca import WidthConfig
+from replication.svcca.measures import pwcca_distance
+from replication.svcca.noise import noise_floor
 from replication.training.trained_run import TrainedRun
 
 SPLITS = ("train", "test")
@@ -28,8 +28,8 @@ def measure(config: WidthConfig, runs: Sequence[TrainedRun], *, seed: int, part:
         for split in SPLITS:
             untrained, trained = ([outputs(run, step, split, config.examples)[0] for run in pair] for step in (0, None))
             layers = {"untrained": untrained, "trained": trained, "shuffled": [trained[0], shuffled(trained[1], seed)]}
-            found = [(state, *distance_of_filters(x, y, config, seed)) for state, (x, y) in layers.items()]
-            table = pd.DataFrame(found, columns=["state", "distance", "floor"])
+            rows = [(state, *distance_of_filters(x, y, config, seed)) for state, (x, y) in layers.items()]
+            table = pd.DataFrame(rows, columns=["state", "distance", "floor"])
             distances.append(table.assign(split=split, filters=trained[0].shape[1]))
         networks.append(quality(pair).assign(filters=trained[0].shape[1]))
         progress(number + 1, len(pairs))
@@ -45,8 +45,8 @@ def outputs(run: TrainedRun, step: int | None, split: str, examples: int | None 
     """Means over space after the last convolution, ``[n, filters]``, and logits ``[n, classes]``, at a kept step (None: the end)."""
     model = run.model(step)
     last = [name for name, _ in model.named_children() if name.startswith("relu")][-1]
-    found = layer_outputs(model, getattr(run.experiment, split).images[:examples], [last, LOGITS], view=neurons)
-    return found[last], found[LOGITS]
+    by_layer = layer_outputs(model, getattr(run.experiment, split).images[:examples], [last, LOGITS], view=neurons)
+    return by_layer[last], by_layer[LOGITS]
 
 
 def shuffled(layer: Tensor, seed: int) -> Tensor:
@@ -55,13 +55,13 @@ def shuffled(layer: Tensor, seed: int) -> Tensor:
 
 
 def distance_of_filters(x: Tensor, y: Tensor, config: WidthConfig, seed: int) -> tuple[float, float]:
-    """Mean over draws of as many filters from both, whatever the width, and the distance of as many independent neurons."""
+    """Mean distance over draws of ``config.filters`` filters of both, whatever the width, and that of independent neurons."""
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
     for _ in range(config.draws):
         chosen = [torch.randperm(layer.shape[1], generator=generator)[: config.filters] for layer in (x, y)]
-        total += distance(x[:, chosen[0]], y[:, chosen[1]])
-    return total / config.draws, 1 - svcca.noise_floor(len(x), config.filters, config.filters)
+        total += pwcca_distance(x[:, chosen[0]], y[:, chosen[1]])
+    return total / config.draws, 1 - noise_floor(len(x), config.filters, config.filters)
 
 
 def quality(pair: Sequence[TrainedRun]) -> pd.DataFrame:

@@ -6,24 +6,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
-from replication.measurements.columns import pack, unpack
+from replication.measurements.columns import join_runs, pack, unpack
 from replication.measurements.svcca_rows import LOGITS, MAPS, OUT, neurons, positions, row_outputs, rows_of
 from replication.schema.svcca import DynamicsConfig
+from replication.svcca.canonical import cca
+from replication.svcca.fourier import fourier_cca
+from replication.svcca.measures import svcca
+from replication.svcca.table import similarity_matrix
 from replication.training.trained_run import TrainedRun
 
 
 def measure(config: DynamicsConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
     """Matrices and curves of every run, its classes, and the two networks against each other."""
-    collected: dict[str, list[pd.DataFrame]] = {}
+    by_run = []
     for number, run in enumerate(runs):
-        for name, table in of_run(config, run).items():
-            table.insert(0, "run", run.name)
-            collected.setdefault(name, []).append(table)
+        by_run.append((run.name, tables_of_run(config, run)))
         progress(number + 1, len(runs) + 1)
-    collected["cross"] = [across(config, runs)]
-    return pack({name: pd.concat(parts) for name, parts in collected.items()})
+    return pack(join_runs(by_run) | {"cross": across(config, runs)})
 
 
 def tables(config: DynamicsConfig, parts: Sequence[Arrays]) -> Tables:
@@ -31,7 +31,7 @@ def tables(config: DynamicsConfig, parts: Sequence[Arrays]) -> Tables:
     return unpack(parts)
 
 
-def of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
+def tables_of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
     """One network during training against itself at the end."""
     images = run.experiment.test.images[: config.examples]
     few = images[: config.folded_examples]
@@ -45,16 +45,16 @@ def of_run(config: DynamicsConfig, run: TrainedRun) -> dict[str, pd.DataFrame]:
         means, maps = row_outputs(model, images), row_outputs(model, few, view=positions)
         curves.append(diagonal(maps, folded, means, final).assign(step=step))
         if step in wanted:
-            matrices.append(svcca.similarity_matrix(means, final).assign(step=step))
+            matrices.append(similarity_matrix(means, final).assign(step=step))
         if step in wanted and 0 < step < run.config.steps:
-            broken = {row: svcca.svcca(means[row], final[row][order]).similarity for row in final}
-            controls.append(pd.DataFrame({"row": broken.keys(), "similarity": broken.values(), "step": step}))
-    classes, shuffled = (class_sensitivity(final, logits) for logits in (final[LOGITS], final[LOGITS][order]))
-    found = {"matrices": pd.concat(matrices), "controls": pd.concat(controls), "curves": pd.concat(curves)}
-    found["classes"] = classes.assign(control=shuffled["correlation"])
-    # in float64: rounding of a nearly dead neuron by the network itself showed as 1e-6
+            shuffled = {row: svcca(means[row], final[row][order]).similarity for row in final}
+            controls.append(pd.DataFrame({"row": shuffled.keys(), "similarity": shuffled.values(), "step": step}))
+    classes, control = (class_sensitivity(final, logits) for logits in (final[LOGITS], final[LOGITS][order]))
+    tables = {"matrices": pd.concat(matrices), "controls": pd.concat(controls), "curves": pd.concat(curves)}
+    tables["classes"] = classes.assign(control=control["correlation"])
+    # in float64: the float32 rounding of a nearly dead neuron in the network itself changed coefficients by 1e-6
     norms = batch_norm_pairs(run.model().double(), images.double())
-    return found | ({"norms": norms} if len(norms) else {})  # an empty table would turn the columns of the other network into text
+    return tables | ({"norms": norms} if len(norms) else {})  # an empty table would turn the columns of the other network into text
 
 
 def diagonal(
@@ -63,9 +63,9 @@ def diagonal(
     """SVCCA of every layer with itself at the end, positions of feature maps as examples."""
     folded = {row: row != OUT and len(maps[row]) > len(maps[OUT]) for row in final}
     sides = [{row: values for row, values in side.items() if not folded[row]} for side in (means, final)]
-    pairs = svcca.similarity_matrix(*sides).query("layer_a == layer_b").set_index("layer_a")["similarity"]
-    found = {row: svcca.svcca(maps[row], final_maps[row]).similarity if folded[row] else pairs[row] for row in final}
-    return pd.DataFrame({"row": found.keys(), "similarity": found.values()})
+    pairs = similarity_matrix(*sides).query("layer_a == layer_b").set_index("layer_a")["similarity"]
+    similarities = {row: svcca(maps[row], final_maps[row]).similarity if folded[row] else pairs[row] for row in final}
+    return pd.DataFrame({"row": similarities.keys(), "similarity": similarities.values()})
 
 
 def batch_norm_pairs(model: nn.Module, images: Tensor) -> pd.DataFrame:
@@ -76,7 +76,7 @@ def batch_norm_pairs(model: nn.Module, images: Tensor) -> pd.DataFrame:
         final = row_outputs(model, images)
         for pair, between in pairs.items():
             x, y = (final[row] for row in pair.split("-"))
-            rows.append((pair, between, svcca.cca(x, y).similarity, svcca.svcca(x, y).similarity))
+            rows.append((pair, between, cca(x, y).similarity, svcca(x, y).similarity))
     return pd.DataFrame(rows, columns=["pair", "between", "cca", "svcca"])
 
 
@@ -85,8 +85,8 @@ def class_sensitivity(final: Mapping[str, Tensor], logits: Tensor) -> pd.DataFra
     rows = []
     for row, layer in final.items():
         for label in range(logits.shape[1]):
-            found = svcca.cca(layer, logits[:, label : label + 1]).coefficients
-            rows.append((row, label, found[0].item() if len(found) else 0.0))
+            coefficients = cca(layer, logits[:, label : label + 1]).coefficients
+            rows.append((row, label, coefficients[0].item() if len(coefficients) else 0.0))
     return pd.DataFrame(rows, columns=["row", "class", "correlation"])
 
 
@@ -95,12 +95,12 @@ def across(config: DynamicsConfig, runs: Sequence[TrainedRun]) -> pd.DataFrame:
     first, second = (run.model() for run in runs)
     images = [run.experiment.test.images[: config.folded_examples] for run in runs]
     residual = [row for row in rows_of(second) if row == "conv" or row.endswith("_res")]
-    maps = row_outputs(first, images[0], rows=MAPS, view=None)
-    others = row_outputs(second, images[1], rows=residual, view=None)
+    first_maps = row_outputs(first, images[0], rows=MAPS, view=None)
+    second_maps = row_outputs(second, images[1], rows=residual, view=None)
     order = torch.randperm(len(images[0]), generator=torch.Generator().manual_seed(runs[0].seed))
     rows = []
-    for name, x in maps.items():
-        for other, y in others.items():
-            similarities = (svcca.fourier_cca(x, y).similarity, svcca.cca(neurons(x), neurons(y)).similarity)
-            rows.append((name, other, *similarities, svcca.cca(neurons(x), neurons(y)[order]).similarity))
+    for row_a, x in first_maps.items():
+        for row_b, y in second_maps.items():
+            similarities = (fourier_cca(x, y).similarity, cca(neurons(x), neurons(y)).similarity)
+            rows.append((row_a, row_b, *similarities, cca(neurons(x), neurons(y)[order]).similarity))
     return pd.DataFrame(rows, columns=["row_a", "row_b", "fourier", "means", "means_shuffled"])

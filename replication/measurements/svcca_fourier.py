@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import FourierConfig
+from replication.svcca.canonical import cca
+from replication.svcca.fourier import fourier_cca
+from replication.svcca.views import flattened
 from replication.training.trained_run import TrainedRun
 
 Padding = Literal["circular", "zeros"]
@@ -97,7 +99,7 @@ def block_norms(maps: Tensor, basis: Tensor) -> np.ndarray:
 
 def coefficient_difference(x: Tensor, y: Tensor) -> float:
     """Largest difference between the sorted coefficients of the flattened layers and the union over frequencies."""
-    flat = svcca.cca(svcca.flattened(x), svcca.flattened(y)).coefficients
-    union = svcca.fourier_cca(x, y).union
+    flat = cca(flattened(x), flattened(y)).coefficients
+    union = fourier_cca(x, y).union
     n = max(len(flat), len(union))
     return (F.pad(flat, (0, n - len(flat))) - F.pad(union, (0, n - len(union)))).abs().max().item()

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
+from replication.models.cost import multiply_accumulates
 from replication.schema.svcca import FreezeConfig
 from replication.training.optimisation import frozen_at
 from replication.training.trained_run import TrainedRun
@@ -36,26 +35,3 @@ def costs(run: TrainedRun) -> pd.DataFrame:
         rows.append((run.name, step, sum(layers.values()), to_weights + to_inputs))
     table = pd.DataFrame(rows, columns=["run", "from_step", "forward", "backward"])
     return table.assign(steps=[*table["from_step"].iloc[1:], run.config.steps] - table["from_step"])
-
-
-def multiply_accumulates(model: nn.Module, image: Tensor) -> dict[str, int]:
-    """Of one example's forward pass, by convolution or linear layer in the order they run."""
-    found: dict[str, int] = {}
-
-    def listen(name: str) -> None:
-        def hook(layer: nn.Module, _inputs: object, output: Tensor) -> None:
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            found[name] = output[0].numel() * weight[0].numel()
-
-        handles.append(model.get_submodule(name).register_forward_hook(hook))
-
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-    for name, layer in model.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            listen(name)
-    with torch.no_grad():
-        model(image)
-    for handle in handles:
-        handle.remove()
-    return found

@@ -1,4 +1,4 @@
-"""What CCA does not see (linear maps, a direction's size) and what it sees in nothing (SVCCA, appendices 1, B; tutorial 001)."""
+"""What CCA does not see (linear maps, the size of a direction) and what it sees in noise (SVCCA, appendices 1 and B; tutorial 001)."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import InvarianceConfig
+from replication.svcca.canonical import cca
+from replication.svcca.measures import pwcca, svcca
 from replication.training.trained_run import TrainedRun
 
 _SHOWN = 300  # examples that the figure shows
@@ -20,7 +21,7 @@ def measure(config: InvarianceConfig, runs: Sequence[TrainedRun], *, seed: int, 
     generator = torch.Generator().manual_seed(seed)
     neurons = random_network(3, config.examples, generator)
     transformed = transformations(neurons, generator)
-    recovered = [(name, 1 - svcca.cca(neurons, other).coefficients.min().item()) for name, other in transformed.items()]
+    recovered = [(name, 1 - cca(neurons, other).coefficients.min().item()) for name, other in transformed.items()]
     shown = [shown_neurons(neurons, transformed[name], name) for name in ("permuted", "rotated", "scaled", "all three")]
     aligned, mixed = aligned_directions(generator)
     return pack(
@@ -54,7 +55,7 @@ def random_rotation(p: int, generator: torch.Generator) -> Tensor:
 
 
 def transformations(neurons: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The neurons permuted, rotated, scaled, all three, and (which CCA must see) each put through a function that is not linear."""
+    """The neurons permuted, rotated, scaled, all three, and squared: the last is not linear, and CCA must see it."""
     rotation = random_rotation(neurons.shape[1], generator)
     scale = torch.tensor([0.2, 1.0, 5.0], dtype=torch.float64)
     return {
@@ -68,7 +69,7 @@ def transformations(neurons: Tensor, generator: torch.Generator) -> dict[str, Te
 
 def shown_neurons(neurons: Tensor, other: Tensor, name: str) -> pd.DataFrame:
     """A few examples of two neurons before and after, and of the first two canonical variates of both."""
-    result = svcca.cca(neurons, other)
+    result = cca(neurons, other)
     variates = [side.variates(z) for side, z in ((result.directions_x, neurons), (result.directions_y, other))]
     rows = torch.linspace(0, len(neurons) - 1, _SHOWN).long()
     columns = {
@@ -83,12 +84,12 @@ def invariance(n: int, generator: torch.Generator) -> list[tuple[str, float]]:
     """Largest change of any coefficient of two layers of 30 and 20 neurons when both are mapped (SVCCA, appendix B)."""
     x = random_network(30, n, generator)
     y = x[:, :20] + 3 * torch.randn(n, 20, generator=generator, dtype=torch.float64)
-    before = svcca.cca(x, y).coefficients
+    before = cca(x, y).coefficients
     maps = {
         "orthogonal and scaled": (0.1 * x @ random_rotation(30, generator), 7 * y @ random_rotation(20, generator)),
         "squared": (x.square(), y.square()),
     }
-    return [(name, (svcca.cca(*pair).coefficients - before).abs().max().item()) for name, pair in maps.items()]
+    return [(name, (cca(*pair).coefficients - before).abs().max().item()) for name, pair in maps.items()]
 
 
 def aligned_directions(generator: torch.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,9 +99,9 @@ def aligned_directions(generator: torch.Generator) -> tuple[pd.DataFrame, pd.Dat
     rows, means = [], []
     for kind, size in (("noise", 0.01), ("useful", 1.0)):
         x, y = (torch.cat([shared, size * own], 1) for own in (own_x, own_y))
-        coefficients = svcca.cca(x, y).coefficients
+        coefficients = cca(x, y).coefficients
         rows.append(pd.DataFrame({"kind": kind, "index": range(1, 201), "coefficient": coefficients.numpy()}))
-        means.append((kind, coefficients.mean().item(), svcca.svcca(x, y).similarity, svcca.pwcca(x, y).similarity))
+        means.append((kind, coefficients.mean().item(), svcca(x, y).similarity, pwcca(x, y).similarity))
     return pd.concat(rows), pd.DataFrame(means, columns=["kind", "cca", "svcca", "pwcca"])
 
 
@@ -115,6 +116,6 @@ def noise(config: InvarianceConfig, generator: torch.Generator) -> list[tuple[in
     rows = []
     for p_y, n in (*((p, n) for n in config.noise_examples), (p // 2, 20 * p)):
         x, y = (torch.randn(n, size, generator=generator, dtype=torch.float64) for size in (p, p_y))
-        result = svcca.cca(x, y)
+        result = cca(x, y)
         rows.append((p, p_y, n, result.similarity, result.noise_floor))
     return rows

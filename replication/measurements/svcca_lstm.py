@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import svcca
 from replication.activations import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
-from replication.measurements.pwcca_groups import distance
 from replication.schema.svcca import LstmConfig
+from replication.svcca.canonical import cca
+from replication.svcca.measures import pwcca_distance, svcca
 from replication.training.trained_run import TrainedRun
 
 
@@ -25,9 +25,9 @@ def measure(config: LstmConfig, runs: Sequence[TrainedRun], *, seed: int, part: 
     for number, step in enumerate(run.steps):
         for layer, x in states(run.model(step), windows).items():
             y = final[layer]
-            found, broken = svcca.svcca(x, y), svcca.svcca(x, y[order]).similarity
-            weighted = [1 - distance(x, z) for z in (y, y[order])]
-            rows.append((step, layer, found.similarity, broken, found.noise_floor, *weighted, svcca.cca(x, y).similarity))
+            result, shuffled = svcca(x, y), svcca(x, y[order]).similarity
+            weighted = [1 - pwcca_distance(x, z) for z in (y, y[order])]
+            rows.append((step, layer, result.similarity, shuffled, result.noise_floor, *weighted, cca(x, y).similarity))
         progress(number + 1, len(run.steps))
     columns = ["step", "layer", "svcca", "svcca_shuffled", "floor", "pwcca", "pwcca_shuffled", "cca"]
     evaluation = run.log()["evaluation"].query("split == 'test'")[["step", "loss", "accuracy"]]

@@ -6,13 +6,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import svcca
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import LOGITS, row_outputs
 from replication.schema.svcca import PairConfig
 from replication.svcca.canonical import Directions
+from replication.svcca.measures import svcca
 from replication.svcca.reductions import Reduction, completed, double_projection, largest_neurons, on_directions, on_neurons, only_neurons
+from replication.svcca.table import similarity_matrix
 from replication.training.trained_run import TrainedRun
 
 PROJECTED = ("p2", "fc1", "fc2")
@@ -25,15 +26,16 @@ def measure(config: PairConfig, runs: Sequence[TrainedRun], *, seed: int, part: 
     models = [run.model() for run in runs]
     data = runs[0].experiment
     test = data.test.images[: config.test_examples], data.test.labels[: config.test_examples]
-    found = {"matrix": two_seeds(models, test[0], seed)}
+    tables = {"matrix": two_seeds(models, test[0], seed)}
     fitted = [flat_outputs(model, data.train.images[: config.examples]) for model in models]
     head = Head(models[0], *test)
     progress(1, 3)
-    found |= {"projections": projections(config, fitted, head, seed), "double": double(config, fitted, head)}
+    tables |= {"projections": projections(config, fitted, head, seed), "double": double(config, fitted, head)}
     progress(2, 3)
-    found["compression"] = compression(config, fitted, head, seed)
-    found["full"] = pd.DataFrame([(head.accuracy({}), *(fitted[0][row].shape[1] for row in PROJECTED))], columns=["accuracy", *PROJECTED])
-    return pack(found)
+    tables["compression"] = compression(config, fitted, head, seed)
+    sizes = (fitted[0][row].shape[1] for row in PROJECTED)
+    tables["full"] = pd.DataFrame([(head.accuracy({}), *sizes)], columns=["accuracy", *PROJECTED])
+    return pack(tables)
 
 
 def tables(config: PairConfig, parts: Sequence[Arrays]) -> Tables:
@@ -45,8 +47,8 @@ def two_seeds(models: Sequence[nn.Module], images: Tensor, seed: int) -> pd.Data
     """SVCCA of every layer of one network with every layer of the other; the control has the second one's examples shuffled."""
     first, second = (row_outputs(model, images) for model in models)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    broken = svcca.similarity_matrix(first, {row: values[order] for row, values in second.items()})
-    return svcca.similarity_matrix(first, second).assign(shuffled=broken["similarity"])
+    control = similarity_matrix(first, {row: values[order] for row, values in second.items()})
+    return similarity_matrix(first, second).assign(shuffled=control["similarity"])
 
 
 def flat_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -70,7 +72,7 @@ class Head:
 
     @torch.no_grad()
     def accuracy(self, reductions: Mapping[str, Reduction]) -> float:
-        """Share of right answers with each named row put through its reduction."""
+        """Accuracy with each named row replaced by its reduction."""
         values = reductions["p2"](self.start) if "p2" in reductions else self.start
         for name, module in self.modules.items():
             values = module(values)
@@ -85,7 +87,7 @@ def projections(config: PairConfig, fitted: Sequence[Mapping[str, Tensor]], head
     rows = []
     for row in PROJECTED:
         x, y = (layers[row] for layers in fitted)
-        directions = svcca.svcca(x, y).directions_x
+        directions = svcca(x, y).directions_x
         largest = largest_neurons(x)
         draws = [torch.randperm(x.shape[1], generator=generator) for _ in range(_DRAWS)]
         for k in (k for k in config.directions if k <= x.shape[1]):
@@ -103,7 +105,7 @@ def double(config: PairConfig, fitted: Sequence[Mapping[str, Tensor]], head: Hea
     rows = []
     for row in ("p2", "fc1"):
         x, y = (layers[row] for layers in fitted)
-        directions = svcca.svcca(x, y).directions_x
+        directions = svcca(x, y).directions_x
         for k in config.double_directions:
             rows.append((row, k, 0, head.accuracy({row: on_directions(directions, k)})))
             for m in (*config.double_neurons, x.shape[1]):
@@ -128,8 +130,8 @@ def compression(config: PairConfig, fitted: Sequence[Mapping[str, Tensor]], head
 def compressors(fitted: Sequence[Mapping[str, Tensor]], seed: int) -> Iterator[tuple[str, Mapping[str, "Compressor"]]]:
     """Ways to choose the directions of every row: against the other network, against the logits, and (the control) random neurons."""
     first, second = fitted
-    yield "two networks", {row: Compressor(svcca.svcca(first[row], second[row]).directions_x) for row in COMPRESSED}
-    yield "logits", {row: Compressor(completed(svcca.svcca(first[row], first[LOGITS]))) for row in COMPRESSED}
+    yield "two networks", {row: Compressor(svcca(first[row], second[row]).directions_x) for row in COMPRESSED}
+    yield "logits", {row: Compressor(completed(svcca(first[row], first[LOGITS]))) for row in COMPRESSED}
     generator = torch.Generator().manual_seed(seed)
     yield "random neurons", {row: Compressor(torch.randperm(first[row].shape[1], generator=generator)) for row in COMPRESSED}
 

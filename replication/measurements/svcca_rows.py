@@ -1,4 +1,4 @@
-"""The rows of SVCCA's figure 4: which outputs of its two networks the paper compares, and their names there."""
+"""The rows of SVCCA's figure 4: the outputs of its two networks that the paper compares, under the names it gives them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from replication import activations, svcca
+from replication.activations import layer_outputs
 from replication.errors import ReplicationError
+from replication.svcca.views import folded, spatial_mean
 
 View = Callable[[Tensor], Tensor]
 IN, LOGITS, OUT = "in", "logits", "out"
@@ -36,16 +37,16 @@ def rows_of(model: nn.Module) -> dict[str, str]:
 
 def neurons(output: Tensor) -> Tensor:
     """Means over space of a feature map; anything else as it is."""
-    return svcca.spatial_mean(output) if output.dim() == 4 else output
+    return spatial_mean(output) if output.dim() == 4 else output
 
 
 def positions(output: Tensor) -> Tensor:
     """Positions of a feature map as examples; anything else as it is."""
-    return svcca.folded(output) if output.dim() == 4 else output
+    return folded(output) if output.dim() == 4 else output
 
 
 def row_outputs(model: nn.Module, images: Tensor, *, rows: Sequence[str] | None = None, view: View | None = neurons) -> dict[str, Tensor]:
-    """Outputs of the rows (all by default, with the input and the softmax) on ``images``, as ``activations.layer_outputs`` gives them.
+    """Outputs of the rows (all by default, with the input and the softmax) on ``images``, as ``layer_outputs`` gives them.
 
     Args:
         rows: which ones, as in ``rows_of``.
@@ -53,8 +54,8 @@ def row_outputs(model: nn.Module, images: Tensor, *, rows: Sequence[str] | None 
     """
     known = rows_of(model)
     asked = list(known) if rows is None else list(rows)
-    found = activations.layer_outputs(model, images, [known[row] for row in asked], view=view)
-    outputs = {row: found[known[row]] for row in asked}
+    by_module = layer_outputs(model, images, [known[row] for row in asked], view=view)
+    outputs = {row: by_module[known[row]] for row in asked}
     if rows is None:
         outputs = {IN: images if view is None else view(images), **outputs, OUT: torch.softmax(outputs[LOGITS], 1)}
     return outputs

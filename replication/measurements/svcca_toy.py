@@ -10,11 +10,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication import activations, models, svcca
+from replication import models
+from replication.activations import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import ToyConfig
-from replication.svcca.canonical import Directions
+from replication.svcca.canonical import Cca, Directions
+from replication.svcca.measures import svcca
+from replication.svcca.reductions import largest_neurons, on_directions, on_neurons, only_neurons
 from replication.training.loop import derived_seed
 from replication.training.trained_run import TrainedRun
 
@@ -33,16 +36,16 @@ def measure(config: ToyConfig, runs: Sequence[TrainedRun], *, seed: int, part: i
         train(network, config, 2 * seed + number)
         progress(number + 1, 2)
     layers = [hidden(network, x, layer) for network in networks]
-    result = svcca.svcca(layers[0], layers[1])
-    tops = [top_neurons(z)[:_TOP] for z in layers]
-    found = {
-        "coefficients": coefficients(result, svcca.svcca(untrained[0], untrained[1])),
+    result = svcca(layers[0], layers[1])
+    tops = [largest_neurons(z)[:_TOP] for z in layers]
+    tables = {
+        "coefficients": coefficients(result, svcca(untrained[0], untrained[1])),
         "pairs": pairs(result, layers, tops),
         "shown": shown(result, layers, tops, x),
         "network": pd.DataFrame([(mse(networks[0], x), *kept(*layers))], columns=["mse", "kept", "kept_variance", "dead"]),
     }
-    found |= projections(config, networks[0], layers[0], result.directions_x, x, seed)
-    return pack(found)
+    tables |= projections(config, networks[0], layers[0], result.directions_x, x, seed)
+    return pack(tables)
 
 
 def tables(config: ToyConfig, parts: Sequence[Arrays]) -> Tables:
@@ -74,7 +77,7 @@ def train(network: nn.Module, config: ToyConfig, seed: int) -> None:
 
 def hidden(network: nn.Module, x: Tensor, layer: str) -> Tensor:
     """Outputs of the layer that is compared, float64."""
-    return activations.layer_outputs(network, x, [layer], chunk=4096)[layer].double()
+    return layer_outputs(network, x, [layer], chunk=4096)[layer].double()
 
 
 @torch.no_grad()
@@ -83,17 +86,12 @@ def mse(network: nn.Module, x: Tensor) -> float:
     return nn.functional.mse_loss(network(x), targets(x)).item()
 
 
-def top_neurons(z: Tensor) -> Tensor:
-    """Neurons by the Euclidean norm of their activations, largest first."""
-    return torch.linalg.vector_norm(z, dim=0).argsort(descending=True)
-
-
 def kept(x: Tensor, y: Tensor) -> tuple[int, int, int]:
     """Directions that 99 % of singular values and of variance keep, and neurons of x that are always 0."""
-    return svcca.svcca(x, y).rank_x, svcca.svcca(x, y, criterion="variance").rank_x, int((x == 0).all(0).sum())
+    return svcca(x, y).rank_x, svcca(x, y, criterion="variance").rank_x, int((x == 0).all(0).sum())
 
 
-def coefficients(result: svcca.Cca, untrained: svcca.Cca) -> pd.DataFrame:
+def coefficients(result: Cca, untrained: Cca) -> pd.DataFrame:
     """Every coefficient, trained and untrained."""
     return pd.concat(
         pd.DataFrame({"networks": name, "index": np.arange(1, len(each.coefficients) + 1), "coefficient": each.coefficients.numpy()})
@@ -101,8 +99,8 @@ def coefficients(result: svcca.Cca, untrained: svcca.Cca) -> pd.DataFrame:
     )
 
 
-def pairs(result: svcca.Cca, layers: Sequence[Tensor], tops: Sequence[Tensor]) -> pd.DataFrame:
-    """Absolute correlation of the i-th pair: SVCCA directions, top neurons rank by rank, a top neuron and its best match anywhere."""
+def pairs(result: Cca, layers: Sequence[Tensor], tops: Sequence[Tensor]) -> pd.DataFrame:
+    """Absolute correlation of the i-th SVCCA directions, of the i-th top neurons, and of a top neuron with its best match anywhere."""
     a, b = (torch.nan_to_num((z - z.mean(0)) / torch.linalg.vector_norm(z - z.mean(0), dim=0)) for z in layers)
     ranked = (a[:, tops[0]] * b[:, tops[1]]).sum(0).abs()
     best = (a[:, tops[0]].T @ b).abs().max(1).values
@@ -110,7 +108,7 @@ def pairs(result: svcca.Cca, layers: Sequence[Tensor], tops: Sequence[Tensor]) -
     return pd.DataFrame({"index": np.arange(1, _TOP + 1), **columns})
 
 
-def shown(result: svcca.Cca, layers: Sequence[Tensor], tops: Sequence[Tensor], x: Tensor) -> pd.DataFrame:
+def shown(result: Cca, layers: Sequence[Tensor], tops: Sequence[Tensor], x: Tensor) -> pd.DataFrame:
     """The top neurons and directions of both networks along x, directions with unit variance."""
     rows = torch.linspace(0, len(x) - 1, _SHOWN).long()
     parts = []
@@ -120,13 +118,6 @@ def shown(result: svcca.Cca, layers: Sequence[Tensor], tops: Sequence[Tensor], x
             columns = {"neuron": z[rows, top[index]].numpy(), "direction": variates[rows, index].numpy()}
             parts.append(pd.DataFrame({"network": network, "index": index + 1, "x": x[rows, 0].numpy(), **columns}))
     return pd.concat(parts)
-
-
-def on_neurons(z: Tensor, neurons: Tensor) -> Tensor:
-    """Least-squares reconstruction of all neurons from some of them, with their means."""
-    centred = z - z.mean(0)
-    basis = centred[:, neurons]
-    return z.mean(0) + basis @ torch.linalg.pinv(basis.T @ basis, hermitian=True, rtol=1e-12) @ (basis.T @ centred)
 
 
 @torch.no_grad()
@@ -139,15 +130,15 @@ def projections(config: ToyConfig, network: nn.Module, z: Tensor, directions: Di
     shuffled = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(derived_seed(seed, "neurons")))
     errors, outputs = [], []
     for k in config.directions:
-        largest = top_neurons(z)[:k]
-        reduced = {
-            "svcca": svcca.project(z, directions, min(k, directions.weights.shape[1])),
-            "largest neurons, others 0": torch.zeros_like(z).index_copy(1, largest, z[:, largest]),
+        largest = largest_neurons(z)[:k]
+        reductions = {
+            "svcca": on_directions(directions, k),
+            "largest neurons, others 0": only_neurons(largest),
             "largest neurons, least squares": on_neurons(z, largest),
             "random neurons, least squares": on_neurons(z, shuffled[:k]),
         }
-        for name, values in reduced.items():
-            output = head(values.float()).double()
+        for name, reduction in reductions.items():
+            output = head(reduction(z).float()).double()
             errors.append((name, k, ((output - full).square().sum() / scale).item()))
             if name == "svcca":
                 outputs += [curve(k, target, x[rows, 0], full[rows, i], output[rows, i]) for i, target in enumerate(TARGETS)]

@@ -15,8 +15,8 @@ class FourierConfig(Untrained):
 
     Attributes:
         size: height and width of the images.
-        base_images: of which all translations are taken.
-        images: natural-looking ones, without translations.
+        base_images: number of images of which all translations are taken.
+        images: number of natural-looking images, without translations.
     """
 
     instrument: Literal["svcca_fourier"]
@@ -26,11 +26,12 @@ class FourierConfig(Untrained):
 
 
 class InvarianceConfig(Untrained):
-    """What CCA does not see, and what it sees in nothing (SVCCA, appendices 1 and B; the official tutorial).
+    """What CCA does not see, and what it sees in noise (SVCCA, appendices 1 and B; the official tutorial).
 
     Attributes:
-        examples: of the transformed neurons.
-        noise_examples: sizes of the sample-size curve of two independent layers of ``noise_neurons``.
+        examples: number of examples of the transformed neurons.
+        noise_neurons: neurons of two independent layers.
+        noise_examples: numbers of examples at which these layers are compared.
     """
 
     instrument: Literal["svcca_invariance"]
@@ -40,7 +41,13 @@ class InvarianceConfig(Untrained):
 
 
 class NoiseConfig(Untrained):
-    """Layers that share ``shared`` of their ``neurons`` directions, the rest being noise (PWCCA, figure 2 and A.4)."""
+    """Two layers that share some of their directions, while the rest are noise (PWCCA, figure 2 and A.4).
+
+    Attributes:
+        neurons: of each layer.
+        examples: number of examples.
+        shared: numbers of shared directions.
+    """
 
     instrument: Literal["pwcca_noise"]
     neurons: Count = 200
@@ -53,9 +60,9 @@ class ToyConfig(Untrained):
 
     Attributes:
         hidden: widths of the hidden layers; the last one is compared.
-        steps, batch_size, lr: of Adam.
-        examples: equidistant points of the input on which layers are compared.
-        directions: to how many the layer is projected.
+        steps, batch_size, lr: of the training with Adam.
+        examples: number of equidistant input points at which layers are compared.
+        directions: numbers of directions on which the layer is projected.
     """
 
     instrument: Literal["svcca_toy"]
@@ -68,7 +75,7 @@ class ToyConfig(Untrained):
 
 
 class PairOfSeeds(MeasurementConfig):
-    """A measurement of two seeds of a run; a seed of the measurement is a pair that no other one shares."""
+    """A measurement of two seeds of a run. Every seed of the measurement has a pair of its own."""
 
     run: Name
 
@@ -84,8 +91,8 @@ class DynamicsConfig(OfRuns):
 
     Attributes:
         runs: the convnet and the residual network.
-        examples: test images of the spatial means.
-        folded_examples: test images whose positions count as examples, and those of Fourier CCA.
+        examples: number of test images for spatial means, at most.
+        folded_examples: number of test images whose positions count as examples, and of images for Fourier CCA, at most.
         matrices: kept steps at which all pairs of layers are compared, in per cent of the training.
     """
 
@@ -99,11 +106,12 @@ class PairConfig(PairOfSeeds):
     """Two convnets: similarity of their layers, and accuracy of one after projections (SVCCA, figure 2, appendices 4 and 5).
 
     Attributes:
-        examples: training images on which directions are fitted, at most.
-        test_examples: test images, at most.
-        directions: numbers of directions and neurons of the accuracy curves.
-        double_neurons: neurons that the top ``double_directions`` directions are further projected on.
-        fractions: of each layer's size that the compression leaves.
+        run: the two networks' run.
+        examples: number of training images on which directions are fitted, at most.
+        test_examples: number of test images, at most.
+        directions: numbers of directions and of neurons in the accuracy curves.
+        double_directions, double_neurons: numbers of top directions, and of neurons on which these are projected further.
+        fractions: of each layer's size that the compression keeps.
     """
 
     instrument: Literal["svcca_pair"]
@@ -116,7 +124,7 @@ class PairConfig(PairOfSeeds):
 
 
 class FreezeConfig(MeasurementConfig):
-    """What Freeze Training saves: multiply-accumulates of every step, counted on one seed since all cost the same."""
+    """What Freeze Training saves: multiply-accumulates of every step, counted on one seed because all seeds cost the same."""
 
     instrument: Literal["svcca_freeze"]
     runs: list[Name]
@@ -129,11 +137,11 @@ class FreezeConfig(MeasurementConfig):
 
 
 class GroupsConfig(MeasurementConfig):
-    """Distances within and between two groups of networks, two of each; no seed of the measurement shares one (PWCCA, figure 3).
+    """Distances within and between two groups of two networks; seeds of the measurement share no network (PWCCA, figure 3).
 
     Attributes:
         generalising, memorising: runs on true and on permuted labels.
-        examples: training (and test) images, at most.
+        examples: number of training images and of test images, at most.
     """
 
     instrument: Literal["pwcca_groups"]
@@ -149,12 +157,13 @@ class GroupsConfig(MeasurementConfig):
 
 
 class WidthConfig(MeasurementConfig):
-    """Distances between two networks of the same width, for several widths; no seed of the measurement shares one (PWCCA, figure 4).
+    """Distances between two networks of one width, for several widths; seeds of the measurement share no network (PWCCA, figure 4).
 
     Attributes:
         runs: one for each width.
-        filters: of the last convolution that are compared, drawn at random ``draws`` times and averaged.
-        examples: test (and training) images, at most.
+        filters: number of filters of the last convolution that are compared.
+        draws: number of random choices of these filters; the distance is the mean over them.
+        examples: number of test images and of training images, at most.
     """
 
     instrument: Literal["pwcca_width"]
@@ -174,7 +183,7 @@ class LstmConfig(OfRun):
     """LSTM layers' states during training against those at the end (SVCCA, appendix 6; PWCCA, figure 6).
 
     Attributes:
-        examples: test windows, at most.
+        examples: number of test windows, at most.
     """
 
     instrument: Literal["svcca_lstm"]

@@ -1,4 +1,4 @@
-"""Canonical correlation analysis of two layers: coefficients, directions, projection on them, and what they are worth on new examples."""
+"""Canonical correlation analysis of two layers: coefficients, directions, projections, and correlations on new examples."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +16,9 @@ class Directions:
     """Canonical directions of one layer, best correlated first.
 
     Attributes:
-        mean: of every neuron over the examples they were fitted on, ``[n_neurons]``.
-        weights: ``[n_neurons, c]``; the variates (x - mean) @ weights are orthonormal over those examples.
-        loadings: ``[c, n_neurons]``; variates @ loadings is the least-squares reconstruction of x - mean.
+        mean: the mean of every neuron over the examples of the fit, float64 ``[n_neurons]``.
+        weights: float64 ``[n_neurons, c]``; the variates (x - mean) @ weights are orthonormal over the examples of the fit.
+        loadings: float64 ``[c, n_neurons]``; variates @ loadings is the least-squares reconstruction of x - mean.
     """
 
     mean: Tensor
@@ -26,7 +26,7 @@ class Directions:
     loadings: Tensor
 
     def variates(self, x: Tensor) -> Tensor:
-        """Canonical variates of ``x`` ``[n, n_neurons]``, these or other examples, float64 ``[n, c]``."""
+        """Canonical variates of ``x`` ``[n, n_neurons]`` (the examples of the fit, or others), float64 ``[n, c]``."""
         return (x.to(self.mean.dtype) - self.mean) @ self.weights
 
 
@@ -36,10 +36,10 @@ class Cca:
 
     Attributes:
         coefficients: ρ, float64 ``[min(rank_x, rank_y)]`` in [0, 1], largest first; empty where a layer is constant.
-        rank_x, rank_y: dimensions compared: the rank of each layer, or what SVCCA kept of it.
-        n: examples.
-        factors: both layers, as orthonormal bases times coordinates.
-        coupling: the product of the bases, whose singular values the coefficients are.
+        rank_x, rank_y: dimensions that were compared: the rank of each layer, or the number of directions that SVCCA kept.
+        n: number of examples.
+        factors: both layers, each as an orthonormal basis times coordinates.
+        coupling: the product of the two bases, float64 ``[rank_x, rank_y]``; its singular values are the coefficients.
     """
 
     coefficients: Tensor
@@ -51,16 +51,16 @@ class Cca:
 
     @property
     def similarity(self) -> float:
-        """ρ̄ = mean of ρ (equation 1 of SVCCA), 0 where a layer is constant; 1 - ρ̄ is the PWCCA paper's distance."""
+        """ρ̄ = mean of ρ (SVCCA, equation 1), and 0 where a layer is constant. The distance of the PWCCA paper is 1 - ρ̄."""
         return self.coefficients.mean().item() if len(self.coefficients) else 0.0
 
     @property
     def noise_floor(self) -> float:
-        """What ``similarity`` would be on average for independent layers of these dimensions."""
+        """The average ``similarity`` of two independent layers of these dimensions."""
         return noise_floor(self.n, self.rank_x, self.rank_y)
 
     def thresholded_mean(self, threshold: float = 0.98) -> float:
-        """Mean over the leading ρ whose sum first reaches this share of the whole: what the official code calls "mean"."""
+        """Mean of the leading ρ whose sum first reaches this share of the total. The official code (google/svcca) calls it "mean"."""
         sums = self.coefficients.cumsum(0)
         if not len(sums):
             return 0.0
@@ -75,7 +75,7 @@ class Cca:
 
     @property
     def directions_x(self) -> Directions:
-        """Canonical directions of x; signs, and rotations among equal ρ, are arbitrary."""
+        """Canonical directions of x. Their signs are arbitrary, and so are rotations among directions of equal ρ."""
         return _directions(self.factors[0], self.rotations[0])
 
     @property
@@ -87,34 +87,50 @@ class Cca:
 def cca(x: Tensor, y: Tensor, *, epsilon: float = 0.0) -> Cca:
     """Canonical correlations of two layers (SVCCA, section 2 and appendix B).
 
-    Constant neurons and neurons that are combinations of others change nothing. With no more examples than neurons + 1 every ρ is 1
-    and says nothing; ``noise_floor`` tells.
+    Constant neurons, and neurons that are linear combinations of others, do not change the result. With no more examples than
+    neurons + 1 every ρ is 1 whatever the data: compare the similarity with ``noise_floor``.
 
     Args:
-        x, y: ``[n_examples, n_neurons]`` on the same examples, in the same order; the numbers of neurons may differ.
-        epsilon: as the official code: leave out neurons below epsilon times the largest variance and add epsilon times it to the
-            diagonals of the covariances. For comparison with that code only.
+        x, y: ``[n_examples, n_neurons]`` on the same examples, in the same order. The numbers of neurons may differ.
+        epsilon: as in the official code: neurons below epsilon times the largest variance are left out, and epsilon times the largest
+            variance is added to the diagonals of the covariances. Use it only to compare with that code.
 
     Raises:
-        ReplicationError: another shape, unequal numbers of examples, fewer than two, or non-finite values.
+        ReplicationError: another shape, unequal numbers of examples, fewer than two examples, or non-finite values.
+
+    >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    >>> y = x @ torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]])  # both neurons of y are combinations of x
+    >>> result = cca(x, y)
+    >>> result.coefficients.round(decimals=4)
+    tensor([1., 1.], dtype=torch.float64)
+    >>> (result.rank_x, result.rank_y, round(result.noise_floor, 3))
+    (3, 2, 0.112)
     """
     check_pair(x, y)
     return correlate(factorise(x, name="x", epsilon=epsilon), factorise(y, name="y", epsilon=epsilon))
 
 
 def project(x: Tensor, directions: Directions, k: int) -> Tensor:
-    """Activations reduced to the top k canonical directions (SVCCA, section 2.1; specification 1.7).
+    """Activations reduced to the top k canonical directions (SVCCA, section 2.1), ``[n, n_neurons]`` in the type of ``x``.
 
     x̂ = mean + Σ^1/2 U_k U_k^T Σ^-1/2 (x - mean): every neuron is projected orthogonally, in the space of examples, on the span of the
-    first k variates. Idempotent; gives x back where k directions span the layer.
+    first k variates. The projection is idempotent, and it returns x where k directions span the layer.
 
     Args:
-        x: ``[n, n_neurons]``, the examples that the directions were fitted on or others.
-        directions: ``cca(...).directions_x`` and the like.
+        x: ``[n, n_neurons]``, the examples of the fit or others.
+        directions: ``cca(...).directions_x`` or ``directions_y``.
         k: from 0 to the number of directions.
 
     Raises:
-        ReplicationError: another number of neurons or directions.
+        ReplicationError: another number of neurons, or more directions than there are.
+
+    >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> directions = cca(x, x[:, :1]).directions_x  # one direction: the first neuron
+    >>> project(x, directions, 1).round(decimals=6).abs()
+    tensor([[1., 0.],
+            [1., 0.],
+            [0., 0.],
+            [0., 0.]])
     """
     if x.dim() != 2 or x.shape[1] != len(directions.mean) or not 0 <= k <= directions.weights.shape[1]:
         raise ReplicationError(
@@ -126,13 +142,22 @@ def project(x: Tensor, directions: Directions, k: int) -> Tensor:
 
 
 def held_out(result: Cca, x: Tensor, y: Tensor) -> Tensor:
-    """Correlations of the canonical variates on examples that they were not fitted on, float64 ``[c]`` in [-1, 1].
+    """Correlations of the canonical variates on examples that were not in the fit, float64 ``[c]`` in [-1, 1].
 
-    Free of the bias that puts a floor under ρ: independent layers give values around 0, of either sign. A variate that is constant on
-    these examples correlates 0 with anything.
+    They have no noise floor: independent layers give values around 0, of either sign. A variate that is constant on these examples
+    has correlation 0.
+
+    Args:
+        result: of ``cca`` or ``svcca``.
+        x, y: ``[n, n_neurons]``, new examples of the same two layers.
 
     Raises:
-        ReplicationError: other numbers of neurons than the result was fitted on, or unequal numbers of examples.
+        ReplicationError: other numbers of neurons than in the fit, or unequal numbers of examples.
+
+    >>> x, y = torch.randn(2, 400, 50, generator=torch.Generator().manual_seed(0)).unbind()  # independent layers
+    >>> result = cca(x[:200], y[:200])
+    >>> round(result.similarity, 2), held_out(result, x[200:], y[200:]).mean().abs().item() < 0.01
+    (0.44, True)
     """
     directions = (result.directions_x, result.directions_y)
     for z, side in zip((x, y), directions, strict=True):
@@ -150,13 +175,13 @@ def held_out(result: Cca, x: Tensor, y: Tensor) -> Tensor:
 def correlate(x: Factor, y: Factor) -> Cca:
     """The canonical correlations of two factors."""
     product = coupling(x, y)
-    return Cca(singular_values(product), x.rank, y.rank, len(x.data), (x, y), product)
+    return Cca(coefficients=singular_values(product), rank_x=x.rank, rank_y=y.rank, n=len(x.data), factors=(x, y), coupling=product)
 
 
 def check_pair(x: Tensor, y: Tensor) -> None:
-    """Raises ReplicationError where two layers are not on the same examples or not on one device."""
+    """Raises ReplicationError where two layers have different examples or devices."""
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        return  # factorise says what is wrong
+        return  # factorise names the layer that is no tensor
     if x.shape[:1] != y.shape[:1]:
         raise ReplicationError(
             f"The layers have shapes {tuple(x.shape)} and {tuple(y.shape)}; give both on the same examples, in the same order."
@@ -166,4 +191,4 @@ def check_pair(x: Tensor, y: Tensor) -> None:
 
 
 def _directions(factor: Factor, rotation: Tensor) -> Directions:
-    return Directions(factor.mean, factor.weights @ rotation, rotation.mH @ factor.coordinates)
+    return Directions(mean=factor.mean, weights=factor.weights @ rotation, loadings=rotation.mH @ factor.coordinates)

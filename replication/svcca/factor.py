@@ -2,11 +2,11 @@
 
 Centred activations Z ``[n_examples, n_neurons]`` are written as Z = Q R with orthonormal columns Q, once per layer; the canonical
 correlations of two layers are the singular values of Q_x^H Q_y (Bjorck and Golub 1973), so every pair costs one product over the
-examples. Q itself is kept as data times a small matrix, because forming it costs as much as a pair.
+examples. Q itself is kept as data times a small matrix, because computing it costs as much as a pair.
 
-Orthonormalising goes through the Gram matrix, which is one matrix product but squares the condition number. It is therefore
-repeated on its own result where the condition asks for it (CholeskyQR2 with eigenvectors in place of Cholesky), and where rank is in
-question a singular value decomposition of the activations decides.
+The basis comes from the Gram matrix, which is one matrix product but squares the condition number. The step is therefore repeated on
+its own result where the layer is ill-conditioned (CholeskyQR2 with eigenvectors in place of Cholesky). Where the rank is in question,
+a singular value decomposition of the activations decides.
 """
 
 import math
@@ -55,8 +55,24 @@ class Factor:
     def rotated(self, columns: Tensor) -> "Factor":
         """The factor of the part of the layer spanned by Q @ columns, columns ``[rank, k]`` orthonormal; its basis is formed."""
         map_ = columns if self.inner is None else self.inner @ columns
-        basis = self.data @ map_.to(self.data.dtype)
-        return Factor(self.mean, basis, None, self.weights @ columns, columns.mH @ self.coordinates, self.kept)
+        return Factor(
+            mean=self.mean,
+            data=self.data @ map_.to(self.data.dtype),
+            inner=None,
+            weights=self.weights @ columns,
+            coordinates=columns.mH @ self.coordinates,
+            kept=self.kept,
+        )
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """The part of a Factor that belongs to the neurons that vary; attributes as there."""
+
+    data: Tensor
+    inner: Tensor | None
+    weights: Tensor
+    coordinates: Tensor
 
 
 def factorise(x: Tensor, *, name: str = "x", epsilon: float = 0.0, rounded_to: torch.dtype | None = None) -> Factor:
@@ -64,13 +80,13 @@ def factorise(x: Tensor, *, name: str = "x", epsilon: float = 0.0, rounded_to: t
 
     float32 activations are multiplied in float32 (sums over examples in float64) where their condition keeps the error of
     coefficients below 1e-5, and in float64 elsewhere. The rank is the number of singular values, of neurons scaled to the same norm,
-    above ``max(shape) eps(float64) + sqrt(max(shape)) eps(dtype)`` times the largest: what arithmetic and rounded input leave open.
+    above ``max(shape) eps(float64) + sqrt(max(shape)) eps(dtype)`` times the largest: smaller ones may be rounding.
 
     Args:
         x: ``[n_examples, n_neurons]``, real or complex.
-        name: how messages call it.
-        epsilon: pruning and ridge of the official code, relative to the largest variance; 0 for neither.
-        rounded_to: the type that x has been in before, if narrower than its own: its rounding is no direction.
+        name: the name of the layer in messages.
+        epsilon: pruning and ridge of the official code, as for ``cca``; 0 for neither.
+        rounded_to: the type that x was in before, if narrower than its own, so that its rounding does not count as a direction.
 
     Raises:
         ReplicationError: not a two-dimensional floating-point tensor, fewer than two examples, no neurons, or non-finite values.
@@ -79,15 +95,16 @@ def factorise(x: Tensor, *, name: str = "x", epsilon: float = 0.0, rounded_to: t
     mean = _finite_mean(x, name)
     eps = torch.finfo(rounded_to or x.dtype).eps
     kept, ridge = _regularisation(x, mean, epsilon)
-    alive, data, inner, weights, coordinates = _orthonormalise(x if kept.all() else x[:, kept], mean[kept], ridge, eps)
-    if not weights.shape[1]:
+    alive, basis = _orthonormalise(x if kept.all() else x[:, kept], mean[kept], ridge, eps)
+    rank = basis.weights.shape[1]
+    if not rank:
         warnings.warn(f"{name} is constant over the examples: it has no directions, and its similarity is 0.", UserWarning, stacklevel=3)
     used = kept.nonzero()[alive, 0]
-    spread_weights = weights.new_zeros(len(mean), weights.shape[1])
-    spread_weights[used] = weights
-    spread_coordinates = coordinates.new_zeros(weights.shape[1], len(mean))
-    spread_coordinates[:, used] = coordinates
-    return Factor(mean, data[: len(x)], inner, spread_weights, spread_coordinates, kept)
+    weights = basis.weights.new_zeros(len(mean), rank)
+    weights[used] = basis.weights
+    coordinates = basis.coordinates.new_zeros(rank, len(mean))
+    coordinates[:, used] = basis.coordinates
+    return Factor(mean=mean, data=basis.data[: len(x)], inner=basis.inner, weights=weights, coordinates=coordinates, kept=kept)
 
 
 def coupling(x: Factor, y: Factor) -> Tensor:
@@ -161,8 +178,8 @@ def _regularisation(x: Tensor, mean: Tensor, epsilon: float) -> tuple[Tensor, fl
     return squares >= epsilon * squares.max(), math.sqrt(epsilon * squares.max().item())
 
 
-def _orthonormalise(x: Tensor, mean: Tensor, ridge: float, eps: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-    """Mask of varying neurons, then data, inner, weights and coordinates of those (see Factor)."""
+def _orthonormalise(x: Tensor, mean: Tensor, ridge: float, eps: float) -> tuple[Tensor, _Basis]:
+    """Which neurons vary ``[n_neurons]``, and the basis of these."""
     tolerance = max(x.shape) * torch.finfo(torch.float64).eps + math.sqrt(max(x.shape)) * eps
     for dtype in dict.fromkeys((x.dtype, mean.dtype)):
         z = x.to(dtype) - (mean.to(dtype) if dtype == x.dtype else x.mean(0, dtype=dtype))
@@ -174,14 +191,14 @@ def _orthonormalise(x: Tensor, mean: Tensor, ridge: float, eps: float) -> tuple[
         alive = squares > len(z) * (8 * eps * mean.abs()).square()
         if not alive.all():
             z, gram = z[:, alive], None if gram is None else gram[alive][:, alive]
-        parts = None if gram is None or not z.shape[1] else _by_gram(z, gram, tolerance)
-        if parts is not None:
-            return alive, *parts
-    return alive, *_by_singular_values(z, tolerance)
+        basis = None if gram is None or not z.shape[1] else _by_gram(z, gram, tolerance)
+        if basis is not None:
+            return alive, basis
+    return alive, _by_singular_values(z, tolerance)
 
 
-def _by_gram(z: Tensor, gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """data, inner, weights, coordinates; None where precision or rank need more than the Gram matrix."""
+def _by_gram(z: Tensor, gram: Tensor, tolerance: float) -> _Basis | None:
+    """The basis from the Gram matrix; None where precision or rank need more than that."""
     wide = z.dtype == gram.dtype
     weights, coordinates, condition = whitening(gram)
     inner = weights
@@ -191,19 +208,21 @@ def _by_gram(z: Tensor, gram: Tensor, tolerance: float) -> tuple[Tensor, Tensor,
         z = z @ inner
         inner, refinement, condition = whitening(cross_product(z, z))
         weights, coordinates = weights @ inner, refinement @ coordinates
-    return (z, inner, weights, coordinates) if condition <= _WELL_CONDITIONED[64 if wide else 32] else None
+    if condition > _WELL_CONDITIONED[64 if wide else 32]:
+        return None
+    return _Basis(data=z, inner=inner, weights=weights, coordinates=coordinates)
 
 
-def _by_singular_values(z: Tensor, tolerance: float) -> tuple[Tensor, None, Tensor, Tensor]:
+def _by_singular_values(z: Tensor, tolerance: float) -> _Basis:
     """As ``_by_gram``, for any rank and any shape; z is float64 and has no constant column."""
     if not z.shape[1]:
-        return z, None, z.new_zeros(0, 0), z.new_zeros(0, 0)
+        return _Basis(data=z, inner=None, weights=z.new_zeros(0, 0), coordinates=z.new_zeros(0, 0))
     largest = z.abs().amax(0)  # first, so that squares of very large or small numbers stay finite
     scale = largest * torch.linalg.vector_norm(z / largest, dim=0)
     u, s, vh = singular_value_decomposition(z / scale)
     rank = int((s > tolerance * s[0]).sum())
     u, s, vh = u[:, :rank], s[:rank], vh[:rank]
-    return u, None, vh.mH / s / scale[:, None], s[:, None] * vh * scale
+    return _Basis(data=u, inner=None, weights=vh.mH / s / scale[:, None], coordinates=s[:, None] * vh * scale)
 
 
 def _checked(x: Tensor, name: str) -> Tensor:
@@ -224,7 +243,7 @@ def _finite_mean(x: Tensor, name: str) -> Tensor:
     if not mean.isfinite().all():
         bad = int((~x.isfinite()).sum())
         what = f"{bad} non-finite values among {x.numel()}" if bad else f"values whose sum overflows {x.dtype}"
-        raise ReplicationError(f"{name} has {what}; similarities need finite activations: leave out what diverged or scale it down.")
+        raise ReplicationError(f"{name} has {what}; similarities need finite activations: leave diverged examples out, or scale down.")
     return mean
 
 

@@ -20,12 +20,12 @@ _WELL_CONDITIONED = 1e6  # eigenvalue ratio of a block's Gram matrix up to which
 
 @dataclass(frozen=True)
 class FourierCca:
-    """Canonical correlations of every frequency; of two conjugate ones, which agree, one stands for both.
+    """Canonical correlations of every frequency. Conjugate frequencies have the same ones and share a block.
 
     Attributes:
         coefficients: float64 ``[blocks, c]`` in [0, 1], largest first, 0 beyond ``counts``.
         counts: min(rank_x, rank_y) of each block, ``[blocks]``.
-        block_of: which block holds a frequency, ``[s_vertical, s_horizontal]``; negative frequencies at negative indices, as in an FFT.
+        block_of: the block of every frequency, ``[s_vertical, s_horizontal]``; negative frequencies at negative indices, as in an FFT.
     """
 
     coefficients: Tensor
@@ -39,7 +39,7 @@ class FourierCca:
 
     @property
     def similarity(self) -> float:
-        """Mean of ``means``: every frequency counts alike."""
+        """Mean of ``means``: every frequency has the same weight."""
         return self.means.mean().item()
 
     @property
@@ -56,16 +56,22 @@ class FourierCca:
 
 
 def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
-    """CCA of two convolutional layers in blocks of one frequency each, in float64.
+    """CCA of two convolutional layers frequency by frequency (SVCCA, section 3 and theorem 2), in float64.
 
-    Of maps of different sizes the frequencies -s/2 <= f < s/2 of the smaller one are compared. A vector against a convolutional
-    layer compares the constant frequency alone, which is the spatial mean.
+    Maps of different sizes are compared at the frequencies -s/2 <= f < s/2 of the smaller one. A vector is compared with a
+    convolutional layer at the constant frequency alone, which is the spatial mean.
 
     Args:
         x, y: real, ``[n_examples, channels, height, width]`` or ``[n_examples, neurons]``, on the same examples.
 
     Raises:
-        ReplicationError: other shapes, unequal numbers of examples, fewer than two, or non-finite values.
+        ReplicationError: other shapes, unequal numbers of examples, fewer than two examples, or non-finite values.
+
+    >>> x = torch.randn(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    >>> y = x.roll(1, 2)  # a shift only turns the phase of a frequency
+    >>> result = fourier_cca(x, y)
+    >>> (result.means.shape, round(result.similarity, 6), result.at(1, -2).shape)
+    (torch.Size([4, 4]), 1.0, torch.Size([3]))
     """
     x, y = _as_maps(x, "x"), _as_maps(y, "y")
     if len(x) != len(y) or len(x) < 2:
@@ -87,13 +93,14 @@ def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
         values = _carefully([_one_frequency(*side, frequencies[block]) for side in sides], (x.dtype, y.dtype))
         coefficients[block, : len(values)] = values
         counts[block] = len(values)
-    return FourierCca(coefficients, counts, block_of.to(x.device))
+    return FourierCca(coefficients=coefficients, counts=counts, block_of=block_of.to(x.device))
 
 
 def _half_plane(size_x: tuple[int, ...], size_y: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """One frequency of each pair of conjugates ``[blocks, 2]``, its horizontal part not negative, and ``block_of``.
 
-    The edge -s/2 is its own conjugate in a map of size s and not in a larger one, so remainders in both maps decide what is the same.
+    The edge -s/2 is its own conjugate in a map of size s and not in a larger one, so remainders in both maps decide which frequencies
+    are the same.
     """
     smaller = [min(a, b) for a, b in zip(size_x, size_y, strict=True)]
     block_of = torch.zeros(smaller, dtype=torch.long)
@@ -110,9 +117,9 @@ def _half_plane(size_x: tuple[int, ...], size_y: tuple[int, ...]) -> tuple[Tenso
 
 
 def _sums_of_products(x: Tensor, y: Tensor, means: tuple[Tensor, Tensor], frequencies: Tensor) -> tuple[Tensor, ...]:
-    """Z_x^H Z_x, Z_x^H Z_y, Z_y^H Z_y ``[blocks, ., .]``, and below which square norm a channel is rounding ``[channels]``.
+    """Z_x^H Z_x, Z_x^H Z_y, Z_y^H Z_y ``[blocks, ., .]``, and the square norms below which a channel is rounding ``[channels]``.
 
-    The examples are transformed in chunks: memory does not grow with them.
+    The examples are transformed in chunks, so that memory does not grow with their number.
     """
     totals: list[Tensor | float] = [0.0] * 5
     numbers = max(x[0].numel(), y[0].numel())
@@ -141,7 +148,7 @@ def _one_frequency(x: Tensor, mean: Tensor, floor: Tensor, frequency: Tensor) ->
 def _carefully(blocks: list[Tensor], dtypes: tuple[torch.dtype, torch.dtype]) -> Tensor:
     """Coefficients of one block of any rank."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an empty block is nothing to warn of: blurred layers have many
+        warnings.simplefilter("ignore", UserWarning)  # blurred layers have many empty blocks: no warning
         x, y = (factorise(block, rounded_to=dtype) for block, dtype in zip(blocks, dtypes, strict=True))
     return singular_values(coupling(x, y))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from replication import models, svcca
+from replication import models
 from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
 from replication.measurements import instrument_of, pwcca_width, svcca_lstm
@@ -28,7 +28,6 @@ from replication.schema.svcca import (
     ToyConfig,
     WidthConfig,
 )
-from replication.svcca.reductions import completed, double_projection, largest_neurons, on_directions, on_neurons, only_neurons
 from replication.training import train
 from replication.training.trained_run import TrainedRun, experiment_of, initial_model
 
@@ -249,35 +248,3 @@ def test_lstm_layers(tmp_path: Path) -> None:
     windows = run.experiment.test.images[:10]
     states = svcca_lstm.states(run.model(), windows)
     torch.testing.assert_close(run.model().logits(states["lstm2"]), run.model()(windows))
-
-
-def layer(generator: torch.Generator, n: int = 300) -> tuple[Tensor, Tensor]:
-    signal = torch.randn(n, 6, generator=generator, dtype=torch.float64)
-    mixed = [signal @ torch.randn(6, p, generator=generator, dtype=torch.float64) for p in (12, 10)]
-    x, y = (z + 0.1 * torch.randn(z.shape, generator=generator, dtype=torch.float64) for z in mixed)
-    return x, y
-
-
-def test_reductions(generator: torch.Generator) -> None:
-    x, y = layer(generator)
-    everything = torch.arange(12)
-    torch.testing.assert_close(on_neurons(x, everything)(x), x)
-    torch.testing.assert_close(only_neurons(everything)(x), x)
-    directions = svcca.cca(x, y).directions_x
-    for m in (12, 20):
-        torch.testing.assert_close(double_projection(x, directions, 3, m)(x), on_directions(directions, 3)(x))
-    some = on_neurons(x, torch.tensor([0, 3]))(x)
-    torch.testing.assert_close(some[:, [0, 3]], x[:, [0, 3]])
-    assert int(largest_neurons(x * torch.linspace(1, 9, 12))[0]) >= 6
-    torch.testing.assert_close(on_directions(directions, 99)(x), on_directions(directions, 10)(x))
-
-
-def test_completed_directions_span_the_layer(generator: torch.Generator) -> None:
-    x, _ = layer(generator)
-    logits = x[:, :2]
-    directions = completed(svcca.cca(x, logits))
-    assert directions.weights.shape == (12, 12)
-    torch.testing.assert_close(svcca.project(x, directions, 12), x)
-    torch.testing.assert_close(svcca.project(x, directions, 2)[:, :2], logits)
-    variates = directions.variates(x)
-    torch.testing.assert_close(variates.mH @ variates, torch.eye(12, dtype=torch.float64))
