@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from figures.style import HELPS, HURTS, Quantities, Tables, not_recorded
-from replication.measurements.lca_single_weights import SCALE_PERCENTILE, WHITE
+from replication.measurements.lca_frames import SCALE_PERCENTILE, WHITE
 
 MEASUREMENT = "mnist_fc_frames"
 PHASES = {"1_to_10": (1, 10), "11_to_100": (11, 100), "101_on": (101, None)}

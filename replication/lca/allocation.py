@@ -1,21 +1,20 @@
-"""Loss Change Allocation (Lan et al. 2019, arXiv 1909.01440).
+"""Loss Change Allocation of one step (Lan et al. 2019, arXiv 1909.01440; docs/papers/lca.md).
 
 The change of the loss along a training path is split over parameters and iterations: A_{t,i} is the line integral of the
 i-th component of the gradient along the straight segment from theta_t to theta_{t+1}. A < 0 helps, A > 0 hurts, and the
-sum over i is the change of the loss in step t. The paper calls the rule RK4; along a known path it is Simpson's.
+sum over i is the change of the loss in step t. The paper calls its rule RK4; along a path that is known it is Simpson's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.lca.ledger import Ledger
 from replication.objective.objective import Objective
+
+_POINTS_AT_ONCE = 4  # interior points of a refined segment that are evaluated together
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,14 @@ class Allocation:
     """The loss change of one step, split over parameters.
 
     Attributes:
-        change: A, float64 ``[n_parameters]``; negative helps.
-        error: (L_end - L_start) - sum of A: what the integration missed, in loss units.
+        change: A, float64 ``[n_parameters]``, in loss units; negative helps.
+        error: (loss_end - loss_start) - sum of A: what the integration missed, in loss units.
         intervals: Simpson intervals used.
         loss_start, loss_end: the loss at both ends.
         gradient_start, gradient_end: its gradients there, float64 ``[n_parameters]``.
         mean_gradient: the gradient averaged along the segment; ``change`` is its product with the movement.
         movement: theta_end - theta_start, float64.
-        by_class: A of each class's share of the loss ``[n_classes, n_parameters]``, which sum to ``change``; None if not asked for.
+        by_class: A of each class's share of the loss ``[n_classes, n_parameters]``; the rows sum to ``change``. None if not asked for.
         validation: A of the validation loss ``[n_parameters]``; None without one.
         validation_losses: that loss at both ends; nan without one.
     """
@@ -60,9 +59,16 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class _Integrand:
-    """What is integrated along a segment: a row of gradients for the training loss, or for each class's share of it, and one for the
-    validation loss if there is one."""
+class Integrand:
+    """What is integrated along a segment, as rows of gradients.
+
+    The first rows are of the training loss (one row, or one for each class's share of it); a validation loss adds a last row.
+
+    >>> objective = Objective(torch.nn.Linear(1, 2), torch.ones(4, 1), torch.tensor([0, 1, 1, 1]))
+    >>> values, gradients = Integrand(objective, by_class=True, validation=objective).at(torch.zeros(1, 4))
+    >>> values.shape, gradients.shape
+    (torch.Size([1, 3]), torch.Size([1, 3, 4]))
+    """
 
     objective: Objective
     by_class: bool
@@ -70,18 +76,45 @@ class _Integrand:
 
     @property
     def training_rows(self) -> int:
+        """How many rows the training loss takes."""
         return self.objective.n_classes if self.by_class else 1
 
     def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``[n_points, n_rows]`` and gradients ``[n_points, n_rows, n_parameters]``."""
+        """Values ``[n_points, n_rows]`` and gradients ``[n_points, n_rows, n_parameters]``, float64."""
         if self.by_class:
             values, gradients = self.objective.values_and_gradients_by_class(points)
         else:
             values, gradients = (result[:, None] for result in self.objective.values_and_gradients(points))
         if self.validation is None:
             return values, gradients
-        others = self.validation.values_and_gradients(points)
-        return torch.cat([values, others[0][:, None]], 1), torch.cat([gradients, others[1][:, None]], 1)
+        validation_values, validation_gradients = self.validation.values_and_gradients(points)
+        return torch.cat([values, validation_values[:, None]], 1), torch.cat([gradients, validation_gradients[:, None]], 1)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the refinement of a step ends: the error is at most ``max_error`` (loss units), or ``max_intervals`` are used.
+
+    Raises:
+        ReplicationError: limits that are not positive, or fewer intervals than the rule's two.
+
+    >>> Limits(max_error=0.0, max_intervals=32)
+    Traceback (most recent call last):
+    replication.errors.ReplicationError: max_error is 0.0 and max_intervals 32; allowed: above 0, and 2 or more.
+    """
+
+    max_error: float
+    max_intervals: int
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not self.max_error > 0 or self.max_intervals < 2:
+            raise ReplicationError(
+                f"max_error is {self.max_error} and max_intervals {self.max_intervals}; allowed: above 0, and 2 or more."
+            )
+
+    def end(self, error: float, intervals: int) -> bool:
+        """Whether to stop; a non-finite error also ends it, because more intervals cannot make it finite."""
+        return not abs(error) > self.max_error or not np.isfinite(error) or 2 * intervals > self.max_intervals
 
 
 def allocate(
@@ -94,101 +127,55 @@ def allocate(
     by_class: bool = False,
     validation: Objective | None = None,
 ) -> Allocation:
-    """Split the loss change of one step over the parameters (LCA, section 3; specification 1.1 and 1.3).
+    """Split the loss change of one step over the parameters (Lan et al. 2019).
 
-    Composite Simpson on the straight segment: the number of intervals doubles from 2 until abs(error) is at most
+    Composite Simpson's rule on the straight segment: the number of intervals doubles from 2 until abs(error) is at most
     ``max_error`` (absolute, loss units) or ``max_intervals`` is reached; the error is reported either way.
 
     Args:
         objective: the loss on a fixed set of examples.
         theta_start, theta_end: parameter vectors ``[n_parameters]``; interpolated in float64.
-        by_class: also split over the classes of the examples (specification 1.6).
-        validation: the loss of the same network on other examples, allocated at the same points; its error does not split further.
+        by_class: also split over the classes of the examples (LCA, Figure 8).
+        validation: the loss of the same network on other examples, allocated at the same points; its error splits no interval.
 
     Raises:
         ReplicationError: a vector of another length, or limits that are not positive.
+
+    The mean of ``(theta x - 2 x)^2`` over x = 1, 2 is 2.5 (theta - 2)^2, which falls from 10 to 2.5 between 0 and 1:
+
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> def loss(outputs, targets):
+    ...     return ((outputs - targets) ** 2).sum(1)
+    >>> objective = Objective(torch.nn.Linear(1, 1, bias=False), x, 2 * x, loss=loss)
+    >>> allocation = allocate(objective, torch.tensor([0.0]), torch.tensor([1.0]))
+    >>> allocation.change
+    tensor([-7.5000], dtype=torch.float64)
+    >>> allocation.first_order, allocation.intervals
+    (tensor([-10.], dtype=torch.float64), 2)
     """
-    _check_limits(max_error, max_intervals)
+    limits = Limits(max_error=max_error, max_intervals=max_intervals)
     start, end = theta_start.to(objective.device).double(), theta_end.to(objective.device).double()
-    integrand = _Integrand(objective, by_class, validation)
+    integrand = Integrand(objective, by_class=by_class, validation=validation)
     values, gradients = integrand.at(torch.stack([start, (start + end) / 2, end]))
-    return _refine(integrand, start, end - start, values[[0, 2]], gradients, max_error=max_error, max_intervals=max_intervals)
+    return refine(integrand, start, end - start, values[[0, 2]], gradients, limits)
 
 
-def along(
-    objective: Objective,
-    trajectory: Sequence[Any] | np.ndarray | Tensor,
-    *,
-    steps: range | None = None,
-    max_error: float = 1e-3,
-    max_intervals: int = 32,
-    by_class: bool = False,
-    validation: Objective | None = None,
-    trace: tuple[str, range] | None = None,
-    steps_at_once: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> Ledger:
-    """Allocate every step of a trajectory in one pass whose memory does not grow with the number of steps.
+def refine(integrand: Integrand, start: Tensor, movement: Tensor, losses: Tensor, gradients: Tensor, limits: Limits) -> Allocation:
+    """The allocation of a segment whose ends and middle are known: intervals are doubled until the error is small.
 
-    The gradient at the end of a step is the one at the start of the next: two new gradients per step. Beside Simpson's rule
-    the ledger holds first order and trapezoid, and a control in which the gradient's entries are permuted over all parameters
-    (by a permutation fixed by the step's number, so that it does not depend on how steps are cut into spans).
+    Three running sums (both ends, even and odd interior points) are enough for any number of intervals.
 
     Args:
-        trajectory: weights after 0, 1, ..., T steps ``[T + 1, n_parameters]``: an array, a memory map or a tensor.
-        steps: which steps to allocate, ``range(0, T)`` by default; spans merge with ``Ledger.merge``.
-        max_error, max_intervals: as in ``allocate``; steps that miss ``max_error`` are kept and show in the ledger.
-        by_class, validation: as in ``allocate``; sums over tensors are kept.
-        trace: a layer and steps in which each of its parameters' weight, gradient and A are kept (LCA, Figure 4).
-        steps_at_once: steps whose points are evaluated together where the objective can stack them.
-        progress: called with (steps done, steps in all).
+        start, movement: ``[n_parameters]``, float64.
+        losses: at both ends ``[2, n_rows]``.
+        gradients: at the start, the middle and the end ``[3, n_rows, n_parameters]``.
 
-    Raises:
-        ReplicationError: the trajectory's rows have another length, the steps lie outside of it, or there is no such layer to trace.
-    """
-    _check_limits(max_error, max_intervals)
-    steps = check_steps(trajectory, steps)
-    integrand = _Integrand(objective, by_class, validation)
-    ledger = Ledger.empty(objective.layout, steps, n_classes=objective.n_classes if by_class else 0, trace=trace)
-    before = row(trajectory, steps.start, objective) - row(trajectory, steps.start - 1, objective) if steps.start else None
-    limits = {"max_error": max_error, "max_intervals": max_intervals}
-    for done, (step, allocation) in enumerate(_allocations(integrand, trajectory, steps, steps_at_once, limits), start=1):
-        ledger.enter(step, allocation, permutation_of(step, objective), before)
-        before = allocation.movement
-        if trace is not None and step in trace[1]:
-            ledger.enter_trace(step, row(trajectory, step, objective), allocation)
-        if progress is not None:
-            progress(done, len(steps))
-    return ledger
-
-
-def _allocations(
-    integrand: _Integrand, trajectory: Any, steps: range, steps_at_once: int, limits: dict[str, Any]
-) -> Iterator[tuple[int, Allocation]]:
-    """Every step with its allocation; end gradients are carried over to the next step."""
-    objective = integrand.objective
-    point = row(trajectory, steps.start, objective)
-    loss, gradient = (result[0] for result in integrand.at(point[None]))
-    for first in range(steps.start, steps.stop, steps_at_once):
-        block = range(first, min(first + steps_at_once, steps.stop))
-        ends = [row(trajectory, step + 1, objective) for step in block]
-        starts = [point, *ends[:-1]]
-        middles = [(start + end) / 2 for start, end in zip(starts, ends, strict=True)]
-        values, gradients = integrand.at(torch.stack([p for pair in zip(middles, ends, strict=True) for p in pair]))
-        for index, step in enumerate(block):
-            known = torch.stack([gradient, gradients[2 * index], gradients[2 * index + 1]])
-            losses = torch.stack([loss, values[2 * index + 1]])
-            yield step, _refine(integrand, starts[index], ends[index] - starts[index], losses, known, **limits)
-            loss, gradient = losses[1], known[2]
-        point = ends[-1]
-
-
-def _refine(
-    integrand: _Integrand, start: Tensor, movement: Tensor, losses: Tensor, gradients: Tensor, *, max_error: float, max_intervals: int
-) -> Allocation:
-    """Composite Simpson from rows of gradients at start, middle and end, doubling the intervals until the error is small.
-
-    Three running sums (ends, even and odd interior points) hold whatever number of intervals.
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> objective = Objective(torch.nn.Linear(1, 1, bias=False), x, x, loss=lambda outputs, targets: (outputs**4).sum(1))
+    >>> integrand, start, movement = Integrand(objective, by_class=False, validation=None), torch.zeros(1), torch.ones(1)
+    >>> values, gradients = integrand.at(torch.tensor([[0.0], [0.5], [1.0]]))
+    >>> refine(integrand, start, movement, values[[0, 2]], gradients, Limits(max_error=1e-9, max_intervals=8)).intervals
+    2
     """
     rows = integrand.training_rows
     ends, even, odd = gradients[0] + gradients[2], torch.zeros_like(gradients[0]), gradients[1]
@@ -199,58 +186,26 @@ def _refine(
         mean_gradient = mean_gradients[:rows].sum(0)
         change = mean_gradient * movement
         error = loss_end - loss_start - change.sum().item()
-        # a non-finite error stays as it is: splitting further cannot mend it
-        if not abs(error) > max_error or not np.isfinite(error) or 2 * intervals > max_intervals:
+        if limits.end(error, intervals):
             break
         intervals *= 2
         even = even + odd
         fractions = torch.arange(1, intervals, 2, dtype=torch.float64, device=movement.device) / intervals
         odd = torch.zeros_like(ends)
-        for pair in fractions.split(4):
-            odd += integrand.at(start + pair[:, None] * movement)[1].sum(0)
-    allocation = Allocation(
-        change, error, intervals, loss_start, loss_end, gradients[0, :rows].sum(0), gradients[2, :rows].sum(0), mean_gradient, movement
-    )
-    return replace(
-        allocation,
+        for block in fractions.split(_POINTS_AT_ONCE):
+            odd += integrand.at(start + block[:, None] * movement)[1].sum(0)
+    with_validation = integrand.validation is not None
+    return Allocation(
+        change=change,
+        error=error,
+        intervals=intervals,
+        loss_start=loss_start,
+        loss_end=loss_end,
+        gradient_start=gradients[0, :rows].sum(0),
+        gradient_end=gradients[2, :rows].sum(0),
+        mean_gradient=mean_gradient,
+        movement=movement,
         by_class=mean_gradients[:rows] * movement if integrand.by_class else None,
-        validation=mean_gradients[rows] * movement if integrand.validation is not None else None,
-        validation_losses=(losses[0, -1].item(), losses[1, -1].item()) if integrand.validation is not None else (np.nan, np.nan),
+        validation=mean_gradients[rows] * movement if with_validation else None,
+        validation_losses=(losses[0, -1].item(), losses[1, -1].item()) if with_validation else (np.nan, np.nan),
     )
-
-
-def check_steps(trajectory: Any, steps: range | None) -> range:
-    """The steps to allocate, all of them by default.
-
-    Raises:
-        ReplicationError: they are not consecutive steps of the trajectory.
-    """
-    steps = range(len(trajectory) - 1) if steps is None else steps
-    if len(steps) == 0 or steps.step != 1 or steps.start < 0 or steps.stop > len(trajectory) - 1:
-        raise ReplicationError(f"The steps are {steps}; allowed: consecutive ones within range(0, {len(trajectory) - 1}).")
-    return steps
-
-
-def row(trajectory: Any, step: int, objective: Objective) -> Tensor:
-    """The weights after ``step`` steps, float64 ``[n_parameters]`` on the objective's device.
-
-    Raises:
-        ReplicationError: they are not as many as the objective's parameters.
-    """
-    row = torch.as_tensor(np.array(trajectory[step]) if not isinstance(trajectory, Tensor) else trajectory[step])
-    if row.shape != (objective.n_parameters,):
-        raise ReplicationError(
-            f"Row {step} of the trajectory has shape {tuple(row.shape)}; the objective's parameters have ({objective.n_parameters},)."
-        )
-    return row.to(objective.device).double()
-
-
-def permutation_of(step: int, objective: Objective) -> Tensor:
-    """The control's permutation of the parameters, fixed by the step's number, so that it does not depend on the spans."""
-    generator = torch.Generator().manual_seed(step)
-    return torch.randperm(objective.n_parameters, generator=generator).to(objective.device)
-
-
-def _check_limits(max_error: float, max_intervals: int) -> None:
-    if not max_error > 0 or max_intervals < 2:
-        raise ReplicationError(f"max_error is {max_error} and max_intervals {max_intervals}; allowed: above 0, and 2 or more.")

@@ -1,9 +1,11 @@
-"""The books of loss change allocation: every sum the figures need, in memory that does not grow with the number of steps
-times the number of parameters."""
+"""What is added up along a trajectory: every sum that the figures need.
+
+Its memory is steps x tensors (sums of each step over each parameter tensor) and one number per parameter, never steps x parameters.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,10 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.lca.books import Books
+from replication.lca.allocation import Allocation
 from replication.lca.distributions import binomial_shares, fraction_holding, gini, top_share
+from replication.lca.span_sums import SpanSums
 from replication.objective.vector import Slot
-
-if TYPE_CHECKING:
-    from replication.lca.allocation import Allocation
 
 STEP_COLUMNS = (
     "loss_start",
@@ -44,8 +44,8 @@ Trace = tuple[str, range]  # a layer, and the steps in which its parameters are 
 
 
 @dataclass
-class Ledger(Books):
-    """What ``lca.along`` accumulates; sums are float64.
+class Ledger(SpanSums):
+    """What ``lca.along`` adds up; sums are float64.
 
     Attributes:
         names, layers, sizes: of the parameter tensors, in order.
@@ -53,13 +53,18 @@ class Ledger(Books):
         per_step: ``[n_steps, len(STEP_COLUMNS)]``.
         per_tensor: ``[n_steps, n_tensors, len(TENSOR_COLUMNS)]``.
         totals, helping, hurting: ``[n_parameters]``: sum of A, and number of steps with A < 0 and with A > 0.
-        histogram_count, histogram_sum: ``[2, n_bins]``: number and sum of abs(A) in logarithmic bins; row 0 helping, row 1 hurting.
+        histogram_count, histogram_sum: ``[2, n_bins]``: number and sum of abs(A) in logarithmic bins; row 0 helps, row 1 hurts.
         moments: number of elements, of zeros, of non-finite ones; sums of A, A^2 and A^4 over the finite ones.
         turns: ``[n_tensors, len(TURN_COLUMNS)]``: how often, over parameters and steps, a movement is against the one before and
             the gradient at the end of a step is against the one at its start (strictly; zeros are no turn).
         per_class: ``[n_steps, n_tensors, n_classes]``: sums of A of each class's share; without classes the last is 0.
         traced: name of the layer followed, or "" for none.
         trace: ``[n_traced_steps, 3, n_traced]``: weight at the start, gradient there, A; ``trace_steps`` are their numbers.
+
+    >>> layout = (Slot("weight", "", torch.Size([1, 2]), 0, 2),)
+    >>> ledger = Ledger.empty(layout, range(0, 5))
+    >>> ledger.per_tensor.shape, ledger.totals.shape
+    ((5, 1, 8), (2,))
     """
 
     PER_NETWORK = ("names", "layers", "sizes", "traced")
@@ -82,7 +87,12 @@ class Ledger(Books):
 
     @classmethod
     def empty(cls, layout: Sequence[Slot], steps: range, *, n_classes: int = 0, trace: Trace | None = None) -> Self:
-        """Books with a row for each step and nothing entered yet.
+        """A ledger with a row for each step and nothing entered yet.
+
+        Args:
+            layout: where each parameter tensor lies in the flat vector.
+            n_classes: of the split over classes; 0 for none.
+            trace: a layer, and the steps in which its parameters are kept one by one.
 
         Raises:
             ReplicationError: the traced layer does not exist.
@@ -113,12 +123,13 @@ class Ledger(Books):
             trace_steps=np.array(traced, dtype=np.int64),
         )
 
-    def enter(self, step: int, allocation: "Allocation", permutation: Tensor, before: Tensor | None) -> None:
+    def enter(self, step: int, allocation: Allocation, permutation: Tensor, before: Tensor | None) -> None:
         """Add one step.
 
         Args:
+            step: its number, one of ``steps``.
             permutation: ``[n_parameters]``, shuffles the gradient for the control.
-            before: movement of the step before, None for the first.
+            before: movement of the step before ``[n_parameters]``; None for the first.
         """
         row = step - int(self.steps[0])
         change = allocation.change
@@ -149,7 +160,7 @@ class Ledger(Books):
         self.hurting += values > 0
         self._enter_distribution(values)
 
-    def enter_trace(self, step: int, weights: Tensor, allocation: "Allocation") -> None:
+    def enter_trace(self, step: int, weights: Tensor, allocation: Allocation) -> None:
         """Add the weights at the start of a traced step, their gradients and their A."""
         inside = torch.tensor([layer == self.traced for layer in self.layers]).repeat_interleave(torch.tensor(self.sizes))
         values = torch.stack([weights, allocation.gradient_start, allocation.change]).cpu()
@@ -226,12 +237,12 @@ class Ledger(Books):
         rows = [
             {
                 "of": name,
-                "number": int(n.sum()),
-                "gini": gini(x, n),
-                "top_1_percent_hold": top_share(x, n, 0.01),
-                "percent_holding_90": fraction_holding(x, n, 0.9),
+                "number": int(counts.sum()),
+                "gini": gini(values, counts),
+                "top_1_percent_hold": top_share(values, counts, 0.01),
+                "percent_holding_90": fraction_holding(values, counts, 0.9),
             }
-            for name, (x, n) in sets.items()
+            for name, (values, counts) in sets.items()
         ]
         return pd.DataFrame(rows)
 

@@ -1,10 +1,10 @@
-"""Sampled loss change allocation: sums over tensors estimated from a random subset of the training set.
+"""Sampled loss change allocation: sums over tensors and layers, estimated from random subsets of the training set.
 
-Where only sums over layers are wanted, the full-set gradient is wasteful: the mean over a random subset is an unbiased
-estimate of it with a standard error. A subset drawn anew in every step gives steps whose errors are independent; one fixed
-subset, drawn independently of the path, is as unbiased, needs one gradient less per step, and its totals over a run
-are more accurate, because what an example gains in one step and loses in another cancels. Beyond the paper, which
-always uses the whole set.
+Where only sums over layers are wanted, the gradient over the whole set is wasteful: the mean over a random subset is an unbiased
+estimate of it, with a standard error. A subset drawn anew in every step gives steps whose errors are independent. One fixed
+subset, drawn independently of the path, is as unbiased and needs one gradient less per step; its totals over a run are more
+accurate, because what an example gains in one step and loses in another cancels. This goes beyond the paper (Lan et al. 2019),
+which always uses the whole set.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,25 +17,25 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.lca.allocation import check_steps, permutation_of, row
-from replication.lca.books import Books
+from replication.lca.path import check_steps, permutation_of, row
+from replication.lca.span_sums import SpanSums
 from replication.objective.objective import Objective
 
 
 @dataclass
-class SampledLedger(Books):
-    """Estimates of parameter tensors and of layers, per step and over the steps.
+class SampledLedger(SpanSums):
+    """Estimates of the sums of A over parameter tensors and over layers, per step and over the steps.
 
     Attributes:
         names: of the parameter tensors and then of the layers, in order.
         kinds: "tensor" or "layer" for each name.
-        sizes: parameters of each.
-        steps: ``[n_steps]``.
+        sizes: how many parameters each has.
+        steps: ``[n_steps]``, the number of each step.
         groups: ``[n_steps]``: number of groups that a step's standard errors come from.
-        lca: ``[n_steps, n_names]``: estimate of the sum of A.
-        standard_error: ``[n_steps, n_names]``: from the spread between groups of the step's subset; a layer's is of its own sum,
-            since its tensors' errors go together.
-        share: ``[n_steps]``: m / n, the part of the examples that a step looks at.
+        lca: ``[n_steps, n_names]``: estimate of the sum of A, in loss units.
+        standard_error: ``[n_steps, n_names]``: from the spread between the groups of the step's subset. A layer's comes from its own
+            sums, because the errors of its tensors are correlated.
+        share: ``[n_steps]``: m / n, the fraction of the examples that a step uses.
         group_totals: ``[n_groups, n_names]``: sums over the steps of each group's estimate.
         shuffled_totals: ``[n_names]``: the control, sums over the steps with the gradient's entries permuted over all parameters.
     """
@@ -67,10 +67,11 @@ class SampledLedger(Books):
             "groups": np.repeat(self.groups, n_names),
         }
         table = pd.DataFrame(columns)
-        rows = {
-            f"{kind}s": table[table["kind"] == kind].rename(columns={"name": kind}).drop(columns="kind") for kind in ("tensor", "layer")
-        }
-        return {name: part.reset_index(drop=True) for name, part in rows.items()} | {"totals": self._totals()}
+        tables = {}
+        for kind in ("tensor", "layer"):
+            rows = table[table["kind"] == kind].rename(columns={"name": kind}).drop(columns="kind")
+            tables[f"{kind}s"] = rows.reset_index(drop=True)
+        return tables | {"totals": self._totals()}
 
     def _totals(self) -> pd.DataFrame:
         n_groups = len(self.group_totals)
@@ -80,14 +81,21 @@ class SampledLedger(Books):
         return pd.DataFrame(columns | {"groups": n_groups, "share": self.share[0]})
 
 
-Subset = Callable[[int], Tensor]
+Subset = Callable[[int], Tensor]  # step -> indices of examples
 
 
 def random_subset(n: int, examples: int, *, seed: int = 0, fresh: bool = True) -> Subset:
-    """Step -> indices ``[examples]`` out of ``range(n)`` without replacement, in random order: anew in every step, or always the same.
+    """Step -> indices ``[examples]`` out of ``range(n)`` without replacement, in random order.
+
+    Args:
+        fresh: whether every step has a subset of its own; otherwise all steps share one.
 
     Raises:
         ReplicationError: more examples than there are, or none.
+
+    >>> fresh, fixed = random_subset(100, 10), random_subset(100, 10, fresh=False)
+    >>> torch.equal(fresh(0), fresh(1)), torch.equal(fixed(0), fixed(1))
+    (False, True)
     """
     if not 0 < examples <= n:
         raise ReplicationError(f"The subset has {examples} examples; allowed: 1 to {n}.")
@@ -111,15 +119,15 @@ def along(
 ) -> SampledLedger:
     """Estimate the sums of A over tensors and layers in every step from a subset of the examples.
 
-    Composite Simpson's rule, all points of a step on the same subset, which is cut into groups: their mean is the estimate, their
-    spread gives its standard error (with the factor sqrt(1 - m/n) of sampling m of n without replacement). A subset that
-    stays the same carries the gradients at the end of a step over to the next. The result does not depend on how steps
-    are cut into spans.
+    Composite Simpson's rule, all points of a step on the same subset. The subset is cut into groups: their mean is the estimate, and
+    their spread gives its standard error, with the factor sqrt(1 - m/n) of sampling m of n examples without replacement. Where the
+    subset stays the same, the gradients at the end of a step are kept for the next. The result does not depend on how the steps are
+    cut into spans.
 
     Args:
         trajectory: weights after 0, 1, ..., T steps ``[T + 1, n_parameters]``.
         subset: step -> indices of examples, such as ``random_subset``.
-        groups: parts of equal size to take the spread from; where batch statistics couple examples, each is one chunk of the objective.
+        groups: parts of equal size; where batch statistics couple examples, each is one chunk of the objective.
         intervals: even number of Simpson intervals in a step.
         steps: which steps, all by default.
         progress: called with (steps done, steps in all).
@@ -127,38 +135,48 @@ def along(
     Raises:
         ReplicationError: groups that do not divide a subset or are fewer than two, an odd number of intervals, subsets of
             different sizes, a trajectory of another network.
+
+    >>> objective = Objective(torch.nn.Linear(1, 2), torch.arange(8.0)[:, None], torch.arange(8) % 2)
+    >>> ledger = along(objective, torch.tensor([[0.0] * 4, [0.1] * 4]), subset=random_subset(8, 8), groups=2)
+    >>> ledger.tables()["tensors"][["tensor", "standard_error"]].to_numpy().tolist()  # the whole set: no sampling error
+    [['weight', 0.0], ['bias', 0.0]]
     """
     if intervals < 2 or intervals % 2:
         raise ReplicationError(f"There are {intervals} intervals; allowed: 2, 4, 6, ...")
-    n, steps = len(objective.labels), check_steps(trajectory, steps)
-    sums, sizes = _sums_over_tensors_and_layers(objective)
-    layers = list(dict.fromkeys(slot.layer for slot in objective.layout))
-    values, known, last = [], None, None
+    steps = check_steps(trajectory, steps)
+    estimates, known, last = [], None, None  # the groups' estimates, their gradients at the end of the last step, its subset
     shuffled = torch.zeros(len(objective.layout), dtype=torch.float64, device=objective.device)
     for done, step in enumerate(steps, start=1):
         members = subset(step)
         _check_groups(len(members), groups, None if last is None else len(last))
         same = last is not None and torch.equal(members, last)
-        start, movement = row(trajectory, step, objective), row(trajectory, step + 1, objective)
-        movement = movement - start
+        start = row(trajectory, step, objective)
+        movement = row(trajectory, step + 1, objective) - start
         means, known = _mean_gradients(objective, start, movement, members.chunk(groups), intervals, known if same else None)
-        changes = _over_tensors(objective, means * movement)
+        estimates.append(_over_tensors(objective, means * movement))
         shuffled += _over_tensors(objective, means.mean(0)[permutation_of(step, objective)] * movement)
-        values.append(changes @ sums.T)
         last = members
         if progress is not None:
             progress(done, len(steps))
-    by_group = torch.stack(values).cpu().numpy()  # [n_steps, n_groups, n_names]
-    share = len(last) / n if last is not None else 0.0
+    share = len(last) / len(objective.labels) if last is not None else 0.0
+    return _ledger(objective, steps, torch.stack(estimates), shuffled, share)
+
+
+def _ledger(objective: Objective, steps: range, estimates: Tensor, shuffled: Tensor, share: float) -> SampledLedger:
+    """The ledger of the groups' sums over tensors ``[n_steps, n_groups, n_tensors]``, and of the control's ``[n_tensors]``."""
+    sums, sizes = _sums_over_tensors_and_layers(objective)
+    layers = list(dict.fromkeys(slot.layer for slot in objective.layout))
+    by_group = torch.stack([step @ sums.T for step in estimates]).cpu().numpy()  # [n_steps, n_groups, n_names]
+    n_steps, groups, _ = by_group.shape
     return SampledLedger(
         names=[*(slot.name for slot in objective.layout), *layers],
         kinds=["tensor"] * len(objective.layout) + ["layer"] * len(layers),
         sizes=sizes.tolist(),
         steps=np.arange(steps.start, steps.stop),
-        groups=np.full(len(steps), groups),
+        groups=np.full(n_steps, groups),
         lca=by_group.mean(1),
         standard_error=np.sqrt(by_group.var(1, ddof=1) / groups * (1 - share)),
-        share=np.full(len(steps), share),
+        share=np.full(n_steps, share),
         group_totals=by_group.sum(0),
         shuffled_totals=(sums @ shuffled).cpu().numpy(),
     )
@@ -172,10 +190,10 @@ def _check_groups(examples: int, groups: int, before: int | None) -> None:
 
 
 def _sums_over_tensors_and_layers(objective: Objective) -> tuple[Tensor, Tensor]:
-    """Matrix that takes sums over tensors to sums over tensors and layers ``[n_names, n_tensors]``, and the parameters of each."""
+    """The matrix that takes sums over tensors to sums over tensors and layers ``[n_names, n_tensors]``, and the parameters of each."""
     layers = dict.fromkeys(slot.layer for slot in objective.layout)
-    belongs = torch.tensor([[slot.layer == layer for slot in objective.layout] for layer in layers]).double()
-    sums = torch.cat([torch.eye(len(objective.layout), dtype=torch.float64), belongs])
+    in_layer = torch.tensor([[slot.layer == layer for slot in objective.layout] for layer in layers]).double()
+    sums = torch.cat([torch.eye(len(objective.layout), dtype=torch.float64), in_layer])
     sizes = sums @ torch.tensor([slot.stop - slot.start for slot in objective.layout], dtype=torch.float64)
     return sums.to(objective.device), sizes.long()
 
@@ -183,9 +201,9 @@ def _sums_over_tensors_and_layers(objective: Objective) -> tuple[Tensor, Tensor]
 def _mean_gradients(
     objective: Objective, start: Tensor, movement: Tensor, parts: Sequence[Tensor], intervals: int, known: list[Tensor] | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Composite Simpson: each group's mean gradient along the step ``[n_groups, n_parameters]``, and its gradient at the end.
+    """Composite Simpson's rule: each group's mean gradient along the step ``[n_groups, n_parameters]``, and its gradient at the end.
 
-    ``known`` are the groups' gradients at the start where the last step ended with the same groups.
+    ``known``: the groups' gradients at the start, where the last step ended with the same groups.
     """
     fractions = torch.arange(intervals + 1, dtype=torch.float64, device=movement.device) / intervals
     weights = torch.full_like(fractions, 2)

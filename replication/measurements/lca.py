@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from functools import partial
 
-from replication import lca
 from replication.lca.ledger import Ledger
+from replication.lca.trajectory import along
 from replication.measurements import Arrays, Progress, Tables, span_of
 from replication.schema.lca import LcaConfig
 from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LcaConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The books of one span of iterations."""
+    """The ledger of one span of iterations."""
     (run,) = runs
     objective_of = partial(run.objective, batch_norm=config.batch_norm, chunk=config.chunk)
     middle = max(0, (run.config.steps - config.trace_steps) // 2)
-    ledger = lca.along(
+    ledger = along(
         objective_of(),
         run.trajectory,
         steps=span_of(part, config.spans, run.config.steps),
@@ -30,5 +30,5 @@ def measure(config: LcaConfig, runs: Sequence[TrainedRun], *, seed: int, part: i
 
 
 def tables(config: LcaConfig, parts: Sequence[Arrays]) -> Tables:
-    """The tables of ``replication.lca_ledger.Ledger`` over the whole run."""
+    """The tables of ``replication.lca.Ledger`` over the whole run."""
     return Ledger.merge([Ledger.from_arrays(arrays) for arrays in parts]).tables()

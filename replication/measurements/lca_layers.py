@@ -12,7 +12,7 @@ from replication.training.trained_run import TrainedRun
 
 
 def measure(config: LcaLayersConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The books of the part's runs, each array under ``<run>/<phase>/<name>``."""
+    """The ledgers of the part's runs, each array under ``<run>/<phase>/<name>``."""
     arrays: Arrays = {}
     for number, run in enumerate(runs):
         for phase, ledger in _phases(config, run).items():
@@ -35,7 +35,7 @@ def _phases(config: LcaLayersConfig, run: TrainedRun) -> dict[str, SampledLedger
 def tables(config: LcaLayersConfig, parts: Sequence[Arrays]) -> Tables:
     """``totals``: a row per run and parameter tensor or layer, over the whole run and (``lca_late``) without its opening phase."""
     arrays = {key: values for part in parts for key, values in part.items()}
-    found = []
+    totals = []
     for run in config.runs:
         ledgers = {}
         for phase in ("opening", "late"):
@@ -43,5 +43,5 @@ def tables(config: LcaLayersConfig, parts: Sequence[Arrays]) -> Tables:
         table = SampledLedger.merge(list(ledgers.values())).tables()["totals"]
         late = ledgers["late"].tables()["totals"]
         table.insert(0, "run", run)
-        found.append(table.assign(lca_late=late["lca"], standard_error_late=late["standard_error"]))
-    return {"totals": pd.concat(found, ignore_index=True)}
+        totals.append(table.assign(lca_late=late["lca"], standard_error_late=late["standard_error"]))
+    return {"totals": pd.concat(totals, ignore_index=True)}

@@ -13,7 +13,7 @@ from replication.training.trained_run import TrainedRun
 
 
 def measure(config: SampledLcaConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The books of one span of iterations."""
+    """The ledger of one span of iterations."""
     (run,) = runs
     ledger = sampled.along(
         run.objective(batch_norm=config.batch_norm, chunk=config.chunk),

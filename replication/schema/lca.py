@@ -38,7 +38,7 @@ class LcaConfig(OfRun):
 
 
 class SampledLcaConfig(OfRun):
-    """Sums over layers from a subset of the training set; see ``replication.lca_sampled.along``.
+    """Sums over layers from a subset of the training set; see ``replication.lca.sampled.along``.
 
     ``subset`` is "fresh" (drawn anew in every step), "fixed" (one for the whole run) or "minibatch" (the examples that made the
     step: the control, since the step was fitted to them).
@@ -63,7 +63,7 @@ class SampledLcaConfig(OfRun):
 
 
 class LcaLayersConfig(OfRuns):
-    """Totals over layers of several runs that share their seeds, from one fixed subset; see ``replication.lca_sampled.along``.
+    """Totals over layers of several runs that share their seeds, from one fixed subset; see ``replication.lca.sampled.along``.
 
     Attributes:
         examples: of the subset; the whole training set where it has no more.
@@ -121,10 +121,10 @@ class LcaSharesConfig(OfRuns):
 
 
 class LcaToyConfig(Untrained):
-    """Exact allocation on the two-parameter losses of ``replication.lca_toy``.
+    """Exact allocation on the two-parameter losses of ``replication.measurements.lca_toy``.
 
     Attributes:
-        steps, oscillation_steps: of the path with an idle parameter, and of each oscillation.
+        steps, oscillation_steps: iterations of the path with an idle parameter, and of each oscillation.
         delays: mean ages m / (1 - m) of the gradients that move the oscillation's second parameter; the last one also without coupling.
     """
 
@@ -135,7 +135,7 @@ class LcaToyConfig(Untrained):
 
 
 class LcaFramesConfig(OfRun):
-    """Allocation to every parameter of linear layers in a few iterations; see ``replication.lca_frames``.
+    """Allocation to every parameter of linear layers in a few iterations; see ``replication.measurements.lca_frames``.
 
     Attributes:
         frames: how many iterations, evenly spread over the logarithm of their number from the first to the last.

@@ -14,7 +14,7 @@ from figures import lca_frames, lca_synchrony, lca_toy, style
 from figures.style import Tables
 from replication import claims
 from replication.measurements import lca_toy as toy_measurement
-from replication.measurements.lca_single_weights import COUNTS, WHITE
+from replication.measurements.lca_frames import COUNTS, WHITE
 from replication.pipeline import configs
 from replication.schema.lca import LcaToyConfig
 

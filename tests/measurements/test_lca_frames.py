@@ -7,9 +7,8 @@ from conftest import small_batch_norm_net, small_mlp
 
 from replication import lca
 from replication.errors import ReplicationError
-from replication.measurements import lca_frames as measurement
-from replication.measurements import lca_single_weights
-from replication.measurements.lca_single_weights import COUNTS
+from replication.measurements import lca_frames
+from replication.measurements.lca_frames import COUNTS
 from replication.objective import Objective, layout_of
 from replication.schema.lca import LcaFramesConfig
 
@@ -23,7 +22,7 @@ def trajectory_of(objective: Objective, generator: torch.Generator, steps: int =
 def test_frames_are_the_steps_of_the_whole_path(examples, generator, dtype) -> None:
     objective = Objective(small_mlp(), *examples, dtype=dtype)
     trajectory = trajectory_of(objective, generator).numpy()
-    frames = lca_single_weights.allocate(objective, trajectory, [0, 3, 5])
+    frames = lca_frames.allocate_frames(objective, trajectory, [0, 3, 5])
     ledger = lca.along(objective, trajectory)
     table = ledger.tables()["layers"]
     for index, step in enumerate([0, 3, 5]):
@@ -37,32 +36,32 @@ def test_frames_are_the_steps_of_the_whole_path(examples, generator, dtype) -> N
 
 
 def test_steps_are_spread_over_the_logarithm() -> None:
-    steps = lca_single_weights.spread_steps(880, 24)
+    steps = lca_frames.spread_steps(880, 24)
     assert (steps[0], steps[-1]) == (0, 879)
     assert steps == sorted(set(steps))
     assert 18 <= len(steps) <= 24
-    assert lca_single_weights.spread_steps(3, 24) == [0, 1, 2]
+    assert lca_frames.spread_steps(3, 24) == [0, 1, 2]
 
 
 def test_white_is_below_a_share_of_the_scale_and_nothing_else() -> None:
-    white = lca_single_weights.WHITE
+    white = lca_frames.WHITE
     change = np.array([[0.0, -white / 2, white / 2, -1.0, -2 * white, 3.0, np.nan, np.inf]])
-    found = dict(zip(COUNTS, lca_single_weights.counts(change, 1.0)[0], strict=True))
-    assert found == {"parameters": 8, "helping": 2, "hurting": 1, "white": 3, "exactly_zero": 1, "non_finite": 2}
-    by_frame = lca_single_weights.counts(np.repeat(change, 2, axis=0), np.array([[1.0], [100.0]]))
+    counts = dict(zip(COUNTS, lca_frames.count_colours(change, 1.0)[0], strict=True))
+    assert counts == {"parameters": 8, "helping": 2, "hurting": 1, "white": 3, "exactly_zero": 1, "non_finite": 2}
+    by_frame = lca_frames.count_colours(np.repeat(change, 2, axis=0), np.array([[1.0], [100.0]]))
     assert by_frame[:, COUNTS.index("white")].tolist() == [3, 6]
 
 
 def test_without_any_movement_all_is_white() -> None:
     change = np.zeros((2, 5))
-    assert lca_single_weights.colour_scale(change) == 0
-    assert (lca_single_weights.counts(change, 0.0)[:, COUNTS.index("white")] == 5).all()
+    assert lca_frames.colour_scale(change) == 0
+    assert (lca_frames.count_colours(change, 0.0)[:, COUNTS.index("white")] == 5).all()
 
 
 def test_the_colour_scale_leaves_out_what_is_not_finite() -> None:
     change = np.append(np.linspace(-1, 0, 101), [np.nan, -np.inf])
-    assert lca_single_weights.colour_scale(change) == pytest.approx(lca_single_weights.SCALE_PERCENTILE / 100)
-    assert np.isnan(lca_single_weights.colour_scale(np.array([np.nan])))
+    assert lca_frames.colour_scale(change) == pytest.approx(lca_frames.SCALE_PERCENTILE / 100)
+    assert np.isnan(lca_frames.colour_scale(np.array([np.nan])))
 
 
 def test_mistakes_are_one_sentence(examples, generator) -> None:
@@ -70,11 +69,11 @@ def test_mistakes_are_one_sentence(examples, generator) -> None:
     trajectory = trajectory_of(objective, generator)
     for steps in ([], [6], [-1]):
         with pytest.raises(ReplicationError, match=r"allowed: at least one within range\(0, 6\)"):
-            lca_single_weights.allocate(objective, trajectory, steps)
-    assert [slot.name for slot in lca_single_weights.kernels(objective.layout)] == ["1.weight", "3.weight", "5.weight"]
+            lca_frames.allocate_frames(objective, trajectory, steps)
+    assert [slot.name for slot in lca_frames.kernels(objective.layout)] == ["1.weight", "3.weight", "5.weight"]
     convolutions = [slot for slot in layout_of(small_batch_norm_net()) if slot.layer != "4"]
     with pytest.raises(ReplicationError, match="no linear layer to show"):
-        lca_single_weights.kernels(convolutions)
+        lca_frames.kernels(convolutions)
 
 
 class Run:
@@ -89,18 +88,18 @@ class Run:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_tables_hold_all_of_what_is_drawn_and_pixels_of_the_first_seeds_only(examples, generator, seed: int) -> None:
+def test_tables_hold_everything_that_is_drawn_and_pixels_of_the_first_seeds_only(examples, generator, seed: int) -> None:
     objective = Objective(small_mlp(), *examples)
     run = Run(objective, trajectory_of(objective, generator))
     config = LcaFramesConfig(instrument="lca_frames", run="a", frames=3, units=2)
-    arrays = measurement.measure(config, [run], seed=seed, part=0, progress=lambda *_: None)
-    tables = measurement.tables(config, [arrays])
+    arrays = lca_frames.measure(config, [run], seed=seed, part=0, progress=lambda *_: None)
+    tables = lca_frames.tables(config, [arrays])
     assert tables["shares"].groupby("layer", sort=False)["parameters"].first().to_dict() == {"1": 112, "3": 35, "5": 15}
     parts = tables["shares"][["helping", "hurting", "white", "non_finite"]]
     assert (parts.sum(axis=1) == tables["shares"]["parameters"]).all()
     assert ("pixels" in tables) == (seed == 0)
     if seed == 0:
-        frames = lca_single_weights.allocate(objective, run.trajectory, tables["frames"]["step"].tolist())
+        frames = lca_frames.allocate_frames(objective, run.trajectory, tables["frames"]["step"].tolist())
         last = tables["pixels"].query("layer == '5'")["lca"].to_numpy().reshape(3, 15)
         np.testing.assert_allclose(last, frames.change[:, objective.layout[4].slice], rtol=1e-3)
         assert tables["pixels"].query("layer == '1'")["unit"].unique().tolist() == [0, 1]

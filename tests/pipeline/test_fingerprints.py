@@ -184,12 +184,12 @@ def test_training_depends_on_itself(package: Path) -> None:
 
 @pytest.mark.parametrize("other", ["lca.allocation", "lca.ledger", "objective.objective", "objective.stacked_mlp"])
 def test_the_instrument_depends_on_all_it_computes_with(package: Path, other: str) -> None:
-    assert reaches(package, "replication.lca.allocation", f"replication.{other}")
+    assert reaches(package, "replication.lca.trajectory", f"replication.{other}")
 
 
 @pytest.mark.parametrize("other", ["training.loop", "data.examples", "claims.verdicts", "claims.statistics"])
 def test_the_instrument_depends_on_neither_training_nor_judging(package: Path, other: str) -> None:
-    assert not reaches(package, "replication.lca.allocation", f"replication.{other}")
+    assert not reaches(package, "replication.lca.trajectory", f"replication.{other}")
 
 
 @pytest.mark.parametrize("other", ["data/examples", "data/sources/reading", "data/sources/formats"])

@@ -1,4 +1,7 @@
-"""What the books of exact and of sampled loss change allocation share: they are arrays, and spans of a trajectory join."""
+"""Sums over a span of consecutive steps: the base of the exact and of the sampled ledger.
+
+A span is saved as arrays (one measurement job writes one span), and the spans of a trajectory merge into one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,16 +13,29 @@ from replication.errors import ReplicationError
 
 
 @dataclass
-class Books:
+class SpanSums:
     """Arrays of sums over a span of consecutive steps.
 
+    A subclass adds its own arrays as fields. ``PER_NETWORK`` names the lists that all spans share, ``PER_STEP`` the arrays with a row
+    per step; all other arrays add up over the spans.
+
     Attributes:
-        names, sizes: of the sums' parameters, the same in all spans of a network.
+        names, sizes: of the parameter tensors (or layers) that the sums are of, the same in all spans of a network.
         steps: ``[n_steps]``, the number of each step.
+
+    >>> @dataclass
+    ... class Totals(SpanSums):
+    ...     PER_NETWORK = ("names", "sizes")
+    ...     PER_STEP = ("steps",)
+    ...     totals: np.ndarray
+    >>> late = Totals(names=["weight"], sizes=[2], steps=np.array([2]), totals=np.array([-1.0, 0.5]))
+    >>> early = Totals(names=["weight"], sizes=[2], steps=np.array([0, 1]), totals=np.array([-3.0, 1.0]))
+    >>> Totals.merge([late, early]).totals.tolist()
+    [-4.0, 1.5]
     """
 
-    PER_NETWORK: ClassVar[tuple[str, ...]] = ()  # lists that all spans share
-    PER_STEP: ClassVar[tuple[str, ...]] = ()  # arrays with a row per step; all others add up
+    PER_NETWORK: ClassVar[tuple[str, ...]] = ()
+    PER_STEP: ClassVar[tuple[str, ...]] = ()
 
     names: list[str]
     sizes: list[int]
@@ -27,10 +43,10 @@ class Books:
 
     @classmethod
     def merge(cls, spans: Sequence[Self]) -> Self:
-        """The books of consecutive spans of one trajectory as one.
+        """Consecutive spans of one trajectory as one; the order in which they are given does not matter.
 
         Raises:
-            ReplicationError: the spans are of different networks or leave a gap.
+            ReplicationError: the spans are of different networks, overlap or leave a gap.
         """
         spans = sorted(spans, key=lambda span: int(span.steps[0]))
         steps = np.concatenate([span.steps for span in spans])
