@@ -9,9 +9,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.ranks import rank_correlation
 from figures.residual_nets import WITH, WITHOUT, error_percent, title_of
 from figures.style import HELPS, NEUTRAL, Quantities, Tables, not_recorded
-from figures.surfaces import NOSHORT, measure_of, network_value, rank_correlation
+from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surfaces")
 DEEP, SHALLOW = "resnet158_noshort", "resnet20"

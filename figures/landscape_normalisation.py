@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.landscape_sharpness import LINES, seed_of
+from figures.ranks import permuted_rank_correlation, rank_correlation
 from figures.style import Quantities, Tables, not_recorded
-from figures.surfaces import permuted_rank_correlation, rank_correlation, seed_zero
+from figures.surfaces import seed_zero
 from figures.vgg9 import COLOURS, MODE, SGD, SMALL, SURFACES, by_row, by_seed, draw_spread, error_percent, label
 
 TITLES = {"none": "not normalised", "layer": "layer-normalised", "filter": "filter-normalised"}

@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.ranks import permuted_rank_correlation, rank_correlation
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
-from figures.surfaces import draw_contours, measure_of, permuted_rank_correlation, rank_correlation, seed_zero
+from figures.surfaces import draw_contours, measure_of, seed_zero
 from figures.vgg9 import MODE, PAIRS, SGD, SMALL_DECAY, SURFACES, by_row, draw_spread, error_percent, label, title, twin_of
 
 LINES = "vgg9_lines"

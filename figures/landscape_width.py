@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from figures.ranks import permuted_rank_correlation, rank_correlation
 from figures.residual_nets import (
     FITTED,
     STATISTICS,
@@ -20,7 +21,7 @@ from figures.residual_nets import (
     trend_legend,
 )
 from figures.style import Quantities, Tables, not_recorded
-from figures.surfaces import NOSHORT, measure_of, network_value, permuted_rank_correlation, rank_correlation
+from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENT = "width_surfaces"
 Correlation = Callable[[np.ndarray, np.ndarray], float]

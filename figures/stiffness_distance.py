@@ -7,8 +7,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.ranks import rank_correlation
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
-from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, rank_correlation, reordered, spread_line, step_axis
+from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, reordered, spread_line, step_axis
 from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
 
 LOSS_COMPARED = 0.1

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import stiffness_published
+from figures.ranks import rank_correlation
 from figures.stiffness_distance import LAYERS
-from figures.stiffness_tables import RATES, nth_step, pick, rank_correlation, reordered
+from figures.stiffness_tables import RATES, nth_step, pick, reordered
 from figures.style import Quantities, Tables, not_recorded
 from replication.claims.statistics import mean_interval
 

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.ranks import rank_correlation
 from figures.stiffness_tables import (
     CIFAR10,
     CNN,
@@ -20,7 +21,6 @@ from figures.stiffness_tables import (
     onset,
     pick,
     places,
-    rank_correlation,
     spread_line,
     step_axis,
     summary,

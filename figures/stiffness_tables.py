@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from scipy import stats
 
 from figures.style import Tables
 from replication.schema.stiffness import ALL_BUT_LAST
@@ -81,13 +80,6 @@ def matrices(tables: Tables, measurement: str, steps: pd.Series, **where: object
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
     """The cells of different classes."""
     return matrix[~np.eye(len(matrix), dtype=bool)]
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's; nan where one of the two does not vary."""
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = np.asarray(x)[known], np.asarray(y)[known]
-    return float(stats.spearmanr(x, y).statistic) if len(set(x)) > 1 and len(set(y)) > 1 else float("nan")
 
 
 def reordered(values: np.ndarray, seed: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What several landscape figures share: contours at common levels, and tables of nets and their surfaces' measures."""
 
-import itertools
 import warnings
 
 import numpy as np
@@ -51,20 +50,6 @@ def network_value(tables: Tables, measurement: str, column: str, *, split: str =
     rows = tables[measurement]["networks"].query("split == @split")
     rows = rows[(rows["step"] > 0) == trained]
     return rows.pivot_table(index="seed", columns="run", values=column, sort=False, dropna=False)
-
-
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's, from ranks; 0 where one of them does not vary."""
-    ranks = [pd.Series(values).rank() for values in (first, second)]
-    return float(ranks[0].corr(ranks[1])) if min(rank.std() for rank in ranks) > 0 else 0.0
-
-
-def permuted_rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """The mean of ``rank_correlation`` over all orders of ``second``: what exchanging the nets leaves.
-
-    Without rounding errors, which would all lie on one side of a bound at 0.
-    """
-    return round(float(np.mean([rank_correlation(first, np.array(order)) for order in itertools.permutations(second)])), 12)
 
 
 def seed_zero(table: pd.DataFrame) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from figures import (
     landscape_pca_trajectory,
     landscape_random_trajectory,
     landscape_sharpness,
-    surfaces,
     vgg9,
 )
+from figures.ranks import permuted_rank_correlation
 from figures.style import Tables
 from figures.vgg9 import LARGE, LARGE_DECAY, SGD, SMALL, SMALL_DECAY
 from replication import claims
@@ -219,7 +219,7 @@ def test_a_surface_that_is_not_finite_is_the_sharpest(tables: Tables) -> None:
 def test_exchanged_nets_leave_nothing() -> None:
     """Not even rounding, which a bound at 0 would judge."""
     for errors in permutations([0.1, 0.2, 0.4, 0.3]):
-        assert surfaces.permuted_rank_correlation(np.array([3.0, 1.0, 2.0, 2.0]), np.array(errors)) == 0
+        assert permuted_rank_correlation(np.array([3.0, 1.0, 2.0, 2.0]), np.array(errors)) == 0
 
 
 def test_rescaling(tables: Tables) -> None:
