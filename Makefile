@@ -1,4 +1,4 @@
-# make figure_lca_layers | figures | claims | claims_ci | test | test_cluster | lint | docs | benchmarks | lock
+# make figure_lca_layers | figures | claims | claims_ci | test | mutants | test_cluster | lint | docs | benchmarks | lock
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -18,6 +18,10 @@ figures claims claims_ci: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+# faults put into the instruments on purpose, each of which has to fail a test; ARGS="--sample 20 --seed 1" draws small changes instead
+mutants: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
 
 # as root, or where SLURM is installed
 test_cluster: .venv/installed
@@ -54,4 +58,4 @@ lock: .venv/installed
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
-.PHONY: figures claims claims_ci test test_cluster lint docs benchmarks lock
+.PHONY: figures claims claims_ci test mutants test_cluster lint docs benchmarks lock
