@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from replication import lca
 from replication.errors import ReplicationError
-from replication.objective import Objective
+from replication.objective import Objective, Slot
 
 Examples = tuple[Tensor, Tensor]
 
@@ -299,3 +299,45 @@ def test_parameters_are_binned_by_their_share_of_helping_iterations(examples: Ex
     concentration = tables["concentration"].set_index("of")
     assert concentration.loc["parameters", "number"] == (ledger.totals < 0).sum()
     assert 0 < concentration.loc["elements", "gini"] < 1
+
+
+def test_no_step_uses_more_intervals_than_allowed(examples: Examples) -> None:
+    objective = Objective(small_mlp(), *examples, dtype=torch.float64)
+    for max_intervals in (2, 4):
+        table = lca.along(objective, walk(objective, 2), max_error=1e-15, max_intervals=max_intervals).tables()["steps"]
+        assert table["intervals"].tolist() == [max_intervals] * 2
+
+
+def test_zeros_neither_help_nor_hurt_nor_turn() -> None:
+    """Two of four parameters do not move, or have no gradient at one end of the step."""
+    layout = (Slot("weight", "", torch.Size([4]), 0, 4),)
+    ledger = lca.Ledger.empty(layout, range(0, 2))
+    movement = torch.tensor([1.0, -1.0, 0.0, 1.0], dtype=torch.float64)
+    gradient = torch.tensor([2.0, 2.0, 2.0, 0.0], dtype=torch.float64)
+    allocation = lca.Allocation(
+        change=gradient * movement,
+        error=0.0,
+        intervals=2,
+        loss_start=0.0,
+        loss_end=0.0,
+        gradient_start=gradient,
+        gradient_end=-gradient,
+        mean_gradient=gradient,
+        movement=movement,
+    )
+    ledger.enter(0, allocation, torch.arange(4), None)
+    ledger.enter(1, allocation, torch.arange(4), torch.tensor([0.0, 1.0, -1.0, 1.0], dtype=torch.float64))
+    assert (ledger.helping.tolist(), ledger.hurting.tolist()) == ([0, 2, 0, 0], [2, 0, 0, 0])
+    row = ledger.tables()["layers"].iloc[1]
+    assert row[["helping", "hurting", "zero", "helping_shuffled", "hurting_shuffled"]].tolist() == [1, 1, 2, 1, 1]
+    assert ledger.tables()["oscillation"][["weight_turns", "gradient_turns"]].to_numpy().tolist() == [[1, 6]]
+
+
+def test_a_parameter_is_active_from_half_of_the_iterations_on() -> None:
+    """Of four parameters active in 1, 2, 3 and 4 of four iterations, the last three count."""
+    ledger = lca.Ledger.empty((Slot("weight", "", torch.Size([4]), 0, 4),), range(0, 4))
+    ledger.per_step[:] = ledger.per_tensor[:] = 0
+    ledger.helping[:], ledger.hurting[:] = [1, 1, 2, 4], [0, 1, 1, 0]
+    shares = ledger.tables()["parameters"]
+    assert shares["parameters"].sum() == 3
+    assert shares.loc[shares["parameters"] > 0, "low"].tolist() == [50.0, 66.5, 99.5]

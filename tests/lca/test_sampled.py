@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -110,6 +112,26 @@ def test_a_fixed_subset_saves_the_gradient_at_the_start_of_each_step_and_changes
     monkeypatch.setattr(Objective, "gradients_on", counting)
     sampled((objective, trajectory), examples=40, groups=5, fresh=False)
     assert sum(points) == 5 * (2 * 10 + 1), "two gradients a step and group, and one to begin with"
+
+
+def test_standard_errors_are_those_of_sampling_without_replacement() -> None:
+    """From the groups' own gradients: sqrt(variance of the groups / groups * (1 - m / n)), for a step and for the totals."""
+    objective, trajectory = problem()
+    subset = lca_sampled.random_subset(240, 180, fresh=False)
+    ledger = lca_sampled.along(objective, trajectory, subset=subset, groups=6, steps=range(2, 4))
+    by_group = []
+    for members in subset(0).chunk(6):
+        sums = []
+        for start, end in itertools.pairwise(trajectory[2:5]):
+            gradients = objective.gradients_on(torch.stack([start, (start + end) / 2, end]), members)
+            change = (gradients[0] + 4 * gradients[1] + gradients[2]) / 6 * (end - start)
+            sums.append(torch.stack([change[slot.slice].sum() for slot in objective.layout]))
+        by_group.append(torch.stack(sums))
+    estimates = torch.stack(by_group).numpy()  # [n_groups, n_steps, n_tensors]
+    n_tensors, missing = len(objective.layout), 1 - 180 / 240
+    np.testing.assert_allclose(ledger.standard_error[:, :n_tensors], np.sqrt(estimates.var(0, ddof=1) / 6 * missing), rtol=1e-9)
+    totals = ledger.tables()["totals"]["standard_error"].to_numpy()[:n_tensors]
+    np.testing.assert_allclose(totals, np.sqrt(estimates.sum(1).var(0, ddof=1) / 6 * missing), rtol=1e-9)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
