@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from figures.residual_nets import STATISTICS, WITH, WITHOUT, split_by_shortcuts, title_of
 from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, seed_zero
-from replication.landscape.surface_measures import CHANCE, as_grid
+from replication.landscape.grid import as_grid
+from replication.landscape.surface_measures import CHANCE
 
 MEASUREMENT = "curvature_maps"
 SMALL, BRIGHTEST = 0.05, 0.5

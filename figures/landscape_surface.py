@@ -13,7 +13,8 @@ from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_
 from figures.style import Quantities, Tables, not_recorded
 from figures.surfaces import NOSHORT, measure_of, seed_zero
 from replication.landscape.export import CEILING, OFFSET, heights, html, vts
-from replication.landscape.surface_measures import Surface, as_grid, rise
+from replication.landscape.grid import as_grid
+from replication.landscape.surface_measures import Surface, rise
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
 PUBLISHED_DEPTH = 56
@@ -51,7 +52,7 @@ def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:
     both = (DEPTHS, DENSE)
     convex = pd.concat([measure_of(tables, name, "convexity_level") for name in both], axis=1)[runs]
     surfaces = pd.concat([tables[name]["surface"] for name in both]).query("run in @runs")
-    away = {key: _one_step_away(Surface.of(table)) for key, table in surfaces.groupby(["seed", "run", "direction"])}
+    away = {key: _one_step_away(Surface.from_table(table)) for key, table in surfaces.groupby(["seed", "run", "direction"])}
     return {
         "smallest_convexity_level_with_shortcuts": convex.min(axis=1),
         "loss_one_step_away": pd.Series(away).groupby(level=0).min(),

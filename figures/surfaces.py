@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 
 from figures.style import HURTS, Tables
-from replication.landscape.surface_measures import as_grid
+from replication.landscape.grid import as_grid
 
 LEVELS = np.arange(0.1, 10, 0.5)  # the paper's: the same in every panel, or the eye would compare scales
 NOSHORT = "_noshort"

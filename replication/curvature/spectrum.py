@@ -1,8 +1,8 @@
 """Curvature of an objective at a point: extreme eigenvalues, spectral density and trace of its Hessian.
 
-Only Hessian-vector products are used, of the mean loss over all examples (Li et al. 2018, arXiv 1712.09913, section 6.1 and
-Figure 7; specification 1.7). ``ignore="biasbn"`` restricts the Hessian to parameter tensors with two axes or more, as the
-paper's code does; by default it is the whole one.
+Everything is computed from Hessian-vector products of the mean loss over all examples (Li et al. 2018, arXiv 1712.09913,
+section 6.1 and Figure 7). The Hessian is that of all parameters; ``ignore="biasbn"`` restricts it to parameter tensors with two
+axes or more, as the paper's code does.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _MAP_COLUMNS = ("smallest", "largest", "ratio", "smallest_error", "largest_error
 
 @dataclass(frozen=True)
 class Extremes:
-    """Both ends of a spectrum.
+    """Smallest and largest eigenvalue of a Hessian.
 
     Attributes:
         smallest, largest: eigenvalues; nan where a product was not finite.
@@ -69,9 +69,20 @@ def extreme_eigenvalues(
     max_products: int = 100,
     generator: torch.Generator | None = None,
 ) -> tuple[float, float]:
-    """The smallest and the largest eigenvalue of the Hessian at ``theta``; ``extremes`` tells their errors too."""
-    found = extremes(objective, theta, ignore=ignore, tolerance=tolerance, max_products=max_products, generator=generator)
-    return found.smallest, found.largest
+    """The smallest and the largest eigenvalue of the Hessian at ``theta``; ``extremes`` also returns bounds of their errors.
+
+    Arguments and errors as in ``extremes``.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), images, labels)
+        >>> theta = torch.zeros(2)  # the Hessian here is [[1/4, -1/4], [-1/4, 1/4]]
+        >>> smallest, largest = extreme_eigenvalues(objective, theta)
+        >>> round(abs(smallest), 6), round(largest, 6)
+        (0.0, 0.5)
+    """
+    ends = extremes(objective, theta, ignore=ignore, tolerance=tolerance, max_products=max_products, generator=generator)
+    return ends.smallest, ends.largest
 
 
 def extremes(
@@ -83,26 +94,45 @@ def extremes(
     max_products: int = 100,
     generator: torch.Generator | None = None,
 ) -> Extremes:
-    """Both ends of the Hessian's spectrum from one Krylov space, by Lanczos with full re-orthogonalisation.
+    """Smallest and largest eigenvalue of the Hessian from one Krylov space, by Lanczos' process with full reorthogonalisation.
 
-    Stops when the residual of each end is at most ``tolerance`` times its magnitude (or times a hundredth of the larger
-    magnitude, for an end near zero). An eigenvalue's true error is usually about the square of that.
+    It stops when the residual of each end is at most ``tolerance`` times its magnitude (or times a hundredth of the larger
+    magnitude, for an end near zero). The true relative error of an eigenvalue is usually about ``tolerance`` squared.
 
     Args:
         theta: ``[n_parameters]``; the objective's own parameters by default.
-        ignore: ``"biasbn"`` keeps to parameter tensors with two axes or more.
+        ignore: ``"biasbn"`` keeps only parameter tensors with two axes or more.
+        tolerance: of the residuals, relative.
         max_products: Hessian-vector products at most; the basis holds as many float64 vectors.
         generator: of the starting vector; seed 0 by default.
 
     Raises:
         ReplicationError: a tolerance or limit that is not positive, or no parameters left.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), images, labels)
+        >>> theta = torch.zeros(2)  # the Hessian here is [[1/4, -1/4], [-1/4, 1/4]]
+        >>> ends = extremes(objective, theta)
+        >>> round(ends.largest, 6), ends.converged
+        (0.5, True)
     """
     if not tolerance > 0 or max_products < 1:
         raise ReplicationError(f"The tolerance is {tolerance} and max_products {max_products}; allowed: above 0, and 1 or more.")
     operator, mask = _hessian(objective, theta, ignore)
-    run = Lanczos(operator, _probe(mask, generator or torch.Generator().manual_seed(0), "gaussian"), int(mask.sum()))
-    ends = extremes_of(run, tolerance, max_products)
-    return Extremes(*ends.values, *ends.errors, ends.converged, run.products, *ends.vectors)
+    lanczos = Lanczos(operator, _probe(mask, generator or torch.Generator().manual_seed(0), "gaussian"), int(mask.sum()))
+    ends = extremes_of(lanczos, tolerance, max_products)
+    (smallest, largest), (smallest_error, largest_error), (smallest_vector, largest_vector) = ends.values, ends.errors, ends.vectors
+    return Extremes(
+        smallest=smallest,
+        largest=largest,
+        smallest_error=smallest_error,
+        largest_error=largest_error,
+        converged=ends.converged,
+        products=lanczos.products,
+        smallest_vector=smallest_vector,
+        largest_vector=largest_vector,
+    )
 
 
 def spectral_density(
@@ -118,8 +148,8 @@ def spectral_density(
 ) -> dict[str, pd.DataFrame]:
     """The density of the Hessian's eigenvalues by stochastic Lanczos quadrature (Lin, Saad and Yang 2016; Ghorbani et al. 2019).
 
-    Each random unit vector gives a Gaussian quadrature of the density: Ritz values are its nodes, squared first components of
-    the tridiagonal matrix's eigenvectors its weights.
+    Each random unit vector gives a Gaussian quadrature of the density. Its nodes are the Ritz values; its weights are the squared
+    first components of the tridiagonal matrix's eigenvectors.
 
     Args:
         theta, ignore: as in ``extremes``.
@@ -133,16 +163,25 @@ def spectral_density(
 
     Raises:
         ReplicationError: numbers of probes or products below 1, or no parameters left.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), images, labels)
+        >>> theta = torch.zeros(2)  # the Hessian here is [[1/4, -1/4], [-1/4, 1/4]]
+        >>> nodes = spectral_density(objective, theta, probes=2, products=2)["nodes"]
+        >>> nodes["eigenvalue"].abs().round(6).tolist(), bool(abs(nodes["weight"].sum() - 2) < 1e-12)
+        ([0.0, 0.5, 0.0, 0.5], True)
     """
-    _check_counts(probes=probes, products=products)
+    _check_count("probes", probes, least=1)
+    _check_count("products", products, least=1)
     operator, mask = _hessian(objective, theta, ignore)
     generator = generator or torch.Generator().manual_seed(0)
     rows = []
     for probe in range(probes):
-        run = Lanczos(operator, _probe(mask, generator, "gaussian"), int(mask.sum()))
-        while run.products < products and run.advance():
+        lanczos = Lanczos(operator, _probe(mask, generator, "gaussian"), int(mask.sum()))
+        while lanczos.products < products and lanczos.advance():
             pass
-        values, vectors = run.ritz()
+        values, vectors = lanczos.ritz()
         rows.append(pd.DataFrame({"probe": probe, "eigenvalue": values, "weight": vectors[0] ** 2}))
     nodes = pd.concat(rows, ignore_index=True)
     return {"nodes": nodes, "density": _smoothed(nodes, probes, width, points)}
@@ -158,15 +197,25 @@ def trace(
 ) -> Trace:
     """The trace of the Hessian by Hutchinson's estimator with +1/-1 probes, and of each tensor's diagonal block.
 
-    The number of probes is fixed: a rule that stops when the running mean stands still stops early by luck.
+    The number of probes is fixed: a rule that stops once the running mean no longer moves may stop too early by chance.
 
     Args:
         theta, ignore: as in ``extremes``.
+        probes: random vectors, with one Hessian-vector product each.
+        generator: of the probes; seed 0 by default.
 
     Raises:
         ReplicationError: fewer than 2 probes, or no parameters left.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), images, labels)
+        >>> theta = torch.zeros(2)  # the Hessian here is [[1/4, -1/4], [-1/4, 1/4]]
+        >>> estimate = trace(objective, theta, probes=200)
+        >>> bool(abs(estimate.value - 0.5) < 4 * estimate.standard_error)
+        True
     """
-    _check_counts(probes=probes - 1)
+    _check_count("probes", probes, least=2)
     operator, mask = _hessian(objective, theta, ignore)
     generator = generator or torch.Generator().manual_seed(0)
     kept = [slot for slot in objective.layout if bool(mask[slot.start])]
@@ -196,7 +245,7 @@ def eigenvalue_map(
     limit: int | None = None,
     progress: Progress = None,
 ) -> pd.DataFrame:
-    """Extreme eigenvalues of the full Hessian at the points of a plane, and abs(smallest / largest) (Figure 7).
+    """Extreme eigenvalues of the Hessian at the points of a plane, and abs(smallest / largest) (section 6.1, Figure 7).
 
     Args:
         direction_x, direction_y, alphas, betas, centre, done, limit, progress: as in ``landscape.surface``.
@@ -207,13 +256,21 @@ def eigenvalue_map(
 
     Raises:
         ReplicationError: a direction, coordinates or an earlier table that do not fit.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), images, labels)
+        >>> x, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        >>> table = eigenvalue_map(objective, x, y, [0.0, 1.0], [0.0, 1.0], centre=torch.zeros(2))
+        >>> table["largest"].round(3).tolist()
+        [0.5, 0.393, 0.393, 0.5]
     """
     point = plane(objective.parameters() if centre is None else centre.to(objective.device), [direction_x, direction_y])
 
     def evaluate(at: tuple[float, ...]) -> dict[str, float]:
-        found = extremes(objective, point(at), ignore=ignore, tolerance=tolerance, max_products=max_products)
-        ratio = abs(found.smallest / found.largest) if found.largest else float("nan")
-        return {name: float(getattr(found, name)) for name in _MAP_COLUMNS if name != "ratio"} | {"ratio": ratio}
+        ends = extremes(objective, point(at), ignore=ignore, tolerance=tolerance, max_products=max_products)
+        ratio = abs(ends.smallest / ends.largest) if ends.largest else float("nan")
+        return {name: float(getattr(ends, name)) for name in _MAP_COLUMNS if name != "ratio"} | {"ratio": ratio}
 
     return fill({"alpha": alphas, "beta": betas}, evaluate, _MAP_COLUMNS, done=done, limit=limit, progress=progress)
 
@@ -252,7 +309,6 @@ def _smoothed(nodes: pd.DataFrame, probes: int, width: float | None, points: int
     return pd.DataFrame({"eigenvalue": at, "density": bells @ weights})
 
 
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ReplicationError(f"There are too few {name}; allowed: 1 or more, and 2 or more probes for a standard error.")
+def _check_count(name: str, count: int, *, least: int) -> None:
+    if count < least:
+        raise ReplicationError(f"The number of {name} is {count}; allowed: {least} or more.")

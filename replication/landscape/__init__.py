@@ -1,26 +1,37 @@
-"""The loss landscape (Li et al. 2018, arXiv 1712.09913): slices of the loss through parameter space.
+"""The loss landscape (Li et al. 2018, arXiv 1712.09913): the loss on lines and planes through parameter space.
 
-- ``slices``: lines, surfaces and interpolation; ``directions``: random and filter-normalised directions.
-- ``grid``: points of a line or plane that are computed in several sittings.
-- ``trajectories``: planes through training trajectories.
-- ``surface_measures``: a surface as numbers; ``export``: a surface as a page or a file for ParaView.
+- ``directions``: random directions, normalised filter by filter.
+- ``slices``: the loss along a line, on a plane, and between two networks.
+- ``trajectories``: the plane of largest variance through a training path, and paths projected on planes.
+- ``surface_measures``: what the eye judges on a surface, as numbers.
+- ``export``: surfaces as a page that turns them in a browser, and as files for ParaView.
+- ``grid``: the points of a line or plane as a table that can be filled in several calls; ``replication.curvature`` uses it too.
+
+Everything rests on ``replication.objective``; nothing here imports ``replication.curvature``.
 """
 
-from replication.landscape.directions import axis_generator, normalised, random_direction
+from replication.landscape import export
+from replication.landscape.directions import axis_generator, normalised, random_direction, without_biases_and_norms
+from replication.landscape.grid import as_grid
 from replication.landscape.slices import interpolation, line, surface
-from replication.landscape.surface_measures import as_grid
-from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
+from replication.landscape.surface_measures import Surface, measures
+from replication.landscape.trajectories import TrajectoryPlane, captured_variance, project, random_walk_control, trajectory_plane
 
 __all__ = [
+    "Surface",
+    "TrajectoryPlane",
     "as_grid",
     "axis_generator",
     "captured_variance",
+    "export",
     "interpolation",
     "line",
+    "measures",
     "normalised",
     "project",
     "random_direction",
     "random_walk_control",
     "surface",
     "trajectory_plane",
+    "without_biases_and_norms",
 ]

@@ -18,16 +18,25 @@ _EPSILON = 1e-10  # added to a draw's norm before dividing by it
 def random_direction(
     model: nn.Module, generator: torch.Generator, normalise: Normalisation = "filter", ignore: Ignore = "biasbn"
 ) -> Tensor:
-    """A Gaussian direction rescaled to the model's weights, float64 ``[n_parameters]`` (the paper's d; specification 1.2).
+    """A Gaussian direction rescaled to the model's weights, float64 ``[n_parameters]`` (section 4, the paper's d).
 
-    N(0, 1) in float32, tensor by tensor in the order of ``model.named_parameters()``, on the generator's device.
+    The draws are N(0, 1) in float32, tensor by tensor in the order of ``model.named_parameters()``, on the generator's device.
 
     Args:
-        generator: its state alone decides the draws; ``axis_generator`` makes one for a seed and an axis.
+        generator: the draws depend on its state only; ``axis_generator`` makes one for a seed and an axis.
         normalise, ignore: as in ``normalised``.
 
     Raises:
         ReplicationError: an unknown normalisation or rule.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> direction = random_direction(model, axis_generator(seed=0, axis=0))
+        >>> filters = direction[:6].view(2, 3)
+        >>> bool(torch.allclose(filters.norm(dim=1), model.weight.double().norm(dim=1)))
+        True
+        >>> direction[6:].tolist()
+        [0.0, 0.0]
     """
     layout = layout_of(model)
     draws = flatten(torch.randn(slot.shape, generator=generator, device=generator.device) for slot in layout)
@@ -36,7 +45,13 @@ def random_direction(
 
 
 def axis_generator(seed: int, axis: int) -> torch.Generator:
-    """The generator of one axis (0 for x, 1 for y) of the directions with this seed, whatever was drawn or built before."""
+    """A generator for one axis (0 for x, 1 for y) of the directions with this seed; nothing drawn or built before changes it.
+
+    Example:
+        >>> first, again = (torch.randn(3, generator=axis_generator(seed=5, axis=1)) for _ in range(2))
+        >>> torch.equal(first, again)
+        True
+    """
     state = np.random.SeedSequence([seed, axis]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
 
@@ -44,19 +59,27 @@ def axis_generator(seed: int, axis: int) -> torch.Generator:
 def normalised(
     draws: Tensor, theta: Tensor, layout: Sequence[Slot], normalise: Normalisation = "filter", ignore: Ignore = "biasbn"
 ) -> Tensor:
-    """Rescale raw draws to the weights ``theta``; both ``[n_parameters]``; float64.
+    """Draws rescaled to the weights ``theta`` (section 4); both ``[n_parameters]``, the result in float64.
 
     A filter is a slice along the first axis: an output channel of a convolution, a row of a linear layer. Its direction becomes
-    d ||w|| / (||d|| + 1e-10), so a filter of zeros gets none.
+    d ||w|| / (||d|| + 1e-10), so a filter of zeros does not move.
 
     Args:
         normalise: ``"filter"``; ``"layer"``, the same with whole tensors; ``"weight"``, d * w elementwise; ``"dfilter"`` and
             ``"dlayer"``, filters and tensors of unit norm; None, the draws themselves.
-        ignore: what becomes of tensors with at most one axis (biases, batch norm): ``"biasbn"`` gives them no direction, None
-            gives them their own weights as direction, as the official code does.
+        ignore: the direction of tensors with at most one axis (biases, batch norm): ``"biasbn"`` sets it to zero, None
+            to the weights themselves, as the official code does.
 
     Raises:
         ReplicationError: an unknown normalisation or rule, or vectors that do not fit the layout.
+
+    Example:
+        >>> layout = layout_of(nn.Linear(2, 2))
+        >>> theta = torch.tensor([3.0, 4.0, 0.0, 0.0, 7.0, 8.0])
+        >>> normalised(torch.ones(6), theta, layout).round(decimals=3).tolist()
+        [3.536, 3.536, 0.0, 0.0, 0.0, 0.0]
+        >>> normalised(torch.ones(6), theta, layout, "layer", ignore=None).round(decimals=3).tolist()
+        [2.5, 2.5, 2.5, 2.5, 7.0, 8.0]
     """
     if normalise not in ("filter", "layer", "weight", "dfilter", "dlayer", None):
         raise ReplicationError(f"The normalisation is {normalise!r}; allowed: 'filter', 'layer', 'weight', 'dfilter', 'dlayer' or None.")
@@ -75,7 +98,12 @@ def normalised(
 
 
 def without_biases_and_norms(layout: Sequence[Slot], device: torch.device | str | None = None) -> Tensor:
-    """Mask ``[n_parameters]`` of tensors with two axes or more: what ``ignore="biasbn"`` leaves."""
+    """Mask ``[n_parameters]`` of the tensors with two axes or more, the ones that ``ignore="biasbn"`` keeps.
+
+    Example:
+        >>> without_biases_and_norms(layout_of(nn.Linear(2, 1))).tolist()
+        [True, True, False]
+    """
     return torch.cat([torch.full((slot.stop - slot.start,), len(slot.shape) > 1, device=device) for slot in layout])
 
 

@@ -1,4 +1,4 @@
-"""Grids of points on a line or plane in parameter space, as tables that can be filled in several goes."""
+"""Grids of points on a line or plane in parameter space, as tables that can be filled in several calls."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -36,15 +36,22 @@ def fill(
 
     Raises:
         ReplicationError: coordinates that are not finite and increasing, or ``done`` of another grid.
+
+    Example:
+        >>> squares = fill({"alpha": [0.0, 1.0, 2.0]}, lambda at: {"loss": at[0] ** 2}, ["loss"], limit=2)
+        >>> squares["computed"].tolist()
+        [True, True, False]
+        >>> fill({"alpha": [0.0, 1.0, 2.0]}, lambda at: {"loss": at[0] ** 2}, ["loss"], done=squares)["loss"].tolist()
+        [0.0, 1.0, 4.0]
     """
     table = _empty(axes, columns)
     if done is not None:
-        table = _taken_over(table, done, list(axes), columns)
+        table = _continued(table, done, list(axes), columns)
     missing = np.flatnonzero(~table["computed"].to_numpy())[:limit]
     points, values = table[list(axes)].to_numpy(), table[list(columns)].to_numpy(copy=True)
     for row in missing:
-        found = evaluate(tuple(points[row].tolist()))
-        values[row] = [found[column] for column in columns]
+        value_of = evaluate(tuple(points[row].tolist()))
+        values[row] = [value_of[column] for column in columns]
         table.loc[row, "computed"] = True
         if progress is not None:
             progress(int(table["computed"].sum()), len(table))
@@ -57,6 +64,11 @@ def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float
 
     Raises:
         ReplicationError: a direction of another length, or one with a value that is not finite.
+
+    Example:
+        >>> point = plane(torch.ones(2), [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 10.0])])
+        >>> point((0.5, 2.0)).tolist()
+        [1.5, 21.0]
     """
     for direction in directions:
         if direction.shape != centre.shape or not torch.isfinite(direction).all():
@@ -65,15 +77,28 @@ def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float
                 f"give finite vectors of {len(centre)} numbers."
             )
     centre = centre.double()
-    moved = [direction.to(centre.device).double() for direction in directions]
+    vectors = [direction.to(centre.device).double() for direction in directions]
 
     def point(coordinates: tuple[float, ...]) -> Tensor:
         theta = centre.clone()
-        for coordinate, direction in zip(coordinates, moved, strict=True):
+        for coordinate, direction in zip(coordinates, vectors, strict=True):
             theta.add_(direction, alpha=coordinate)
         return theta
 
     return point
+
+
+def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed.
+
+    Example:
+        >>> table = pd.DataFrame({"alpha": [0.0, 1.0, 0.0, 1.0], "beta": [0.0, 0.0, 5.0, 5.0], "loss": [1.0, 2.0, 3.0, 4.0]})
+        >>> loss, alphas, betas = as_grid(table, "loss")
+        >>> loss.tolist(), alphas.tolist(), betas.tolist()
+        ([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0], [0.0, 5.0])
+    """
+    wide = table.pivot(index="beta", columns="alpha", values=column)
+    return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
 
 
 def _empty(axes: dict[str, Coordinates], columns: Sequence[str]) -> pd.DataFrame:
@@ -92,13 +117,13 @@ def _checked(axes: dict[str, Coordinates]) -> Iterator[tuple[str, np.ndarray]]:
         yield name, array
 
 
-def _taken_over(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns: Sequence[str]) -> pd.DataFrame:
-    wanted = [*axes, "computed", *columns]
-    same = len(done) == len(table) and set(wanted) <= set(done.columns)
+def _continued(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns: Sequence[str]) -> pd.DataFrame:
+    needed = [*axes, "computed", *columns]
+    same = len(done) == len(table) and set(needed) <= set(done.columns)
     # a table that was written to a file and read back may differ in the last digit
     if not same or not np.allclose(done[axes], table[axes], rtol=1e-12, atol=1e-12):
         raise ReplicationError(
             f"The earlier table has {len(done)} rows and not this grid of {len(table)} points; give one made with the same axes."
         )
-    taken = table.assign(computed=done["computed"].to_numpy(dtype=bool))
-    return taken.assign(**{column: done[column].to_numpy(dtype=np.float64) for column in columns})
+    continued = table.assign(computed=done["computed"].to_numpy(dtype=bool))
+    return continued.assign(**{column: done[column].to_numpy(dtype=np.float64) for column in columns})

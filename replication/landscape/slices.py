@@ -1,10 +1,10 @@
 """Slices of the loss through parameter space (Li et al. 2018, arXiv 1712.09913): lines, surfaces, interpolation.
 
 f(alpha, beta) = L(theta* + alpha delta + beta eta): mean loss on a fixed set of examples, in evaluation mode with the running
-statistics of the unperturbed network (sections 2 and 4; specification 1.1 to 1.6). Every function returns a table with a row
-per point: coordinates, ``computed``, ``loss``, ``accuracy`` in [0, 1], and ``standard_error`` of the loss over the examples.
-A non-finite loss is a result; a point that was not computed yet says so in ``computed``. A table handed back as ``done`` is
-continued, so a long surface is made in goes of ``limit`` points and saved between them.
+statistics of the unperturbed network (sections 2 and 4). Every function returns a table with a row per point: coordinates,
+``computed``, ``loss``, ``accuracy`` in [0, 1], and ``standard_error`` of the loss over the examples. A loss that is not finite
+is a result; ``computed`` is False at points that were not evaluated yet. A table given as ``done`` is continued: a long surface
+can be computed ``limit`` points at a time and saved in between.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,10 @@ import pandas as pd
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.landscape.directions import axis_generator, normalised, random_direction
 from replication.landscape.grid import Coordinates, Progress, fill, plane
-from replication.landscape.surface_measures import as_grid
-from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
 from replication.objective.evaluation import Evaluation
 from replication.objective.objective import Objective
 from replication.objective.vector import buffer_shapes, flat_buffers, flat_parameters, layout_of
-
-__all__ = [
-    "as_grid",
-    "axis_generator",
-    "captured_variance",
-    "interpolation",
-    "line",
-    "normalised",
-    "project",
-    "random_direction",
-    "random_walk_control",
-    "surface",
-    "trajectory_plane",
-]
 
 
 def line(
@@ -52,17 +35,26 @@ def line(
         direction: ``[n_parameters]``.
         alphas: increasing.
         centre: ``[n_parameters]``; the objective's own parameters by default.
-        done, limit, progress: an earlier table to continue, the most points to compute now, called with (done, all).
+        done: an earlier table of the same line; its computed points are kept.
+        limit: the most points to compute now; all by default.
+        progress: called after each point with (points computed, points of the line).
 
     Returns:
         Columns alpha, computed, loss, accuracy, standard_error.
 
     Raises:
         ReplicationError: a direction, coordinates or an earlier table that do not fit.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(nn.Linear(1, 2, bias=False), images, labels)
+        >>> table = line(objective, torch.tensor([1.0, -1.0]), [0.0, 1.0], centre=torch.zeros(2))
+        >>> table["loss"].round(4).tolist()
+        [0.6931, 0.1269]
     """
     point = plane(_centre(objective, centre), [direction])
-    evaluate = _evaluation(lambda at: objective.evaluate(point(at)))
-    return fill({"alpha": alphas}, evaluate, Evaluation._fields, done=done, limit=limit, progress=progress)
+    row = _as_row(lambda at: objective.evaluate(point(at)))
+    return fill({"alpha": alphas}, row, Evaluation._fields, done=done, limit=limit, progress=progress)
 
 
 def surface(
@@ -81,7 +73,7 @@ def surface(
 
     Args:
         direction_x, direction_y: ``[n_parameters]``; used as they are, not made orthogonal.
-        alphas, betas: increasing; a span of betas makes a part of the surface, parts are concatenated.
+        alphas, betas: increasing; a part of the betas gives that part of the surface, and parts are joined by ``pandas.concat``.
         centre, done, limit, progress: as in ``line``.
 
     Returns:
@@ -89,10 +81,18 @@ def surface(
 
     Raises:
         ReplicationError: a direction, coordinates or an earlier table that do not fit.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> objective = Objective(nn.Linear(1, 2, bias=False), images, labels)
+        >>> x, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        >>> table = surface(objective, x, y, [-1.0, 1.0], [-1.0, 1.0], centre=torch.zeros(2))
+        >>> table["loss"].round(4).tolist()
+        [0.6931, 0.1269, 2.1269, 0.6931]
     """
     point = plane(_centre(objective, centre), [direction_x, direction_y])
-    evaluate = _evaluation(lambda at: objective.evaluate(point(at)))
-    return fill({"alpha": alphas, "beta": betas}, evaluate, Evaluation._fields, done=done, limit=limit, progress=progress)
+    row = _as_row(lambda at: objective.evaluate(point(at)))
+    return fill({"alpha": alphas, "beta": betas}, row, Evaluation._fields, done=done, limit=limit, progress=progress)
 
 
 def interpolation(
@@ -106,42 +106,51 @@ def interpolation(
     limit: int | None = None,
     progress: Progress = None,
 ) -> pd.DataFrame:
-    """The loss between two networks of the objective's form, start at alpha = 0 and end at 1 (Figure 2; specification 1.6).
+    """The loss on the straight line between two networks, ``start`` at alpha = 0 and ``end`` at alpha = 1 (section 3, Figure 2).
 
-    Batch norm's running statistics move along; outside [0, 1] a variance may become negative, and the loss is then nan.
+    Batch norm's running statistics move with the weights. Outside [0, 1] a variance may become negative; the loss is then nan.
 
     Args:
-        start, end: the two minimisers; the objective gives the form, the examples and the loss.
-        statistics: False leaves the statistics at those of ``start``, which gives wrong losses at ``end``.
+        objective: gives the examples and the loss.
+        start, end: two networks of the objective's architecture, usually two minimisers.
+        statistics: False keeps the running statistics of ``start``, which gives wrong losses at ``end``.
         done, limit, progress: as in ``line``.
 
     Returns:
         As ``line``.
 
     Raises:
-        ReplicationError: a network of another form, coordinates or an earlier table that do not fit.
+        ReplicationError: a network of another architecture, coordinates or an earlier table that do not fit.
+
+    Example:
+        >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
+        >>> start, end = nn.Linear(1, 2), nn.Linear(1, 2)
+        >>> objective = Objective(start, images, labels)
+        >>> table = interpolation(objective, start, end, [0.0, 0.5, 1.0])
+        >>> bool(abs(table["loss"].iloc[2] - objective.value(torch.cat([end.weight.flatten(), end.bias]))) < 1e-6)
+        True
     """
     for model in (start, end):
         shapes = [(slot.name, slot.shape) for slot in layout_of(model)]
         if shapes != [(slot.name, slot.shape) for slot in objective.layout] or len(buffer_shapes(model)) != len(buffer_shapes(start)):
             raise ReplicationError(
-                "The networks differ in their parameters or buffers; interpolate between two of the objective's own form."
+                "The networks differ in their parameters or buffers; interpolate between two networks of the objective's architecture."
             )
     first, last = (flat_parameters(model) for model in (start, end))
     point = plane(first, [last - first])
-    moving = len(objective.buffers()) > 0  # none where the objective uses batch statistics
-    first_buffers, last_buffers = flat_buffers(start), flat_buffers(end)
-    buffers = plane(first_buffers, [(last_buffers - first_buffers) * statistics])
+    first_buffers, last_buffers = flat_buffers(start), flat_buffers(end if statistics else start)
+    buffers = plane(first_buffers, [last_buffers - first_buffers])
+    has_buffers = len(objective.buffers()) > 0  # False where the objective uses batch statistics
 
     def evaluate(at: tuple[float, ...]) -> Evaluation:
-        return objective.evaluate(point(at), buffers=buffers(at) if moving else None)
+        return objective.evaluate(point(at), buffers=buffers(at) if has_buffers else None)
 
-    return fill({"alpha": alphas}, _evaluation(evaluate), Evaluation._fields, done=done, limit=limit, progress=progress)
+    return fill({"alpha": alphas}, _as_row(evaluate), Evaluation._fields, done=done, limit=limit, progress=progress)
 
 
 def _centre(objective: Objective, centre: Tensor | None) -> Tensor:
     return objective.parameters() if centre is None else centre.to(objective.device)
 
 
-def _evaluation(evaluate: Callable[[tuple[float, ...]], Evaluation]) -> Callable[[tuple[float, ...]], dict[str, float]]:
+def _as_row(evaluate: Callable[[tuple[float, ...]], Evaluation]) -> Callable[[tuple[float, ...]], dict[str, float]]:
     return lambda at: evaluate(at)._asdict()

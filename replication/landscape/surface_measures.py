@@ -1,8 +1,8 @@
-"""What the eye judges on a loss surface, as numbers (landscape specification, section 5.3).
+"""What the eye judges on a loss surface, as numbers: our own measures, defined in ``docs/landscape.md``.
 
-All take the surface S as values ``[n_betas, n_alphas]`` on a square grid of spacing h around the minimiser at (0, 0), as
-``planes.as_grid`` makes it. A value that is not finite is no minimum, lies in no basin, and takes those points out of a
-measure whose formula needs it; ``measures`` says how many there are.
+The paper judges its surfaces by eye (Li et al. 2018, arXiv 1712.09913, sections 5 and 6). All functions take the surface S as
+losses ``[n_betas, n_alphas]`` on an even grid of spacing h around the minimiser at (0, 0). A loss that is not finite is no
+minimum and lies in no basin; where a formula needs it, the point is left out. ``measures`` says how many such points there are.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,11 @@ from scipy.ndimage import label, minimum_filter
 from scipy.spatial import ConvexHull
 
 from replication.errors import ReplicationError
+from replication.landscape.grid import as_grid
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
-_CONVEX, _PARTS = 0.95, 100
-
-
-def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed."""
-    wide = table.pivot(index="beta", columns="alpha", values=column)
-    return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
+_CONVEX, _PARTS = 0.95, 100  # share of its hull that a convex region fills; parts of the levels that ``convexity_level`` tries
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,13 @@ class Surface:
 
     Raises:
         ReplicationError: fewer than three points along an axis, uneven or unequal spacing, or no point at (0, 0).
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> round(bowl.spacing, 6), bowl.centre, bowl.edge
+        (0.1, 0.0, 1.0)
     """
 
     loss: np.ndarray
@@ -54,13 +56,14 @@ class Surface:
             raise ReplicationError("The grid has no point at (0, 0); choose odd counts so that the minimiser lies on it.")
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> "Surface":
-        """The surface of a table by ``landscape.surface``."""
-        return cls(*as_grid(table, "loss"))
+    def from_table(cls, table: pd.DataFrame) -> "Surface":
+        """The surface in a table that ``landscape.surface`` returned."""
+        loss, alphas, betas = as_grid(table, "loss")
+        return cls(loss=loss, alphas=alphas, betas=betas)
 
     @property
     def spacing(self) -> float:
-        """h."""
+        """The distance h between neighbours along an axis."""
         return float(self.alphas[1] - self.alphas[0])
 
     @property
@@ -79,14 +82,17 @@ class Surface:
         return float(min(-self.alphas[0], self.alphas[-1], -self.betas[0], self.betas[-1]))
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Bilinear interpolation at points (beta, alpha) ``[n, 2]``; nan outside of the grid and beside values that are not finite."""
+        """The loss ``[n]`` at points (beta, alpha) ``[n, 2]``, bilinear; nan outside the grid and beside losses that are not finite."""
         inside = np.clip(points, [self.betas[0], self.alphas[0]], [self.betas[-1], self.alphas[-1]])
-        # a point on the edge, but for rounding, is on the grid
+        # a point that rounding put just outside the edge is on the grid
         points = np.where(np.abs(points - inside) < 1e-9 * self.spacing, inside, points)
         return RegularGridInterpolator((self.betas, self.alphas), self.finite, bounds_error=False)(points)
 
     def curvatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Smaller and larger eigenvalue ``[n_betas - 2, n_alphas - 2]`` of the slice's Hessian at inner points, central differences."""
+        """Smaller and larger eigenvalue of the 2 x 2 Hessian at the inner points, each ``[n_betas - 2, n_alphas - 2]``.
+
+        Second derivatives are central differences.
+        """
         s, h2 = self.finite, self.spacing**2
         xx = (s[1:-1, 2:] - 2 * s[1:-1, 1:-1] + s[1:-1, :-2]) / h2
         yy = (s[2:, 1:-1] - 2 * s[1:-1, 1:-1] + s[:-2, 1:-1]) / h2
@@ -96,24 +102,47 @@ class Surface:
 
 
 def basin_area(surface: Surface, level: float) -> float:
-    """Share of the grid's points with a loss below ``level`` (5.3 e)."""
+    """Share of the grid's points with a loss below ``level``.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> basin_area(bowl, 0.015)  # the centre and its four neighbours, of 441 points
+        0.011337868480725623
+    """
     return float((surface.loss < level).mean())
 
 
 def negative_curvature_share(surface: Surface, below: float = np.inf, threshold: float = 0.05) -> float:
-    """Share of inner points with a loss under ``below`` at which lambda_min < -threshold lambda_max (5.3 a); nan where there are none."""
+    """Share of the inner points with a loss below ``below`` at which lambda_min < -threshold lambda_max; nan if there is no such point.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> saddle = Surface(loss=5 + x**2 - y**2, alphas=axis, betas=axis)
+        >>> negative_curvature_share(saddle)
+        1.0
+    """
     smaller, larger = surface.curvatures()
     counted = np.isfinite(smaller) & (surface.loss[1:-1, 1:-1] < below)
     return float((smaller < -threshold * larger)[counted].mean()) if counted.any() else float("nan")
 
 
 def rise(surface: Surface, radius: float) -> float:
-    """Mean loss on the circle of ``radius`` around the centre minus the loss at the centre (5.3 d).
+    """Mean loss on the circle of ``radius`` around the centre minus the loss at the centre.
 
-    Bilinear between grid points, which lies above a convex surface: compare surfaces of the same spacing only.
+    Interpolation is bilinear, which lies above a convex surface: compare surfaces of the same spacing only.
 
     Raises:
         ReplicationError: the circle leaves the grid.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> round(rise(bowl, 0.5), 2)
+        0.25
     """
     if radius > surface.edge * (1 + 1e-9):
         raise ReplicationError(f"A circle of radius {radius} leaves the grid; choose a smaller radius or a wider surface.")
@@ -121,9 +150,17 @@ def rise(surface: Surface, radius: float) -> float:
 
 
 def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
-    """For each of 32 rays from the centre, the share of its steps of length h that lower the loss by more than ``threshold`` of it (5.3 b).
+    """The share of steps that lower the loss by more than ``threshold`` of it, along each of 32 rays from the centre ``[32]``.
 
-    ``[32]``; steps with an end that is not finite or outside of the grid are not counted; nan for a ray without any.
+    Steps have length h. A step counts if both its ends are finite and on the grid; a ray without such a step is nan.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> saddle = Surface(loss=5 + x**2 - y**2, alphas=axis, betas=axis)
+        >>> shares = ray_decreases(saddle)
+        >>> float(shares[0]), bool(shares[8] > 0.5)  # along x the loss rises, along y it falls
+        (0.0, True)
     """
     shares = np.full(_RAYS, np.nan)
     steps = np.arange(len(surface.alphas) + len(surface.betas)) * surface.spacing
@@ -136,7 +173,15 @@ def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
 
 
 def strict_minima(surface: Surface) -> int:
-    """Number of inner points whose loss is below that of all eight neighbours (5.3 c)."""
+    """Number of inner points whose loss is below that of all eight neighbours.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> strict_minima(bowl)
+        1
+    """
     loss = np.where(np.isnan(surface.loss), np.inf, surface.loss)
     around = np.ones((3, 3))
     around[1, 1] = 0
@@ -145,7 +190,15 @@ def strict_minima(surface: Surface) -> int:
 
 
 def away_from_centre_share(surface: Surface) -> float:
-    """Share of inner points, the centre left out, where the slice's -gradient has a negative component towards the centre (5.3 i)."""
+    """Share of the inner points, without the centre, at which minus the gradient points away from the centre.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> away_from_centre_share(bowl)
+        0.0
+    """
     slope_y, slope_x = np.gradient(surface.finite, surface.spacing)
     alphas, betas = np.meshgrid(surface.alphas, surface.betas)
     towards = (slope_x * alphas + slope_y * betas)[1:-1, 1:-1]
@@ -154,20 +207,35 @@ def away_from_centre_share(surface: Surface) -> float:
 
 
 def roughness(surface: Surface) -> float:
-    """Mean of abs(second difference of log(S + 0.001)) along both axes (5.3 g)."""
+    """Mean of abs(second difference of log(S + 0.001)) along both axes.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> plane = Surface(loss=np.exp(x + y) - 1e-3, alphas=axis, betas=axis)
+        >>> round(roughness(plane), 6)
+        0.0
+    """
     logs = np.log(surface.finite + 1e-3)
     seconds = np.concatenate([np.diff(logs, 2, axis=axis).ravel() for axis in (0, 1)])
     return float(np.nanmean(np.abs(seconds))) if np.isfinite(seconds).any() else float("nan")
 
 
 def convexity_level(surface: Surface) -> float:
-    """The loss up to which every sublevel region around the centre is convex (5.3 j); the largest finite loss where all are.
+    """The loss up to which every sublevel region around the centre is convex; the largest finite loss if all of them are.
 
-    The region at a level is the connected part (eight neighbours) of the points with a loss up to it that holds the centre. It
-    counts as convex if it holds more than 95 % of the grid's points in its convex hull, one point being forgiven. The points of
-    a convex set fill their hull however coarse the grid, so that a surface with convex sublevel sets passes at every level; a
-    region cut off by the square stays convex. The levels are the surface's own losses, of which every hundredth part is tried,
-    and all of them in the part where convexity ends; nan without a finite centre.
+    The region at a level holds the points with a loss up to that level that are connected to the centre (eight neighbours). It
+    counts as convex if its points and one more make up more than 95 % of the grid's points in its convex hull: one missing
+    point is allowed. On any grid the points of a convex set fill their hull, so a surface with convex sublevel sets passes at
+    every level; a region that the edge of the grid cuts off stays convex. The levels are the losses of the surface: first a
+    hundred of them are tried, then all in the interval in which convexity ends. nan if the centre is not finite.
+
+    Example:
+        >>> axis = np.linspace(-1, 1, 21)
+        >>> x, y = np.meshgrid(axis, axis)
+        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
+        >>> convexity_level(bowl)
+        2.0
     """
     if not np.isfinite(surface.centre):
         return float("nan")
@@ -190,7 +258,7 @@ def _in_hull(region: np.ndarray) -> int:
     rows = np.flatnonzero(region.any(axis=1))
     first, last = region[rows].argmax(axis=1), region.shape[1] - 1 - region[rows, ::-1].argmax(axis=1)
     corners = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])])
-    # a hair wider, so that points on the hull's edge lie inside and points on one line have a hull
+    # a little wider, so that points on the hull's edge lie inside and points on one line have a hull
     wide = np.concatenate([corners + np.array(shift) for shift in ((-1e-3, 0), (1e-3, 0), (0, -1e-3), (0, 1e-3))])
     equations = ConvexHull(wide).equations
     inside = np.indices(region.shape).reshape(2, -1).T @ equations[:, :2].T + equations[:, 2] <= 1e-9
@@ -201,16 +269,23 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
     """Every measure of a surface's table: columns ``measure`` and ``value``.
 
     Args:
-        chance: the loss of guessing, below which a point counts as in the basin.
-        radii: of ``rise``; those that leave the grid are nan.
+        table: as ``landscape.surface`` returns it.
+        chance: the loss of guessing; points below it lie in the basin. The logarithm of the number of classes.
+        radii: of ``rise``; nan for a radius that leaves the grid.
 
     Raises:
         ReplicationError: a grid without the point (0, 0), or uneven, or smaller than three by three.
+
+    Example:
+        >>> x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21)))
+        >>> value = measures(pd.DataFrame({"alpha": x, "beta": y, "loss": 4 * (x**2 + y**2)})).set_index("measure")["value"]
+        >>> value[["centre", "maximum", "strict_minima"]].tolist()
+        [0.0, 8.0, 1.0]
     """
-    surface = Surface.of(table)
+    surface = Surface.from_table(table)
     finite = surface.loss[np.isfinite(surface.loss)]
     rays = ray_decreases(surface)
-    rows: dict[str, float] = {
+    value_of: dict[str, float] = {
         "centre": surface.centre,
         "non_finite_points": float(surface.loss.size - len(finite)),
         "maximum": float(finite.max()) if len(finite) else float("nan"),
@@ -228,7 +303,7 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "roughness": roughness(surface),
         "convexity_level": convexity_level(surface),
     }
-    return pd.DataFrame({"measure": rows.keys(), "value": rows.values()})
+    return pd.DataFrame({"measure": value_of.keys(), "value": value_of.values()})
 
 
 def _circle(n: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Planes through training trajectories (Li et al. 2018, arXiv 1712.09913, section 7; specification 1.8 and 1.9).
+"""Planes through training trajectories (Li et al. 2018, arXiv 1712.09913, section 7, Figures 8 and 9).
 
-Principal axes of the rows theta_k - theta_last come from their small Gram matrix ``[T, T]``, so that memory does not grow with
-T times the number of parameters beyond the checkpoints themselves.
+The principal axes of the rows theta_k - theta_last are computed from their small Gram matrix ``[T, T]``. Besides the
+checkpoints themselves, no array with T times the number of parameters is held in memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,11 +26,11 @@ class TrajectoryPlane:
 
     Attributes:
         direction_x, direction_y: orthonormal, float64 ``[n_parameters]``; the entry of largest magnitude is positive.
-        coordinates: of every checkpoint, seen from the last one (not from the mean), float64 ``[T, 2]``; the last row is zero.
+        coordinates: of every checkpoint relative to the last one (not to the mean), float64 ``[T, 2]``; the last row is zero.
         explained_variance: of all axes, in falling order ``[T]``: squared singular values / (T - 1).
         explained_variance_ratio: the same, divided by their sum.
-        random_walk: mean ratios ``[T]`` of Gaussian random walks with as many parameters and the same step lengths: what diffusion
-            alone would give (76 % in two axes of a long walk).
+        random_walk: mean ratios ``[T]`` of Gaussian random walks with as many parameters and the same step lengths: the ratios
+            that diffusion alone would give (76 % in two axes of a long walk).
     """
 
     direction_x: Tensor
@@ -55,8 +55,8 @@ def trajectory_plane(
 
     Args:
         checkpoints: a tensor, array or memory map; the last row is the minimiser around which the plane is drawn.
-        centring: subtract the rows' mean before finding the axes, as the official code does; other axes and ratios without it.
-        final_row: count the last checkpoint, a row of zeros, among the rows, as the official code does.
+        centring: subtract the mean of the rows before finding the axes, as the official code does. The axes and ratios depend on it.
+        final_row: keep the last checkpoint, a row of zeros, among the rows, as the official code does.
         ignore: ``"biasbn"`` leaves out tensors with at most one axis; needs ``layout``.
         layout: ``objective.layout``.
         generator: of the random walks; seed 0 by default.
@@ -64,6 +64,14 @@ def trajectory_plane(
 
     Raises:
         ReplicationError: fewer than three checkpoints, rows that are not finite, all on one line, or ``ignore`` without a layout.
+
+    Example:
+        >>> path = torch.tensor([[3.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> plane = trajectory_plane(path)
+        >>> plane.coordinates.round(decimals=3).tolist()
+        [[2.99, 0.247], [0.914, 1.079], [0.0, 0.0]]
+        >>> plane.explained_variance_ratio.round(decimals=3).tolist()
+        [0.88, 0.12, 0.0]
     """
     rows = _matrix(checkpoints)
     mask = _mask(ignore, layout, rows)
@@ -76,15 +84,35 @@ def trajectory_plane(
     if centring:
         weights = weights - weights.mean(0)
     directions = _combined(rows, weights, mask)
-    free = rows.shape[1] if mask is None else int(mask.sum())
+    n_free = rows.shape[1] if mask is None else int(mask.sum())
     control = random_walk_control(
-        steps, free, generator=generator or torch.Generator().manual_seed(0), walks=walks, centring=centring, final_row=final_row
+        steps, n_free, generator=generator or torch.Generator().manual_seed(0), walks=walks, centring=centring, final_row=final_row
     )
-    return TrajectoryPlane(*directions, project(rows, directions), variance, variance / variance.sum(), control)
+    return TrajectoryPlane(
+        direction_x=directions[0],
+        direction_y=directions[1],
+        coordinates=project(rows, directions),
+        explained_variance=variance,
+        explained_variance_ratio=variance / variance.sum(),
+        random_walk=control,
+    )
 
 
 def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> Tensor:
-    """Coordinates ``[T, n_directions]`` of theta_k - theta_last by least squares; directions need be neither unit nor orthogonal."""
+    """Coordinates ``[T, n_directions]`` of theta_k - theta_last by least squares.
+
+    Args:
+        checkpoints: ``[T, n_parameters]``, as in ``trajectory_plane``.
+        directions: ``[n_parameters]`` each; they need not have unit length or be orthogonal.
+
+    Raises:
+        ReplicationError: fewer than three checkpoints.
+
+    Example:
+        >>> path = torch.tensor([[3.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+        >>> project(path, [torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])]).tolist()
+        [[1.5, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
     rows = _matrix(checkpoints)
     basis = torch.stack([direction.double() for direction in directions]).to(_device(rows))
     products = torch.zeros(len(rows), len(basis), dtype=torch.float64, device=basis.device)
@@ -94,7 +122,20 @@ def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequen
 
 
 def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> float:
-    """Share of the trajectory's variance that lies in the span of ``directions``; about 2 / n_parameters for two random ones."""
+    """Share of the trajectory's variance in the span of ``directions``; about 2 / n_parameters for two random ones (section 7.1).
+
+    Args:
+        checkpoints: ``[T, n_parameters]``, as in ``trajectory_plane``.
+        directions: ``[n_parameters]`` each.
+
+    Raises:
+        ReplicationError: fewer than three checkpoints, or rows that are not finite.
+
+    Example:
+        >>> path = torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
+        >>> round(captured_variance(path, [torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])]), 6)
+        0.36
+    """
     rows = _matrix(checkpoints)
     basis = torch.linalg.qr(torch.stack([direction.double() for direction in directions]).T.to(_device(rows)))[0]
     inside = project(rows, list(basis.T))
@@ -107,7 +148,19 @@ def random_walk_control(
 ) -> Tensor:
     """Mean explained variance ratios ``[T]`` of Gaussian random walks with T - 1 ``steps`` of these lengths.
 
-    Only the steps' Gram matrix is needed, which is Wishart distributed whatever the number of parameters.
+    Only the Gram matrix of the steps is needed. It follows a Wishart distribution, so no walk of ``n_parameters`` is drawn.
+
+    Args:
+        steps: lengths of the steps ``[T - 1]``.
+        n_parameters: dimensions of the walk.
+        generator: the draws depend on its state only.
+        walks: how many walks are averaged.
+        centring, final_row: as in ``trajectory_plane``.
+
+    Example:
+        >>> ratios = random_walk_control(torch.ones(200), 10_000, generator=torch.Generator().manual_seed(0))
+        >>> ratios[:2].round(decimals=2).tolist()  # in theory 6 / pi^2 and a quarter of it
+        [0.61, 0.15]
     """
     random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
     n_steps, ratios = len(steps), []

@@ -9,7 +9,7 @@ from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 
 from replication import landscape
-from replication.landscape.surface_measures import as_grid
+from replication.landscape.grid import as_grid
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import TrajectoryConfig

@@ -202,9 +202,9 @@ def test_wrong_arguments_give_one_sentence(objective: Objective) -> None:
         curvature.extremes(objective, ignore="bias")  # type: ignore[arg-type]
     with pytest.raises(ReplicationError, match="leaves none"):
         curvature.extremes(polynomial_objective(torch.ones(2, 3), degree=2), ignore="biasbn")
-    with pytest.raises(ReplicationError, match="too few probes"):
+    with pytest.raises(ReplicationError, match="number of probes is 1; allowed: 2 or more"):
         curvature.trace(objective, probes=1)
-    with pytest.raises(ReplicationError, match="too few products"):
+    with pytest.raises(ReplicationError, match="number of products is 0; allowed: 1 or more"):
         curvature.spectral_density(objective, products=0)
     with pytest.raises(ReplicationError, match="shape"):
         curvature.extremes(objective, torch.zeros(2))

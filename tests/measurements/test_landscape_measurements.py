@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from replication.data.sources import reading as sources
-from replication.landscape.surface_measures import as_grid
+from replication.landscape.grid import as_grid
 from replication.measurements import instrument_of, landscape_lines, landscape_trajectory
 from replication.objective import flat_parameters, layout_of
 from replication.schema.landscape import (
