@@ -10,6 +10,7 @@ from tiny_landscape import flat, tiny, tiny_examples
 from torch import Tensor, nn
 
 from replication import curvature, landscape
+from replication.curvature.lanczos import Ends, Lanczos, extremes_of
 from replication.errors import ReplicationError
 from replication.objective import Objective
 
@@ -87,6 +88,23 @@ def test_half_the_products_of_two_calls_of_eigsh(objective: Objective) -> None:
     np.testing.assert_allclose([found.smallest, found.largest], ends, rtol=1e-2)
 
 
+def test_an_end_near_zero_is_held_to_a_hundredth_of_the_other_end() -> None:
+    """No sooner, no later: one product less leaves its residual above tolerance / 100 of the larger end."""
+    eigenvalues = torch.linspace(0, 1, 200, dtype=torch.float64)
+    start = torch.randn(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def ends_after(max_products: int) -> tuple[Lanczos, Ends]:
+        lanczos = Lanczos(lambda vector: eigenvalues * vector, start, 200)
+        return lanczos, extremes_of(lanczos, tolerance=1e-3, max_products=max_products)
+
+    lanczos, ends = ends_after(200)
+    assert ends.converged
+    assert ends.errors[0] <= 1e-5 * ends.values[1]
+    _, before = ends_after(lanczos.products - 1)
+    assert not before.converged
+    assert before.errors[0] > 1e-5 * before.values[1]
+
+
 def test_known_quadratic_and_spaces_smaller_than_the_limit() -> None:
     """sum theta_i^2 + theta_i theta_{i+1} on a ring of 3: eigenvalues 2 + 2 cos(2 pi k / 3) times 1, so 4, 1, 1."""
     objective = polynomial_objective(torch.ones(2, 3, dtype=torch.float64), degree=2)
@@ -160,6 +178,18 @@ def test_trace_and_its_blocks_estimate_those_of_the_dense_hessian(objective: Obj
         assert row.trace == pytest.approx(diagonal[slot.slice].sum().item(), abs=5 * row.standard_error + 1e-12)
     again = curvature.trace(objective, probes=200, generator=torch.Generator().manual_seed(0))
     assert again.value == found.value
+
+
+def test_the_standard_error_of_a_trace_divides_by_one_probe_less() -> None:
+    """H = [[2, 2], [2, 2]]: a probe gives 0 or 8, so the share of eights, and with it their spread, follows from the mean."""
+    objective = polynomial_objective(torch.ones(2, 2, dtype=torch.float64), degree=2)
+    for probes in (3, 10):
+        estimate = curvature.trace(objective, probes=probes)
+        share = estimate.value / 8
+        assert 0 < share < 1
+        expected = 8 * (share * (1 - share) / (probes - 1)) ** 0.5
+        assert estimate.standard_error == pytest.approx(expected, rel=1e-9)
+        assert estimate.by_tensor["standard_error"].item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_trace_of_a_diagonal_hessian_is_exact() -> None:

@@ -109,6 +109,15 @@ def test_convexity_forgives_one_point_and_no_more() -> None:
     assert sm.convexity_level(flat) == pytest.approx(2.3)
 
 
+def test_one_missing_point_is_allowed_even_in_the_smallest_regions_and_two_are_not() -> None:
+    """Beside the centre, so that the regions of nine points have a hole: 8 + 1 of 9 fill their hull, 7 + 1 do not."""
+    dented = BOWL.loss.copy()
+    dented[10, 11] = np.inf
+    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == 8
+    dented[10, 9] = np.inf
+    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == pytest.approx(4 * (0.1**2 + 0.1**2))
+
+
 def test_values_that_are_not_finite_are_counted_and_lie_in_no_basin() -> None:
     loss = BOWL.loss.copy()
     loss[0, 0], loss[-1, -1], loss[3, 4] = np.nan, np.inf, np.inf

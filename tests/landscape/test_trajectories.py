@@ -89,7 +89,7 @@ def test_directions_are_orthonormal_with_a_positive_largest_entry(path: Tensor) 
 
 
 def test_least_squares_coordinates_of_directions_that_are_not_orthogonal() -> None:
-    """Numbers of the official projection (specification 1.10)."""
+    """Numbers of the official code's projection."""
     k = torch.arange(20, dtype=torch.float64)
     a, b, c = torch.sin(k), torch.cos(k / 2), torch.linspace(-1, 1, 20, dtype=torch.float64)
     rows = torch.stack([a, a, torch.zeros_like(a)])
@@ -107,7 +107,7 @@ def test_captured_variance_is_the_ratio_for_principal_axes_and_two_in_n_for_rand
 
 
 def test_random_walks_put_three_quarters_of_their_variance_into_two_axes() -> None:
-    """61.2 % and 15.1 %, without centring 81.3 % and 9.0 % (specification 5.5; theory 6 / pi^2 and a quarter of it)."""
+    """In theory 6 / pi^2 and a quarter of it; without centring 81.3 % and 9.0 %, from drawn walks."""
     steps, generator = torch.ones(300, dtype=torch.float64), torch.Generator().manual_seed(0)
     centred = random_walk_control(steps, 5000, generator=generator, walks=2)
     np.testing.assert_allclose(centred[:2], [6 / np.pi**2, 1.5 / np.pi**2], atol=0.01)
@@ -126,6 +126,18 @@ def test_the_control_is_the_plane_of_drawn_walks(n_parameters: int, generator: t
         walk = torch.cat([torch.zeros(1, n_parameters), walk])
         drawn.append(PCA().fit(walk).explained_variance_ratio_[:3])
     np.testing.assert_allclose(found[:3], np.mean(drawn, 0), atol=0.02)
+
+
+def test_the_control_counts_the_final_row_where_the_plane_does(path: Tensor, generator: torch.Generator) -> None:
+    assert trajectory_plane(path).random_walk.shape == (12,)
+    assert trajectory_plane(path, final_row=False).random_walk.shape == (11,)
+    steps = torch.tensor([1.0, 1.0, 1.0, 6.0])  # without its last row the walk loses its longest step
+    control = random_walk_control(steps, 8, generator=generator, walks=400, final_row=False)
+    drawn = []
+    for _ in range(400):
+        walk = (torch.randn(4, 8, generator=generator) * steps[:, None]).cumsum(0)
+        drawn.append(PCA().fit(torch.cat([torch.zeros(1, 8), walk])[:-1]).explained_variance_ratio_)
+    np.testing.assert_allclose(control, np.mean(drawn, 0), atol=0.02)
 
 
 def test_wrong_arguments_give_one_sentence(path: Tensor) -> None:
