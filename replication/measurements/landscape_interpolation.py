@@ -1,11 +1,11 @@
-"""Between small-batch and large-batch minimisers, and how their weights grow (landscape, figure 2)."""
+"""The loss between small-batch and large-batch minimisers, and the size of their weights (Li et al. 2018, Figure 2)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from replication import landscape
+from replication.landscape.slices import interpolation
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.landscape import InterpolationConfig
@@ -13,7 +13,7 @@ from replication.training.trained_run import TrainedRun
 
 
 def measure(config: InterpolationConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """Every pair: the line through both minimisers; every run: norm at kept steps, histogram of the final weights."""
+    """For every pair the line through both minimisers; for every run its norm at the kept steps and a histogram of its final weights."""
     pairs = list(zip(runs[::2], runs[1::2], strict=True))
     lines = [between(config, *pair).assign(small=pair[0].name, large=pair[1].name) for pair in pairs]
     progress(len(pairs), len(pairs))
@@ -26,20 +26,21 @@ def tables(config: InterpolationConfig, parts: Sequence[Arrays]) -> Tables:
 
 
 def between(config: InterpolationConfig, small: TrainedRun, large: TrainedRun) -> pd.DataFrame:
-    """Training and test loss, small batch at 0 and large batch at 1; ``statistics`` False leaves batch norm's at the small batch's.
+    """Training and test loss, small batch at 0 and large batch at 1.
 
-    ``trained`` False is the same line between the two networks before training: they share their weights, so it is flat.
+    Rows with ``statistics`` False keep the running statistics of the small batch. Rows with ``trained`` False are the line between
+    the two networks before training: they start from the same weights, so it is flat.
     """
     alphas = np.linspace(-0.5, 1.5, config.points)
     ends, starts = (small.model(), large.model()), (small.model(0), large.model(0))
     train, test = small.around(examples=config.examples), small.around(examples=config.test_examples, split="test")
-    found = [
-        landscape.interpolation(train, *ends, alphas).assign(split="train", statistics=True, trained=True),
-        landscape.interpolation(test, *ends, alphas).assign(split="test", statistics=True, trained=True),
-        landscape.interpolation(train, *ends, alphas, statistics=False).assign(split="train", statistics=False, trained=True),
-        landscape.interpolation(train, *starts, alphas).assign(split="train", statistics=True, trained=False),
+    lines = [
+        interpolation(train, *ends, alphas).assign(split="train", statistics=True, trained=True),
+        interpolation(test, *ends, alphas).assign(split="test", statistics=True, trained=True),
+        interpolation(train, *ends, alphas, statistics=False).assign(split="train", statistics=False, trained=True),
+        interpolation(train, *starts, alphas).assign(split="train", statistics=True, trained=False),
     ]
-    return pd.concat(found)
+    return pd.concat(lines)
 
 
 def norms(run: TrainedRun) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def norms(run: TrainedRun) -> pd.DataFrame:
 
 
 def histograms(runs: Sequence[TrainedRun], bins: int) -> pd.DataFrame:
-    """Shares of the final parameters in bins that all runs share, out to the largest weight but one in a thousand."""
+    """Shares of the final parameters in bins that are the same for all runs and leave out one weight in a thousand at most."""
     finals = {run.name: np.asarray(run.trajectory[-1], dtype=np.float64) for run in runs}
     edge = max(float(np.quantile(np.abs(weights), 0.999)) for weights in finals.values())
     edges = np.linspace(-edge, edge, bins + 1)

@@ -1,4 +1,4 @@
-"""Training paths in planes: of their principal components, and of random directions (landscape, figures 8 and 9)."""
+"""Training paths in the plane of their principal components and in random planes (Li et al. 2018, Figures 8 and 9)."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,22 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 from torch import Tensor
 
-from replication import landscape
+from replication.landscape.directions import axis_generator
 from replication.landscape.grid import as_grid
+from replication.landscape.slices import surface
+from replication.landscape.trajectories import captured_variance, project, random_walk_control, trajectory_plane
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import run_by_run, unpack
 from replication.schema.landscape import TrajectoryConfig
 from replication.training.trained_run import TrainedRun
 
-MARGIN = 0.15  # of the path's extent, left free on every side
+MARGIN = 0.15  # empty border on every side, as a share of the path's extent
 PCA, RANDOM, RANDOM_FINAL = "pca", "random", "random_final"
 
 
 def measure(config: TrajectoryConfig, runs: Sequence[TrainedRun], *, seed: int, part: int, progress: Progress) -> Arrays:
-    """The part's runs, one by one."""
-    return run_by_run(lambda run, report: of_run(config, run, seed, report), runs, progress)
+    """Arrays of the runs that belong to this part."""
+    return run_by_run(lambda run, report: tables_of_run(config, run, seed, report), runs, progress)
 
 
 def tables(config: TrajectoryConfig, parts: Sequence[Arrays]) -> Tables:
@@ -29,29 +31,30 @@ def tables(config: TrajectoryConfig, parts: Sequence[Arrays]) -> Tables:
     return unpack(parts)
 
 
-def of_run(config: TrajectoryConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
-    """Its plane, its path in three planes, the surface around its end, its angles with the gradient."""
+def tables_of_run(config: TrajectoryConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
+    """The plane of one training, its path in three planes, the surface around its end, and angles of its steps with the gradient."""
     rows = np.asarray(run.trajectory)
-    found = landscape.trajectory_plane(rows, generator=landscape.axis_generator(seed, 2))
-    planes = {PCA: (found.direction_x, found.direction_y), **random_planes(rows, seed)}
-    paths = {name: landscape.project(rows, axes).numpy() for name, axes in planes.items()}
-    captured = [(name, landscape.captured_variance(rows, axes)) for name, axes in planes.items()]
+    pca = trajectory_plane(rows, generator=axis_generator(seed, 2))
+    planes = {PCA: (pca.direction_x, pca.direction_y), **random_planes(rows, seed)}
+    paths = {name: project(rows, axes).numpy() for name, axes in planes.items()}
+    captured = [(name, captured_variance(rows, axes)) for name, axes in planes.items()]
     path = paths[PCA]
-    surface = landscape.surface(run.around(examples=config.examples), *planes[PCA], *extents(path, config.points), progress=progress)
-    variance = {"ratio": found.explained_variance_ratio.numpy(), "random_walk": found.random_walk.numpy(), "one_walk": one_walk(rows, seed)}
+    alphas, betas = extents(path, config.points)
+    losses = surface(run.around(examples=config.examples), *planes[PCA], alphas, betas, progress=progress)
+    variance = {"ratio": pca.explained_variance_ratio.numpy(), "random_walk": pca.random_walk.numpy(), "one_walk": one_walk(rows, seed)}
     return {
-        "surface": surface,
+        "surface": losses,
         "variance": pd.DataFrame({"axis": np.arange(1, len(rows) + 1), **variance}),
         "paths": pd.concat(pd.DataFrame({"plane": name, "step": run.steps, "x": at[:, 0], "y": at[:, 1]}) for name, at in paths.items()),
         "captured": pd.DataFrame(captured, columns=["plane", "share"]),
-        "angles": angles(surface, path, run.steps, seed),
+        "angles": angles(losses, path, run.steps, seed),
         "cosines": cosines(rows.shape[1], config.cosines, seed),
     }
 
 
 def random_planes(rows: np.ndarray, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Two random unit directions, and one of them with the direction from the beginning to the end (figure 8 a and b)."""
-    draws = (torch.randn(rows.shape[1], generator=landscape.axis_generator(seed, axis), dtype=torch.float64) for axis in (0, 1))
+    draws = (torch.randn(rows.shape[1], generator=axis_generator(seed, axis), dtype=torch.float64) for axis in (0, 1))
     first, second = (draw / draw.norm() for draw in draws)
     whole = torch.from_numpy(rows[0].astype(np.float64) - rows[-1])
     return {RANDOM: (first, second), RANDOM_FINAL: (whole / whole.norm(), first)}
@@ -60,22 +63,23 @@ def random_planes(rows: np.ndarray, seed: int) -> dict[str, tuple[Tensor, Tensor
 def one_walk(rows: np.ndarray, seed: int) -> np.ndarray:
     """Explained variance ratios ``[T]`` of a single random walk with the path's step lengths: a control beside the mean of many."""
     lengths = torch.from_numpy(np.linalg.norm(np.diff(rows, axis=0).astype(np.float64), axis=1))
-    return landscape.random_walk_control(lengths, rows.shape[1], generator=landscape.axis_generator(seed, 5), walks=1).numpy()
+    return random_walk_control(lengths, rows.shape[1], generator=axis_generator(seed, 5), walks=1).numpy()
 
 
 def extents(path: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spaced coordinates along both axes that hold the path ``[T, 2]`` with a margin."""
+    """Evenly spaced coordinates along both axes that cover the path ``[T, 2]`` with a margin."""
     low, high = path.min(0), path.max(0)
     margin = MARGIN * (high - low)
-    return tuple(np.linspace(low[axis] - margin[axis], high[axis] + margin[axis], points) for axis in (0, 1))  # type: ignore[return-value]
+    alphas, betas = np.linspace(low - margin, high + margin, points).T
+    return alphas, betas
 
 
 def angles(surface: pd.DataFrame, path: np.ndarray, steps: Sequence[int], seed: int) -> pd.DataFrame:
-    """Size of the cosine between a step of the path and the slice's gradient at its middle; ``control`` has the steps in another order."""
+    """abs(cosine) between each step of the path and the gradient of the surface at its middle; ``control`` has the steps shuffled."""
     loss, alphas, betas = as_grid(surface, "loss")
     slopes = np.gradient(np.where(np.isfinite(loss), loss, np.nan), betas, alphas)
     moves, middles = np.diff(path, axis=0), (path[1:] + path[:-1]) / 2
-    # bilinear; the path's plane has another spacing along each axis and need not have a point at (0, 0)
+    # bilinear; the spacing differs between the axes, and there need not be a point at (0, 0)
     at_middles = [RegularGridInterpolator((betas, alphas), slope, bounds_error=False)(middles[:, ::-1]) for slope in reversed(slopes)]
     gradient = np.stack(at_middles, axis=1)
     shuffled = moves[np.random.default_rng([seed, 3]).permutation(len(moves))]
@@ -83,19 +87,16 @@ def angles(surface: pd.DataFrame, path: np.ndarray, steps: Sequence[int], seed: 
 
 
 def cosines(n_parameters: int, pairs: int, seed: int) -> pd.DataFrame:
-    """Mean size of the cosine of two random directions, the formula sqrt(2 / (pi n)), and the same with directions that share a tenth.
-
-    In blocks of pairs, so that memory stays small.
-    """
-    generator = landscape.axis_generator(seed, 4)
-    sizes, shared = [], []
+    """Mean abs(cosine) of two random directions, the formula sqrt(2 / (pi n)), and the mean where the second has a tenth of the first."""
+    generator = axis_generator(seed, 4)
+    independent, shared = [], []
     for _ in range(pairs):
         first, second = torch.randn(2, n_parameters, generator=generator)
-        sizes.append(abs(float(first @ second / (first.norm() * second.norm()))))
+        independent.append(abs(float(first @ second / (first.norm() * second.norm()))))
         second = second + 0.1 * first
         shared.append(abs(float(first @ second / (first.norm() * second.norm()))))
     formula = float(np.sqrt(2 / (np.pi * n_parameters)))
-    return pd.DataFrame({"parameters": [n_parameters], "mean": [np.mean(sizes)], "formula": [formula], "shared": [np.mean(shared)]})
+    return pd.DataFrame({"parameters": [n_parameters], "mean": [np.mean(independent)], "formula": [formula], "shared": [np.mean(shared)]})
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
