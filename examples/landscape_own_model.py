@@ -10,7 +10,6 @@ from torch import nn
 
 from replication import landscape
 from replication.data.sources.torchvision_shim import import_torchvision
-from replication.landscape import surface_measures
 from replication.objective import Objective
 
 torch.manual_seed(0)
@@ -31,4 +30,4 @@ losses, alphas, betas = landscape.as_grid(table, "loss")
 
 print(f"Loss at the centre {losses[2, 2]:.3f}; on the grid (rows beta, columns alpha):")
 print(np.round(losses, 2))
-print(surface_measures.measures(table).round(3).to_string(index=False))
+print(landscape.measures(table).round(3).to_string(index=False))

@@ -46,6 +46,7 @@ def line(
         ReplicationError: a direction, coordinates or an earlier table that do not fit.
 
     Example:
+        >>> import torch
         >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
         >>> objective = Objective(nn.Linear(1, 2, bias=False), images, labels)
         >>> table = line(objective, torch.tensor([1.0, -1.0]), [0.0, 1.0], centre=torch.zeros(2))
@@ -83,6 +84,7 @@ def surface(
         ReplicationError: a direction, coordinates or an earlier table that do not fit.
 
     Example:
+        >>> import torch
         >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
         >>> objective = Objective(nn.Linear(1, 2, bias=False), images, labels)
         >>> x, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
@@ -123,6 +125,7 @@ def interpolation(
         ReplicationError: a network of another architecture, coordinates or an earlier table that do not fit.
 
     Example:
+        >>> import torch
         >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
         >>> start, end = nn.Linear(1, 2), nn.Linear(1, 2)
         >>> objective = Objective(start, images, labels)

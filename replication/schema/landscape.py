@@ -1,4 +1,4 @@
-"""Measurements of the landscape paper."""
+"""Measurements of the landscape paper (Li et al. 2018, arXiv 1712.09913)."""
 
 from typing import Annotated, Literal, Self
 
@@ -14,7 +14,7 @@ class Scattered(OfRuns):
     """Runs of a seed that are measured one by one.
 
     Attributes:
-        jobs: over how many jobs a seed is scattered; one for each run by default, fewer where runs are cheap.
+        jobs: into how many jobs a seed is split; by default one for each run.
     """
 
     jobs: Count | None = None
@@ -29,7 +29,7 @@ class Scattered(OfRuns):
 
 
 class Slices(Scattered):
-    """What slices of the loss have in common.
+    """Common settings of slices of the loss.
 
     Attributes:
         examples: training images on which the loss is evaluated, the first ones; all of them by default.
@@ -49,7 +49,7 @@ class Slices(Scattered):
 
 
 class SurfaceConfig(Slices):
-    """Surfaces around trained networks, and the networks' losses and errors (landscape, figures 1, 3, 4, 5, 6 and Table 2).
+    """Surfaces around trained networks, and the networks' losses and errors (landscape, Figures 1, 3, 4, 5, 6 and Table 2).
 
     Attributes:
         directions: pairs of random directions, filter-normalised; no two seeds share one.
@@ -62,13 +62,13 @@ class SurfaceConfig(Slices):
 
 
 class LinesConfig(Slices):
-    """The loss along random directions under several normalisations (landscape, figure 3 top and appendix A.1).
+    """The loss along random directions under several normalisations (landscape, Figure 3 top and appendix A.1).
 
     Attributes:
         directions: random directions, each with every normalisation.
-        normalise: "none" leaves the Gaussian draws as they are.
+        normalise: "none" uses the Gaussian draws unscaled.
         test_examples: test images of the dashed curves, the first ones; none by default.
-        rescale: factors by which the kernels before batch norm are multiplied, their statistics along with them.
+        rescale: factors by which the kernels before batch norm are multiplied, and their running statistics with them.
     """
 
     instrument: Literal["landscape_lines"]
@@ -79,12 +79,12 @@ class LinesConfig(Slices):
 
 
 class InterpolationConfig(OfRuns):
-    """From small-batch to large-batch minimisers, their weights during and after training (landscape, figure 2).
+    """The loss between small-batch and large-batch minimisers; their weights during and after training (landscape, Figure 2).
 
     Attributes:
         runs: small and large batch in turn.
         examples, test_examples: training and test images, the first ones; all of them by default.
-        points: from alpha = -0.5 to 1.5.
+        points: of the line, from alpha = -0.5 to 1.5.
         bins: of the histograms of weights.
     """
 
@@ -102,12 +102,12 @@ class InterpolationConfig(OfRuns):
 
 
 class TrajectoryConfig(Scattered):
-    """Training paths in the plane of their principal components and in random planes (landscape, figures 8 and 9).
+    """Training paths in the plane of their principal components and in random planes (landscape, Figures 8 and 9).
 
     Attributes:
         examples: training images on which the loss is evaluated, the first ones; all of them by default.
         points: along an axis of the plane, which is as wide as the path.
-        cosines: pairs of random directions, of which the mean size of the cosine is taken.
+        cosines: pairs of random directions whose abs(cosine) is averaged.
     """
 
     instrument: Literal["landscape_trajectory"]
@@ -117,7 +117,7 @@ class TrajectoryConfig(Scattered):
 
 
 class CurvatureConfig(Slices):
-    """Both ends of the Hessian's spectrum on the plane of a surface (landscape, figure 7).
+    """Smallest and largest Hessian eigenvalue on the plane of a surface (landscape, Figure 7).
 
     Attributes:
         tolerance: relative, of the eigenvalues' residuals.
