@@ -48,14 +48,14 @@ def examples(n: int) -> tuple[Tensor, Tensor]:
 
 
 def installed(package: str) -> bool:
-    found = importlib.util.find_spec(package) is not None
-    if not found:
+    available = importlib.util.find_spec(package) is not None
+    if not available:
         print(f"({package} is not installed, so it is left out: pip install loss-landscapes pyhessian)")
-    return found
+    return available
 
 
 def peer_surface(connection: Connection, name: str, n: int) -> None:
-    """One surface by loss-landscapes for every message; without its filter normalisation, a Python loop over filters that takes minutes."""
+    """One surface by loss-landscapes for every message, without its filter normalisation: a Python loop over filters that takes minutes."""
     import loss_landscapes
     from loss_landscapes.metrics import Loss
 
@@ -88,9 +88,9 @@ def surfaces(names: tuple[str, ...]) -> None:
         middle = surface_times(name, IMAGES[name], peer)
         flops = IMAGES[name] * forward_flops(models.build(name, classes=10, channels=3, seed=0).eval())
         columns = ", ".join(f"{label} {value:.2f}" for label, value in middle.items() if label != "ceiling")
-        others = {"loss-landscapes 3.0.6": "peer", "plain forward pass": "plain"} if peer else {"plain forward pass": "plain"}
+        compared = {"loss-landscapes 3.0.6": "peer", "plain forward pass": "plain"} if peer else {"plain forward pass": "plain"}
         for label in (str(dtype)[6:] for dtype in PRECISIONS):
-            ratios = {against: middle[other] / middle[label] for against, other in others.items()}
+            ratios = {against: middle[other] / middle[label] for against, other in compared.items()}
             keep("Loss surface", f"a point, {name}, {label}", ratios)
             columns += "".join(f"; {against} : {label} {ratio:.2f}" for against, ratio in ratios.items())
         print(f"{name}, {IMAGES[name]} images: {columns}; {flops / middle['float32'] / middle['ceiling']:.0%} of the ceiling", flush=True)
@@ -109,7 +109,7 @@ def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
     if peer:
         process.start()
     times: dict[str, list[float]] = {label: [] for label in ("ceiling", "plain", "peer", *objectives)}
-    for _ in range(REPEATS + 1):  # everything beside everything, since the core's own speed drifts; the first round warms up
+    for _ in range(REPEATS + 1):  # all in turn, since the speed of the core drifts; the first round warms up
         times["ceiling"].append(2 * 2048**3 / min(seconds(lambda: square @ square) for _ in range(2)))
         with torch.inference_mode():
             times["plain"].append(seconds(lambda: [model(chunk) for chunk in images.split(128)]))
@@ -124,7 +124,7 @@ def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
 
 
 def chunks() -> None:
-    """Where the evaluator's chunk comes from: elements of the largest activation in a chunk."""
+    """Time by the evaluator's chunk size, given as elements of the largest activation in a chunk."""
     model = models.build("resnet20", classes=10, channels=3, seed=0).eval()
     chosen = evaluation._CHUNK_ELEMENTS["cpu"]
     for exponent in range(19, 24, 2):
@@ -155,7 +155,7 @@ def digits_resnet20() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def precision(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Errors of float32 and bfloat16 on a surface, beside the standard error of the mean over these examples."""
+    """Errors of float32 and bfloat16 on a surface, compared with the standard error of the mean over these examples."""
     x, y = (landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in range(2))
     tables, n, grid = {}, 250, np.linspace(-0.5, 0.5, 5)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
@@ -187,15 +187,15 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         print(f"{label:>28}: {taken:6.1f} s, {products} products, smallest {smallest:.4g}, largest {largest:.4g}, relative errors {errors}")
 
     start = time.process_time()
-    found = curvature.extremes(objective, tolerance=tolerance)
+    ends = curvature.extremes(objective, tolerance=tolerance)
     ours = time.process_time() - start
-    report("one Krylov run, both ends", ours, found.products, found.smallest, found.largest)
+    report("one Krylov run, both ends", ours, ends.products, ends.smallest, ends.largest)
     start = time.process_time()
     operator = LinearOperator((len(theta), len(theta)), matvec=product, dtype=np.float64)
     vector = np.random.default_rng(0).standard_normal(len(theta))
-    ends = [float(eigsh(operator, 1, which=end, tol=tolerance, v0=vector, return_eigenvectors=False)[0]) for end in ("SA", "LA")]
+    scipy_ends = [float(eigsh(operator, 1, which=end, tol=tolerance, v0=vector, return_eigenvectors=False)[0]) for end in ("SA", "LA")]
     taken = time.process_time() - start
-    report("SciPy's eigsh, twice", taken, used, *ends)
+    report("SciPy's eigsh, twice", taken, used, *scipy_ends)
     keep("Curvature", "both extreme eigenvalues, ResNet-20, 40 images", {"SciPy eigsh, SA and LA": taken / ours})
     if installed("pyhessian"):
         from pyhessian import hessian
