@@ -10,7 +10,7 @@ from replication.activations import layer_outputs
 from replication.curvature.spectrum import extremes
 from replication.data.examples import subset
 from replication.landscape.directions import normalised
-from replication.lca.allocation import along
+from replication.lca.trajectory import along
 from replication.measurements import Arrays, Progress, Tables, stiffness_probe
 from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import neurons
