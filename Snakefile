@@ -25,14 +25,14 @@ def figure_files(paper, figure, *endings):
 
 
 def all_figures(*endings, only=None):
-    names = only or [(paper, figure) for paper, figure, _ in dag.figures()]
+    figures = only or [(paper, figure) for paper, figure, _ in dag.figures()]
     if REQUESTED == dag.RECORDED:  # the others have nothing to be drawn from
-        names = [name for name in names if dag.is_recorded(*name)]
-    return [path for paper, figure in names for path in figure_files(paper, figure, *endings)]
+        figures = [each for each in figures if dag.is_recorded(*each)]
+    return [path for paper, figure in figures for path in figure_files(paper, figure, *endings)]
 
 
 def data_of(wildcards):
-    """The prepared data sets of a run, or of the runs that a part of a measurement is of, each once."""
+    """The prepared data sets of a run, or of the runs that a part of a measurement reads, each once."""
     runs = [wildcards.run] if wildcards.get("run") else [run for run, _ in sources_of(wildcards)]
     names = [dag.run_of(wildcards.scale, wildcards.paper, run).dataset.name for run in runs]
     return [f"results/data/{name}.safetensors" for name in dict.fromkeys(names)]
@@ -152,7 +152,7 @@ rule data:
     """A data set as one checked file (found, or downloaded)."""
     output:
         data="results/data/{dataset}.safetensors",
-        record="results/data/{dataset}.safetensors.json",
+        provenance="results/data/{dataset}.safetensors.provenance.json",
     log:
         "results/logs/data/{dataset}.log",
     threads: 1
@@ -170,7 +170,7 @@ rule train:
     input:
         data=data_of,
     output:
-        record="results/{scale}/{paper}/runs/{run}/seed{seed}/provenance.json",
+        provenance="results/{scale}/{paper}/runs/{run}/seed{seed}/provenance.json",
         trajectory="results/{scale}/{paper}/runs/{run}/seed{seed}/trajectory.npy",
         weights="results/{scale}/{paper}/runs/{run}/seed{seed}/weights.safetensors",
         tables=directory("results/{scale}/{paper}/runs/{run}/seed{seed}/tables"),
@@ -187,18 +187,18 @@ rule train:
         depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     shell:
         "replicate train {wildcards.paper} {wildcards.run} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --data-file {input.data} --folder $(dirname {output.record}) --threads {threads} > {log} 2>&1"
+        " --data-file {input.data} --folder $(dirname {output.provenance}) --threads {threads} > {log} 2>&1"
 
 
 rule measure:
     """One part of one seed of a measurement."""
     input:
         data=data_of,
-        records=files_of_runs("provenance.json"),
+        provenances=files_of_runs("provenance.json"),
         trajectories=files_of_runs("trajectory.npy"),
     output:
         part="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz",
-        record="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.json",
+        provenance="results/{scale}/{paper}/parts/{measurement}/seed{seed}/{part}.npz.provenance.json",
     log:
         "results/logs/{scale}/{paper}/measure/{measurement}.{seed}.{part}.log",
     benchmark:
@@ -249,7 +249,7 @@ rule figure:
         pdf="results/{scale}/{paper}/figures/{figure}.pdf",
         svg="results/{scale}/{paper}/figures/{figure}.svg",
         quantities="results/{scale}/{paper}/figures/{figure}.quantities.csv",
-        record="results/{scale}/{paper}/figures/{figure}.json",
+        provenance="results/{scale}/{paper}/figures/{figure}.provenance.json",
     log:
         "results/logs/{scale}/{paper}/figure/{figure}.log",
     threads: 1
@@ -268,7 +268,7 @@ rule judge:
     """The verdicts on a figure's claims; writing them succeeds whatever they say."""
     input:
         quantities="results/{scale}/{paper}/figures/{figure}.quantities.csv",
-        record="results/{scale}/{paper}/figures/{figure}.json",
+        provenance="results/{scale}/{paper}/figures/{figure}.provenance.json",
     output:
         "results/{scale}/{paper}/figures/{figure}.verdicts.json",
     log:

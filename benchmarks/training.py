@@ -30,7 +30,7 @@ from replication import machine, models
 from replication.data import Examples, Experiment
 from replication.data.sources.torchvision_shim import import_torchvision
 from replication.files.provenance import processor
-from replication.models_table import multiply_accumulates, on_meta
+from replication.models.counting import multiply_accumulates, on_meta
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
 from replication.training import loop as training
@@ -130,7 +130,7 @@ def data_share(experiment: Experiment, batch: int, step_seconds: float) -> float
 
 
 def measure(name: str, experiment: Experiment) -> None:
-    macs = multiply_accumulates(on_meta(name), (3, 32, 32))
+    macs = sum(multiply_accumulates(on_meta(name), (3, 32, 32)).values())
     batch = 16 if macs > 1e9 else 128
     here, there = multiprocessing.get_context("spawn").Pipe()
     usual = multiprocessing.get_context("spawn").Process(target=usual_process, args=(there, name, batch), daemon=True)

@@ -30,15 +30,16 @@ from safetensors.torch import save
 from verdict_entries import ENTRY, PLACE
 
 from replication import claims
+from replication.claims.results import read_quantities
 from replication.data import examples as data
 from replication.data.sources import formats
 from replication.data.sources import reading as sources
 from replication.data.sources.reading import Dataset
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic, sha256, write_json
-from replication.files.provenance import PROVENANCE, read_provenance, write_provenance
+from replication.files.provenance import PROVENANCE, provenance_file, read_provenance, write_provenance
 from replication.files.tables import read_tables, write_tables
-from replication.pipeline import configs, judging, steps
+from replication.pipeline import configs, steps
 from replication.recording import archives, keep, queue
 from replication.schema.papers import PaperConfig
 
@@ -311,13 +312,13 @@ def test_damaged_quantities_and_parts_are_a_sentence(tmp_path: Path, sealed: boo
     numbers.write_text("quantity,seed,value\na,0,1.5\na,1,nan\nb,0,2\n")
     np.savez_compressed(part, layer=np.array(["a", "b"]), lca=np.linspace(0, 1, 50))
     about = {"trainings": [], "seconds": 1.0, "seed": 0}
-    write_provenance(tmp_path / "x.json", {}, [numbers])
-    write_provenance(Path(f"{part}.json"), about, [part])
+    write_provenance(tmp_path / "x.provenance.json", {}, [numbers])
+    write_provenance(provenance_file(part), about, [part])
     for content in [b"quantity,seed\n", b"quantity,seed,value\na,x,1\n", *damaged(numbers.read_bytes())]:
         numbers.write_bytes(content)
         if sealed:
-            write_provenance(tmp_path / "x.json", {}, [numbers])
-        tried("quantities and parts", lambda: judging.read_quantities(numbers))
+            write_provenance(tmp_path / "x.provenance.json", {}, [numbers])
+        tried("quantities and parts", lambda: read_quantities(numbers))
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w") as archive:
         archive.writestr(
@@ -328,12 +329,12 @@ def test_damaged_quantities_and_parts_are_a_sentence(tmp_path: Path, sealed: boo
     for content in [bomb.getvalue(), pickled.getvalue(), *damaged(part.read_bytes(), cuts=20, flips=150)]:
         part.write_bytes(content)
         if sealed:
-            write_provenance(Path(f"{part}.json"), about, [part])
+            write_provenance(provenance_file(part), about, [part])
         tried("quantities and parts", lambda: _collected(part))
 
 
 def _collected(part: Path) -> Any:
-    read_provenance(Path(f"{part}.json"))
+    read_provenance(provenance_file(part))
     return steps.read_part(part)
 
 
@@ -460,7 +461,7 @@ def test_prepared_data_reads_as_it_was_or_is_a_sentence(place: Path) -> None:
     path = place / "digits.safetensors"
     data.prepare("digits", path)
     as_written = data.load(path)
-    for file in (path, place / "digits.safetensors.json"):
+    for file in (path, place / "digits.safetensors.provenance.json"):
         whole = file.read_bytes()
         for content in damaged(whole, cuts=20, flips=60):
             file.write_bytes(content)
@@ -472,7 +473,7 @@ def test_prepared_data_reads_as_it_was_or_is_a_sentence(place: Path) -> None:
     strange = [save(one), save(one, {"dataset": "["}), save(one, {"dataset": "[]"}), save(one, {"dataset": json.dumps(about)}), save({})]
     for content in [header, header + b"{}", *strange, save(one, {"dataset": json.dumps(about | {"origin": []})})]:
         path.write_bytes(content)
-        write_provenance(place / "digits.safetensors.json", {"origin": {"folder": ""}}, [path])
+        write_provenance(place / "digits.safetensors.provenance.json", {"origin": {"folder": ""}}, [path])
         assert tried("prepared data", lambda: data.load(path)) is None
 
 
@@ -630,7 +631,7 @@ def test_nothing_is_unpickled_and_no_shell_is_started() -> None:
                 assert given.get("allow_pickle", "False") == "False", f"{path}:{node.lineno}"
                 assert given.get("shell", "False") == "False", f"{path}:{node.lineno}"
                 assert ast.unparse(node.func) != "yaml.load" or given["Loader"] == "_UniqueKeyLoader"
-    assert issubclass(configs._UniqueKeyLoader, configs.yaml.SafeLoader)
+    assert issubclass(configs._UniqueKeyLoader, yaml.CSafeLoader | yaml.SafeLoader)
 
 
 def test_a_trajectory_that_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""A verdict as it stands in a file of verdicts."""
+"""Verdicts as they stand in a file of verdicts, and as they are read back."""
+
+from typing import Any
+
+from replication.claims.results import FigureVerdicts, JudgedClaim
 
 ENTRY = {
     "id": "LCA-X1",
@@ -29,3 +33,12 @@ ENTRY = {
 
 
 PLACE = {"scale": "full", "paper": "lca", "title": "LCA", "figure": "lca_x", "reproduces": "LCA, Figure 9"}
+
+
+def verdict(**changes: Any) -> JudgedClaim:
+    return JudgedClaim(**(ENTRY | changes))
+
+
+def figure_verdicts(*changes: dict[str, Any], **place: Any) -> FigureVerdicts:
+    """A figure with one claim for each of ``changes``."""
+    return FigureVerdicts(**(PLACE | {"verdicts": [verdict(**each) for each in changes]} | place))

@@ -1,26 +1,21 @@
 """Claims that can fail: verdicts from intervals over seeds, and how they are shown.
 
-- ``verdicts``: the verdict on a claim, and the lock; ``statistics``: intervals over seeds.
+- ``statistics``: intervals over seeds; ``verdicts``: the verdict on a claim, and the exit status of several.
+- ``lock``: claims as they were before their evaluation seeds ran, and their amendments.
+- ``results``: a figure's quantities and verdicts on disk.
 - ``report``: tables for the terminal; ``page``: every claim on one page of HTML.
 """
 
-from replication.claims.verdicts import (
-    LOCK,
-    Outcome,
-    Verdict,
-    amend,
-    amendments,
-    check_lock,
-    claim_hash,
-    compare,
-    exit_status,
-    judge,
-    lock_new,
-    region_text,
-)
+from replication.claims.lock import LOCK, amend, amendments, check_lock, claim_hash, lock_new
+from replication.claims.results import FigureVerdicts, JudgedClaim, read_quantities, read_verdicts, write_verdicts
+from replication.claims.statistics import LEVEL, mean_interval, seeds_to_decide
+from replication.claims.verdicts import Outcome, Verdict, compare, exit_status, judge, region, region_text
 
 __all__ = [
+    "LEVEL",
     "LOCK",
+    "FigureVerdicts",
+    "JudgedClaim",
     "Outcome",
     "Verdict",
     "amend",
@@ -31,5 +26,11 @@ __all__ = [
     "exit_status",
     "judge",
     "lock_new",
+    "mean_interval",
+    "read_quantities",
+    "read_verdicts",
+    "region",
     "region_text",
+    "seeds_to_decide",
+    "write_verdicts",
 ]

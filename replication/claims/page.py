@@ -10,14 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 from urllib.parse import quote
 
 import jinja2
 
+from replication.claims.results import VERDICTS, FigureVerdicts, JudgedClaim, read_verdicts
 from replication.claims.verdicts import Outcome
 from replication.files.atomic import atomic
-from replication.pipeline.judging import read_verdicts
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -51,27 +51,25 @@ class Plot:
     ticks: list[tuple[float, str]]
 
 
-def plot(entry: dict[str, Any]) -> Plot | None:
+def plot(verdict: JudgedClaim) -> Plot | None:
     """The marks of one verdict; None where no seed gave a finite estimate."""
-    seeds = [(seed, value) for seed, value in entry["estimates"].items() if value is not None]
+    seeds = [(seed, value) for seed, value in verdict.estimates.items() if value is not None]
     if not seeds:
         return None
-    has_interval = entry["low"] is not None and entry["high"] is not None
-    edges = [entry["low_edge"], entry["high_edge"]]
-    closed = [edge for edge in edges if edge is not None]
-    shown = [value for _, value in seeds] + [entry["low"], entry["high"]] * has_interval + closed
-    left, right = _axis(shown, entry["control_mean"])
+    interval = None if verdict.low is None or verdict.high is None else (verdict.low, verdict.high)
+    closed_edges = [edge for edge in (verdict.low_edge, verdict.high_edge) if edge is not None]
+    left, right = _axis([value for _, value in seeds] + list(interval or ()) + closed_edges, verdict.control_mean)
 
     def place(value: float) -> float:
         return (value - left) / (right - left)
 
-    control = entry["control_mean"]
+    control = verdict.control_mean
     return Plot(
         seeds=[(place(value), f"seed {seed}: {value:.4g}") for seed, value in seeds],
-        mean=None if entry["mean"] is None else place(entry["mean"]),
-        interval=(place(entry["low"]), place(entry["high"])) if has_interval else None,
-        region=(place(_or(edges[0], left)), place(_or(edges[1], right))) if entry["region"] else None,
-        edges=[place(edge) for edge in closed],
+        mean=None if verdict.mean is None else place(verdict.mean),
+        interval=(place(interval[0]), place(interval[1])) if interval else None,
+        region=(place(_or(verdict.low_edge, left)), place(_or(verdict.high_edge, right))) if verdict.region else None,
+        edges=[place(edge) for edge in closed_edges],
         control=None if control is None else min(max(place(control), 0.0), 1.0),
         beyond="" if control is None or left <= control <= right else ("left" if control < left else "right"),
         ticks=[(place(tick), f"{tick:.4g}") for tick in ticks(left, right)],
@@ -108,71 +106,104 @@ def write(verdict_files: Sequence[Path], out: Path) -> None:
     Raises:
         ReplicationError: a verdict file is missing, damaged or of an earlier version of this package.
     """
-    contents = [_linked(path, out) for path in verdict_files]
+    figures = [(read_verdicts(path), _link(path, out)) for path in verdict_files]
     with atomic(out) as temporary:
-        temporary.write_text(page(contents), encoding="utf-8")
+        temporary.write_text(page(figures), encoding="utf-8")
 
 
-def _linked(path: Path, out: Path) -> dict[str, Any]:
-    """A verdict file and the ``link`` to the picture beside it."""
-    content = read_verdicts(path)
-    picture = str(path).removesuffix(".verdicts.json") + ".png"
-    return content | {"link": quote(Path(os.path.relpath(picture, out.parent)).as_posix())}
+def _link(verdict_file: Path, out: Path) -> str:
+    """From the page to the picture beside a verdict file."""
+    picture = str(verdict_file).removesuffix(VERDICTS) + ".png"
+    return quote(Path(os.path.relpath(picture, out.parent)).as_posix())
 
 
-def page(contents: Iterable[dict[str, Any]]) -> str:
-    """The page of verdict files already read; each may bear the ``link`` to its picture."""
-    papers: dict[str, dict[str, Any]] = {}
-    for content in contents:
-        paper = papers.setdefault(content["paper"], {"title": content["title"], "figures": []})
-        paper["figures"].append(content | {"claims": [_claim(entry) for entry in content["verdicts"]]})
-    for paper in papers.values():
-        paper["counts"] = Counter(claim["outcome"] for figure in paper["figures"] for claim in figure["claims"])
-    counts = sum((paper["counts"] for paper in papers.values()), Counter[str]())
-    claims = [claim for paper in papers.values() for figure in paper["figures"] for claim in figure["claims"]]
-    scales = sorted({figure["scale"] for paper in papers.values() for figure in paper["figures"]})
-    required = [claim for claim in claims if claim["required"]]
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One claim as the template shows it: the verdict, words for it, and its drawing."""
+
+    verdict: JudgedClaim
+    marks: list[str]
+    trust: str
+    measured: str
+    by_seed: str
+    under_control: str
+    plot: Plot | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureSection:
+    """The claims of one figure and the link to its picture."""
+
+    figure: FigureVerdicts
+    link: str
+    cards: list[Card]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperSection:
+    """The figures of one paper."""
+
+    title: str
+    figures: list[FigureSection]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Claims by outcome."""
+        return Counter(card.verdict.outcome for section in self.figures for card in section.cards)
+
+
+def page(figures: Iterable[tuple[FigureVerdicts, str]]) -> str:
+    """The page of the verdicts on several figures, each with the link to its picture."""
+    papers: dict[str, PaperSection] = {}
+    for figure, link in figures:
+        section = FigureSection(figure=figure, link=link, cards=[_card(verdict) for verdict in figure.verdicts])
+        papers.setdefault(figure.paper, PaperSection(title=figure.title, figures=[])).figures.append(section)
+    sections = [section for paper in papers.values() for section in paper.figures]
+    verdicts = [card.verdict for section in sections for card in section.cards]
+    required = [verdict for verdict in verdicts if verdict.required]
     # trim_blocks: the template's own lines leave no empty ones behind
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         papers=papers,
         outcomes=OUTCOMES,
-        counts=counts,
-        scales=scales,
-        n_claims=len(claims),
-        required=Counter(claim["outcome"] for claim in required),
-        n_known=sum(bool(claim["discrepancy"]) for claim in required),
+        counts=Counter(verdict.outcome for verdict in verdicts),
+        scales=sorted({section.figure.scale for section in sections}),
+        n_claims=len(verdicts),
+        required=Counter(verdict.outcome for verdict in required),
+        n_known=sum(bool(verdict.discrepancy) for verdict in required),
     )
 
 
-def _claim(entry: dict[str, Any]) -> dict[str, Any]:
-    """A verdict with the words and the drawing that the template shows."""
-    marks = [text for key, text in (("post_hoc", "post hoc"), ("discrepancy", "known discrepancy")) if entry[key]]
-    missing = [f"seed {seed}: not finite" for seed, value in entry["estimates"].items() if value is None]
-    return entry | {
-        "marks": marks,
-        "trust_words": TRUST.get(entry["trust"], entry["trust"]),
-        "measured": measured(entry),
-        "by_seed": "; ".join([f"seed {s}: {v:.4g}" for s, v in entry["estimates"].items() if v is not None] + missing),
-        "under_control": under_control(entry),
-        "plot": plot(entry),
-    }
+def _card(verdict: JudgedClaim) -> Card:
+    marks = [text for holds, text in ((verdict.post_hoc, "post hoc"), (bool(verdict.discrepancy), "known discrepancy")) if holds]
+    finite = [f"seed {seed}: {value:.4g}" for seed, value in verdict.estimates.items() if value is not None]
+    not_finite = [f"seed {seed}: not finite" for seed, value in verdict.estimates.items() if value is None]
+    return Card(
+        verdict=verdict,
+        marks=marks,
+        trust=TRUST.get(verdict.trust, verdict.trust),
+        measured=measured(verdict),
+        by_seed="; ".join(finite + not_finite),
+        under_control=under_control(verdict),
+        plot=plot(verdict),
+    )
 
 
-def measured(entry: dict[str, Any]) -> str:
+def measured(verdict: JudgedClaim) -> str:
     """Mean and interval in words; "" where there is no estimate."""
-    if not entry["estimates"]:
+    if not verdict.estimates:
         return ""
-    if entry["mean"] is None:
+    if verdict.mean is None:
         return "not finite in every seed"
-    unit = f" {entry['unit']}" if entry["unit"] else ""
-    spread = f"[{entry['low']:.4g}, {entry['high']:.4g}]" if None not in (entry["low"], entry["high"]) else "[one seed: no interval]"
-    return f"{entry['mean']:.4g} {spread}{unit}"
+    unit = f" {verdict.unit}" if verdict.unit else ""
+    one_seed = verdict.low is None or verdict.high is None
+    interval = "[one seed: no interval]" if one_seed else f"[{verdict.low:.4g}, {verdict.high:.4g}]"
+    return f"{verdict.mean:.4g} {interval}{unit}"
 
 
-def under_control(entry: dict[str, Any]) -> str:
+def under_control(verdict: JudgedClaim) -> str:
     """What the same rule says with the mechanism broken; the claim must fall there."""
     falls = {"": "not judged at this scale", "reproduced": "HOLDS as well, so the claim proves nothing"}
-    verdict = falls.get(entry["control"], f"the claim falls ({entry['control'].replace('_', ' ')})")
-    return verdict if entry["control_mean"] is None else f"{entry['control_mean']:.4g}: {verdict}"
+    words = falls.get(verdict.control, f"the claim falls ({verdict.control.replace('_', ' ')})")
+    return words if verdict.control_mean is None else f"{verdict.control_mean:.4g}: {words}"

@@ -1,26 +1,18 @@
-"""Published value + tolerance + estimates per seed -> verdict, and the lock that keeps claims from moving unseen.
+"""From a published value, an acceptance region and one estimate per seed to a verdict.
 
 The verdict is read off a 90 % interval over seeds: inside the acceptance region = reproduced, outside = not_reproduced, across
 its edge = inconclusive. An identity is exact by theory, so there every seed must lie inside.
 """
 
 import dataclasses
-import datetime
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing import Literal
 
 from replication.claims.statistics import mean_interval, seeds_to_decide
-from replication.errors import ReplicationError
-from replication.files.atomic import canonical_json, read_json, write_json
 from replication.schema.claims import Claim, Expectation
 
 Outcome = Literal["reproduced", "not_reproduced", "inconclusive", "not_evaluated", "error", "withdrawn"]
-LOCK = "claims.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,94 +168,3 @@ def _finite(value: float) -> float | None:
 
 def _mean(estimates: Mapping[int, float]) -> float | None:
     return _finite(math.fsum(estimates.values()) / len(estimates)) if estimates and all(map(math.isfinite, estimates.values())) else None
-
-
-def claim_hash(raw: Mapping[str, Any]) -> str:
-    """sha256 of a claim as written, all scales; ``discrepancy`` is a finding and not part of what was claimed."""
-    return hashlib.sha256(canonical_json({key: value for key, value in raw.items() if key != "discrepancy"}).encode()).hexdigest()
-
-
-class _Change(BaseModel):
-    date: str
-    reason: str
-    results_seen: bool
-
-
-class _Locked(BaseModel):
-    locked: str
-    sha256: str
-    claim: dict[str, Any]
-    amendments: list[_Change]
-
-
-_LOCK = TypeAdapter(dict[str, _Locked])
-
-
-def _read_lock(path: Path) -> dict[str, Any]:
-    lock: dict[str, Any] = read_json(path)
-    try:
-        _LOCK.validate_python(lock, strict=True)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"])) or "the whole file"
-        raise ReplicationError(
-            f"{path} is damaged ({place} is not as `replicate lock` writes it); take it from the repository again."
-        ) from None
-    return lock
-
-
-def check_lock(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> set[str]:
-    """Compare claims with their lock and return the ids that were amended after they were locked (shown as post hoc).
-
-    Raises:
-        ReplicationError: a claim is new, was changed without an amendment, or was deleted.
-    """
-    lock = _read_lock(lock_path) if lock_path.exists() else {}
-    for claim_id, entry in lock.items():
-        if claim_id not in raw_claims:
-            raise ReplicationError(f"Claim {claim_id} was deleted, which no claim may be; put it back and say why under withdrawn.")
-        if claim_hash(raw_claims[claim_id]) != entry["sha256"]:
-            raise ReplicationError(
-                f"Claim {claim_id} differs from {lock_path}; allowed with a reason only: "
-                f'run `replicate amend {claim_id} --reason "..." --results-seen yes|no`.'
-            )
-    if new := [claim_id for claim_id in raw_claims if claim_id not in lock]:
-        raise ReplicationError(f"Claim {new[0]} is not in {lock_path}; run `replicate lock` before its evaluation seeds run.")
-    return {claim_id for claim_id, entry in lock.items() if entry["amendments"]}
-
-
-def amendments(lock_path: Path) -> dict[str, list[str]]:
-    """When, why and knowing what each amended claim was changed, in words."""
-    lock = _read_lock(lock_path) if lock_path.exists() else {}
-    return {claim_id: [_told(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]}
-
-
-def _told(change: Mapping[str, Any]) -> str:
-    known = "results had been seen" if change["results_seen"] else "no result had been seen"
-    return f"{change['date']}, {known}: {change['reason']}"
-
-
-def lock_new(raw_claims: Mapping[str, Mapping[str, Any]], lock_path: Path) -> list[str]:
-    """Lock every claim that is not yet locked; returns their ids."""
-    lock = _read_lock(lock_path) if lock_path.exists() else {}
-    new = [claim_id for claim_id in raw_claims if claim_id not in lock]
-    for claim_id in new:
-        lock[claim_id] = {"locked": _today(), "sha256": claim_hash(raw_claims[claim_id]), "claim": raw_claims[claim_id], "amendments": []}
-    write_json(lock_path, lock)
-    return new
-
-
-def amend(claim_id: str, raw: Mapping[str, Any], lock_path: Path, *, reason: str, results_seen: bool) -> None:
-    """Record that a claim was changed: when, why, from what, and whether results had been seen."""
-    lock = _read_lock(lock_path)
-    if claim_id not in lock:
-        raise ReplicationError(f"Claim {claim_id} is not in {lock_path}; allowed: {', '.join(lock)}.")
-    if not reason.strip():
-        raise ReplicationError(f"The amendment of claim {claim_id} has no reason; say in one sentence why the claim was changed.")
-    entry = lock[claim_id]
-    change = {"date": _today(), "reason": reason, "results_seen": results_seen, "old": entry["claim"], "new": raw}
-    entry |= {"sha256": claim_hash(raw), "claim": raw, "amendments": [*entry["amendments"], change]}
-    write_json(lock_path, lock)
-
-
-def _today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -23,7 +23,7 @@ from replication.data.sources import reading as sources
 from replication.data.sources.reading import Dataset, Images, Origin
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic, canonical_json
-from replication.files.provenance import provenance, read_provenance, write_provenance
+from replication.files.provenance import collect_provenance, provenance_file, read_provenance, write_provenance
 
 Split = Literal["random", "stratified"]
 _PerChannel = Sequence[float] | torch.Tensor
@@ -50,7 +50,7 @@ class Experiment:
 
 
 def prepare(name: str, path: Path) -> None:
-    """Read a data set from its source and write it as one safetensors file with a record beside it (``<path>.json``).
+    """Read a data set from its source and write it as one safetensors file with its provenance beside it (``<path>.provenance.json``).
 
     Raises:
         ReplicationError: the data set is not to be had or damaged, or the place cannot be written to.
@@ -68,31 +68,27 @@ def prepare(name: str, path: Path) -> None:
     with atomic(path) as temporary:
         # Not save_file: it hides the system's reason (a full disk) and writes under a temporary name of its own.
         temporary.write_bytes(save(tensors, metadata={"dataset": canonical_json(about)}))
-    write_provenance(_record(path), provenance(kind="data", name=name, origin=origin), [path])
+    write_provenance(provenance_file(path), collect_provenance(kind="data", name=name, origin=origin), [path])
 
 
 def load(path: Path) -> Dataset:
     """Read a prepared data set back.
 
     Raises:
-        ReplicationError: the file or its record is missing, truncated, changed, or no prepared data set.
+        ReplicationError: the file or its provenance is missing, truncated, changed, or no prepared data set.
     """
     path = Path(path)
-    record = read_provenance(_record(path))
+    provenance = read_provenance(provenance_file(path))
     try:
-        if path.name not in record["files"]:
+        if path.name not in provenance["files"]:
             raise KeyError(path.name)
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["dataset"])
             train, test = (Images(file.get_tensor(f"{s}_pixels"), file.get_tensor(f"{s}_labels")) for s in ("train", "test"))
-        origin = Origin(**about["origin"], folder=record["origin"]["folder"])
+        origin = Origin(**about["origin"], folder=provenance["origin"]["folder"])
         return Dataset(about["name"], train, test, tuple(about["class_names"]), origin)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
-        raise ReplicationError(f"{path} is not a prepared data set ({error!r}); delete it and its record and run again.") from None
-
-
-def _record(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+        raise ReplicationError(f"{path} is not a prepared data set ({error!r}); delete it and its provenance and run again.") from None
 
 
 def available(name: str) -> bool:

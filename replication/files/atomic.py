@@ -18,16 +18,23 @@ from replication.errors import ReplicationError
 def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """A temporary file (or folder) beside ``path`` that takes its name only if the block ends well.
 
-    What an earlier, killed writer of the same path left behind is removed first: there is one writer per path. A folder
-    that is replaced steps aside whole, so no moment shows half of it.
+    Files that an earlier, killed writer of the same path left behind are removed first: each path has one writer. A folder
+    that is replaced is moved aside whole, so that it is never seen half-written.
 
     Raises:
-        ReplicationError: the disk is full or the place cannot be written to.
+        ReplicationError: the disk is full, or the folder cannot be written to.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic(folder / "result.txt") as temporary:
+    ...     size = temporary.write_text("whole")
+    >>> [path.name for path in folder.iterdir()]
+    ['result.txt']
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
-    left_behind = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.tmp")  # and not those of name.json beside name
+    left_behind = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.tmp")  # but not the files of name.json beside name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.iterdir():
@@ -46,7 +53,7 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
         raise writing_failed(path, error) from error
     finally:
         for leftover in (temporary, replaced):
-            with contextlib.suppress(OSError):  # it would hide the reason
+            with contextlib.suppress(OSError):  # an error here would hide the first one
                 _remove(leftover)
 
 
@@ -76,12 +83,21 @@ def sha256(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """The one text for a JSON value: sorted keys, no spaces. Hashes and identities are taken of it."""
+    """The one text for a JSON value: sorted keys, no spaces. Hashes are computed from this text.
+
+    >>> canonical_json({"b": 1, "a": [1, 2.5]})
+    '{"a":[1,2.5],"b":1}'
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically; a non-finite number is an error, since JSON has none."""
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot express.
+        ReplicationError: the disk is full, or the folder cannot be written to.
+    """
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -90,13 +106,13 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ReplicationError: the file is missing, closed or no JSON.
+        ReplicationError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ReplicationError(f"{path} is missing; run the rule that makes it again (snakemake --forcerun).") from None
     except OSError as error:
-        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend that and run again.") from None
+        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); fix that and run again.") from None
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
         raise ReplicationError(f"{path} is not valid JSON ({error}); delete it and run again.") from None

@@ -11,27 +11,27 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, read_provenance, write_provenance
 
 
-def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], record: Mapping[str, Any]) -> None:
-    """Write tidy tables as CSV into one folder with their record; the folder appears complete or not at all."""
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]) -> None:
+    """Write tidy tables as CSV into one folder with their provenance; the folder appears complete or not at all."""
     with atomic(folder, folder=True) as temporary:
         files = []
         for name, table in tables.items():
             files.append(temporary / f"{name}.csv")
             table.to_csv(files[-1], index=False, na_rep="nan", lineterminator="\n")
-        write_provenance(temporary / PROVENANCE, record, files)
+        write_provenance(temporary / PROVENANCE, provenance, files)
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Tables of one folder by name, checked against their record.
+    """Tables of one folder by name, checked against their provenance.
 
     Raises:
-        ReplicationError: a table is missing, changed or no CSV.
+        ReplicationError: a table is missing, was changed, or is not CSV.
     """
     tables = {}
     for name in read_provenance(Path(folder) / PROVENANCE)["files"]:
         try:
             tables[Path(name).stem] = pd.read_csv(Path(folder) / name)
-        except (ValueError, OverflowError, MemoryError) as error:  # pandas' own are kinds of ValueError
-            reason = " ".join(str(error).split())  # pandas' own goes over two lines
+        except (ValueError, OverflowError, MemoryError) as error:  # the errors of pandas are ValueErrors
+            reason = " ".join(str(error).split())  # messages of pandas have two lines
             raise ReplicationError(f"{Path(folder) / name} is not a table ({reason}); delete {folder} and run again.") from None
     return tables

@@ -6,7 +6,7 @@ import pandas as pd
 
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
-from replication.models.cost import multiply_accumulates
+from replication.models.counting import multiply_accumulates
 from replication.schema.svcca import FreezeConfig
 from replication.training.optimisation import frozen_at
 from replication.training.trained_run import TrainedRun
@@ -24,7 +24,8 @@ def tables(config: FreezeConfig, parts: Sequence[Arrays]) -> Tables:
 
 def costs(run: TrainedRun) -> pd.DataFrame:
     """Forward, and backward to the inputs and to the weights of every layer that is not frozen; nothing below the lowest of those."""
-    layers = multiply_accumulates(run.model(), run.experiment.test.images[:1])
+    _, channels, height, width = run.experiment.test.images.shape
+    layers = multiply_accumulates(run.model(), (channels, height, width))
     rows = []
     for step in sorted({0, *(step for step in run.config.freeze.values() if step < run.config.steps)}):
         frozen = frozen_at(run.config, step)

@@ -1,11 +1,13 @@
 """Reading ``paper_configs/*.yaml`` into the typed view of ``replication.schema``.
 
-A value is either one value for every scale or a mapping by scale, so the paper and the reduction stand in one line:
-``steps: {full: 880, reduced: 880, smoke: 40}``. ``load`` resolves one scale; every scale is validated each time, so a
-mistake at ``full`` shows on a laptop. A wrong key or value is a ReplicationError with the file, the key, what was found
-and what is allowed.
+A value is either one value for every scale or a mapping by scale, so the published value and the reduced one stand in one
+line: ``steps: {full: 880, reduced: 880, smoke: 40}``. ``load`` resolves one scale but validates all of them, so that a
+mistake at ``full`` shows on a laptop. A wrong key or value is a ReplicationError with the file, the key, the value and
+what is allowed. Files are read once per process, and again when they change.
 """
 
+import functools
+import os
 import re
 import reprlib
 from pathlib import Path
@@ -23,11 +25,15 @@ from replication.schema.papers import PaperConfig
 RECORDED = "recorded"  # redraws the `full` configuration from recorded/ without training
 FOLDER = Path("paper_configs")
 _MOST = 1_000_000  # values in one file
+_DEEPEST = 100  # levels of values inside values
 QUEUE = "queue.yaml"  # beside the papers' files: what `replicate record` works through
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which plain YAML silently lets the last one win."""
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where libyaml is installed
+
+
+class _UniqueKeyLoader(_SafeLoader):
+    """A safe loader that refuses a key given twice; plain YAML lets the last one win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -41,22 +47,67 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The raw content of one configuration file, all scales side by side."""
+FileState = tuple[str, int, int]  # absolute path, time of the last change in nanoseconds, size in bytes
+FolderState = tuple[FileState, ...]
+
+
+def state(folder: Path = FOLDER) -> FolderState:
+    """What identifies the content of a folder of configurations: answers derived from it hold as long as this is equal."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
+        with os.scandir(os.path.abspath(folder)) as entries:
+            return tuple(sorted(_state_of(entry) for entry in entries if entry.name.endswith(".yaml")))
+    except OSError:  # reading the folder says what is wrong
+        return ()
+
+
+def _state_of(file: "os.DirEntry[str] | Path") -> FileState:
+    try:
+        status = file.stat()
+    except OSError:  # reading the file says what is wrong
+        return os.path.abspath(file), 0, 0
+    return os.path.abspath(file), status.st_mtime_ns, status.st_size
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The raw content of one configuration file, all scales side by side; not to be changed, since later calls return it again.
+
+    Raises:
+        ReplicationError: the file is missing, cannot be read, is not valid YAML or not a mapping.
+    """
+    return _read(path, _state_of(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, state: FileState) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        _check_depth(text)
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
         if (size := _written_out(raw)) > _MOST:
             raise ValueError(f"with its aliases written out it has {size} values, and {_MOST} are allowed")
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; run in the folder that holds the Snakefile.") from None
     except OSError as error:
-        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); mend it and run again.") from None
+        raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); fix it and run again.") from None
     # ValueError: a date or number that YAML knows by its form but that does not exist, or bytes that are no text
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ReplicationError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend it and run again.") from None
+        raise ReplicationError(f"{path} is not valid YAML: {' '.join(str(error).split())}; fix it and run again.") from None
     if not isinstance(raw, dict):
         raise ReplicationError(f"{path} holds {type(raw).__name__}, but a mapping with paper, runs, measurements, figures is needed.")
     return raw
+
+
+def _check_depth(text: str) -> None:
+    """libyaml composes values recursively without a limit, so that deep nesting would end the process.
+
+    Raises:
+        ValueError: values are nested too deeply.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_UniqueKeyLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"values are nested more than {_DEEPEST} levels deep")
 
 
 def _written_out(value: Any, sizes: dict[int, int] | None = None) -> int:
@@ -100,7 +151,7 @@ def _parse(raw: dict[str, Any], scale: str, path: Path) -> PaperConfig:
 
 
 def describe(error: ValidationError, scale: str = "full") -> str:
-    """Key, what was found and what is allowed, of the first mistake; the number of the others."""
+    """Key, value and what is allowed, of the first mistake; the number of the others."""
     errors = error.errors()
     first, key = errors[0], _key(errors[0])
     texts = list(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in errors if _key(each) == key))  # several for a union
@@ -109,13 +160,13 @@ def describe(error: ValidationError, scale: str = "full") -> str:
     elif first["type"] == "value_error":
         text = texts[0]
     else:
-        found = f"{'has the key' if first['loc'][-1:] == ('[key]',) else 'is'} {reprlib.repr(first['input'])}"
-        text = f"{found}: {' or '.join(each[0].lower() + each[1:] for each in texts)}".replace("valid dictionary", "mapping")
+        value = f"{'has the key' if first['loc'][-1:] == ('[key]',) else 'is'} {reprlib.repr(first['input'])}"
+        text = f"{value}: {' or '.join(each[0].lower() + each[1:] for each in texts)}".replace("valid dictionary", "mapping")
     if isinstance(first["input"], dict) and any(name in SCALES for name in first["input"]):
         strangers = [name for name in first["input"] if name not in SCALES]
         text = f"mixes scales with the key '{strangers[0]}'; allowed in a mapping by scale: {', '.join(SCALES)}" if strangers else text
-    others = len({_key(each) for each in errors}) - 1
-    return f"{key or 'the file'} {text}" + (f"; {others} more after this one" if others else "")
+    more = len({_key(each) for each in errors}) - 1
+    return f"{key or 'the file'} {text}" + (f"; {more} more after this one" if more else "")
 
 
 def _key(error: Any) -> str:
@@ -138,16 +189,23 @@ def load(scale: str, folder: Path = FOLDER) -> dict[str, PaperConfig]:
     wanted = "full" if scale == RECORDED else scale
     if wanted not in SCALES:
         raise ReplicationError(f"The scale is '{scale}'; allowed: auto, {', '.join(SCALES)}, {RECORDED}.")
-    papers: dict[str, PaperConfig] = {}
+    return dict(_load(folder, state(folder))[wanted])
+
+
+@functools.lru_cache(maxsize=8)
+def _load(folder: Path, state: FolderState) -> dict[str, dict[str, PaperConfig]]:
+    """Every paper's configuration, by scale and name of the file."""
+    papers: dict[str, dict[str, PaperConfig]] = {scale: {} for scale in SCALES}
     for path in paper_files(folder):
         if not re.fullmatch(NAME, path.stem):  # it becomes a folder and an argument of commands
             raise ReplicationError(f"{folder}/ holds {path.name!r}, but allowed are a-z, 0-9 and _, a letter first: rename it.")
         raw = read(path)
-        parsed = {each: _parse(raw, each, path) for each in SCALES}
-        papers[path.stem] = parsed[wanted]
-    if not papers:
+        for scale in SCALES:
+            papers[scale][path.stem] = _parse(raw, scale, path)
+    if not papers["full"]:
         raise ReplicationError(f"There is no YAML file in {folder}/; run in the folder that holds the Snakefile.")
-    _check_unique(papers)
+    for by_name in papers.values():
+        _check_unique(by_name)
     return papers
 
 

@@ -1,6 +1,7 @@
 """What the Snakefile asks of the configurations: which figures, seeds and parts there are, and what each job depends on."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,15 +19,23 @@ RECORDED_FOLDER = Path("recorded")
 Entry = TypeVar("Entry")
 
 
-@functools.cache
-def papers(scale: str) -> dict[str, PaperConfig]:
-    """Every paper's configuration at ``scale``."""
-    return configs.load(scale)
+def _remembered(function: Callable[[str, str, str], str]) -> Callable[[str, str, str], str]:
+    """Remember the answers of a function that is asked for every job, as long as paper_configs of this folder stays as it is."""
+
+    @functools.cache
+    def answer(_state: configs.FolderState, scale: str, paper: str, name: str) -> str:
+        return function(scale, paper, name)
+
+    @functools.wraps(function)
+    def ask(scale: str, paper: str, name: str) -> str:
+        return answer(configs.state(), scale, paper, name)
+
+    return ask
 
 
 def figures() -> list[tuple[str, str, FigureConfig]]:
     """Paper, name and configuration of every figure; there are the same ones at every scale."""
-    return [(paper, name, figure) for paper, config in papers("full").items() for name, figure in config.figures.items()]
+    return [(paper, name, figure) for paper, config in configs.load("full").items() for name, figure in config.figures.items()]
 
 
 def is_recorded(paper: str, figure: str) -> bool:
@@ -49,7 +58,7 @@ def scale_of(paper: str, figure: str, requested: str) -> str:
         return requested
     from replication import data  # it imports torch, which a job whose scale is known may not need
 
-    config = papers("reduced")[paper]
+    config = configs.load("reduced")[paper]
     needed = {config.runs[run].dataset.name for run in runs_of(config, figure)}
     return "reduced" if all(data.available(name) for name in needed) else "smoke"
 
@@ -94,7 +103,7 @@ def figure_of(scale: str, paper: str, figure: str) -> FigureConfig:
 
 def paper_of(scale: str, paper: str) -> PaperConfig:
     """Configuration of a paper."""
-    return _entry(papers(scale), paper, "paper")
+    return _entry(configs.load(scale), paper, "paper")
 
 
 def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
@@ -103,18 +112,28 @@ def _entry(entries: dict[str, Entry], name: str, what: str) -> Entry:
     return entries[name]
 
 
+def figures_of(scale: str) -> dict[tuple[str, str], list[str]]:
+    """By paper and name of a measurement or run: the figures that are drawn from it."""
+    drawn: dict[tuple[str, str], list[str]] = {}
+    for paper, config in configs.load(scale).items():
+        for figure, entry in config.figures.items():
+            for name in (*entry.measurements, *entry.runs):
+                drawn.setdefault((paper, name), []).append(figure)
+    return drawn
+
+
 def table_folders(scale: str, paper: str, figure: str) -> list[str]:
     """Folders of the tables that a figure is drawn from: of each measurement, with its seeds below, and of each seed of a run.
 
-    For ``recorded`` those that there are, with their seeds below.
+    For ``recorded``, those that exist, with their seeds below.
     """
     config, entry = paper_of(scale, paper), figure_of(scale, paper, figure)
     if scale == RECORDED:
         folders = [RECORDED_FOLDER / paper / name for name in (*entry.measurements, *entry.runs)]
-        found = [str(folder) for folder in folders if any(folder.glob("seed*"))]
-        if not found:
+        recorded = [str(folder) for folder in folders if any(folder.glob("seed*"))]
+        if not recorded:
             raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
-        return found
+        return recorded
     measured = [f"results/{scale}/{paper}/tables/{name}" for name in entry.measurements]
     trained = [f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables" for run in entry.runs for seed in range(config.runs[run].seeds)]
     return measured + trained
@@ -127,14 +146,14 @@ def part_files(scale: str, paper: str, measurement: str) -> list[str]:
     return [f"{folder}/{part}.npz" for folder in folders for part in range(config.parts)]
 
 
-@functools.cache  # asked for every job
+@_remembered
 def training_depends(scale: str, paper: str, run: str) -> str:
     """Fingerprint of a run's configuration (its number of seeds left out) and of the code that trains it."""
     config = run_of(scale, paper, run).model_copy(update={"seeds": 1})
     return f"{configs.identity(config)} {code_fingerprint('replication.training.loop', models.module_of(config.model))}"
 
 
-@functools.cache
+@_remembered
 def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     """Fingerprint of a measurement's configuration and of the code that makes it."""
     config = measurement_of(scale, paper, measurement)
@@ -142,18 +161,20 @@ def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     return f"{configs.identity(config)} {code_fingerprint(f'replication.measurements.{config.instrument}', *built)}"
 
 
-@functools.cache
+@_remembered
 def drawing_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of the module that draws a figure; its claims are judged apart from it."""
     config = figure_of(scale, paper, figure)
     return f"{config.reproduces} {code_fingerprint(f'figures.{figure}', 'replication.claims.statistics')}"
 
 
-@functools.cache
+@_remembered
 def judging_depends(scale: str, paper: str, figure: str) -> str:
     """Fingerprint of a figure's claims and of the code that judges them."""
     config = figure_of(scale, paper, figure)
-    return " ".join([*(configs.identity(claim) for claim in config.claims), code_fingerprint("replication.claims.verdicts")])
+    return " ".join(
+        [*(configs.identity(claim) for claim in config.claims), code_fingerprint("replication.claims.verdicts", "replication.claims.lock")]
+    )
 
 
 def page_depends() -> str:

@@ -1,4 +1,4 @@
-"""The computing steps of the DAG: here files, configurations and instruments meet. Each reads files, calls one library, writes files."""
+"""The computing steps of the DAG. Each reads files and configurations, calls one library, and writes files."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ from replication import data, machine
 from replication.data.sources.formats import UNREADABLE
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic, canonical_json
-from replication.files.provenance import PROVENANCE, provenance, read_provenance, write_provenance
+from replication.files.provenance import PROVENANCE, collect_provenance, provenance_file, read_provenance, write_provenance
 from replication.files.tables import read_tables, write_tables
 from replication.measurements import instrument_of
 from replication.pipeline import dag
@@ -25,30 +25,37 @@ from replication.training.trained_run import TrainedRun, experiment_of, initial_
 def train_run(
     *, scale: str, paper: str, run: str, seed: int, data_file: Path, folder: Path, threads: int, stop_after: float = float("inf")
 ) -> bool:
-    """Train one seed of a run into ``folder``: log tables, final weights, kept weights, record.
+    """Train one seed of a run into ``folder``: log tables, final weights, kept weights, provenance.
 
-    Returns False where ``stop_after`` minutes ended it before its last step; the same call continues it.
+    Returns False if it was stopped after ``stop_after`` minutes, before its last step; the same call continues it.
     """
     config, device = dag.run_of(scale, paper, run), machine.prepare(threads)
     dataset = data.load(data_file)
     experiment = experiment_of(config, dataset, device)
     model = initial_model(config, experiment, seed).to(device)
     depends = dag.training_depends(scale, paper, run)
-    checksums = dataset.origin.checksums
-    identity = canonical_json([depends, checksums, seed, device.type, precision_on(device, config), torch.__version__])
+    identity = canonical_json([depends, dataset.origin.checksums, seed, device.type, precision_on(device, config), torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
     trained = train(
-        model, experiment, config, seed=seed, folder=folder, identity=_short(identity), progress=progress, stop_after_s=60 * stop_after
+        model, experiment, config, seed=seed, folder=folder, identity=_sha256(identity), progress=progress, stop_after_s=60 * stop_after
     )
     if not trained.finished:
         return False
     details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at}
     details |= {"non_finite_at_step": trained.non_finite_at, "precision": precision_on(device, config)}
-    record = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
-    record |= {"depends": depends, "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)], "data": _data_entry(dataset)}
+    provenance = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
+    provenance |= {
+        "depends": depends,
+        "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)],
+        "data": _data_entry(dataset),
+    }
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
-    write_provenance(folder / PROVENANCE, record, files)
-    log = {key: value for key, value in record.items() if key != "kind"} | {"kind": "tables", "measurement": run, "trainings": [record]}
+    write_provenance(folder / PROVENANCE, provenance, files)
+    log = {key: value for key, value in provenance.items() if key != "kind"} | {
+        "kind": "tables",
+        "measurement": run,
+        "trainings": [provenance],
+    }
     write_tables(folder / "tables", read_tables(folder / "tables"), log)
     return True
 
@@ -65,7 +72,7 @@ def measure_part(
     out: Path,
     threads: int,
 ) -> None:
-    """Measure one part of one seed into an .npz file with its record."""
+    """Measure one part of one seed into an .npz file with its provenance."""
     config, device = dag.measurement_of(scale, paper, measurement), machine.prepare(threads)
     datasets = {dataset.name: dataset for dataset in (_loaded(path, _changed(path)) for path in data_files)}
     runs, trainings = [], []
@@ -78,14 +85,14 @@ def measure_part(
     start = time.monotonic()
     arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
     details = {"seconds": time.monotonic() - start, "config": config.model_dump(mode="json"), "trainings": trainings}
-    record = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
-    record |= {"depends": dag.measuring_depends(scale, paper, measurement)}
+    provenance = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
+    provenance |= {"depends": dag.measuring_depends(scale, paper, measurement)}
     with atomic(out) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
-    write_provenance(Path(f"{out}.json"), record, [out])
+    write_provenance(provenance_file(out), provenance, [out])
 
 
-# a process that measures many parts reads and checks what they share once: a trajectory may have gigabytes
+# A process that measures many parts reads and checks what they share once: a trajectory may have gigabytes.
 
 
 @functools.lru_cache(maxsize=2)
@@ -97,8 +104,8 @@ def _loaded(path: Path, changed: int) -> data.Dataset:
 def _opened(
     scale: str, paper: str, run: str, seed: int, folder: Path, dataset: data.Dataset, device: torch.device, changed: int
 ) -> tuple[TrainedRun, dict[str, Any]]:
-    record = read_provenance(folder / PROVENANCE)
-    return TrainedRun(run, seed, dag.run_of(scale, paper, run), folder, dataset, device), record
+    provenance = read_provenance(folder / PROVENANCE)
+    return TrainedRun(run, seed, dag.run_of(scale, paper, run), folder, dataset, device), provenance
 
 
 def _changed(path: Path) -> int:
@@ -106,31 +113,36 @@ def _changed(path: Path) -> int:
 
 
 def gather(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
-    """Join the parts of a measurement, all parts of one seed after those of another, into a folder of tidy tables for each seed."""
-    n = dag.measurement_of(scale, paper, measurement).parts
+    """Join the parts of a measurement into a folder of tidy tables for each seed.
+
+    Args:
+        parts: all parts of the first seed, then all parts of the next one, and so on.
+    """
+    n_parts = dag.measurement_of(scale, paper, measurement).parts
     with atomic(folder, folder=True) as temporary:
-        for seed, of_seed in enumerate(parts[first : first + n] for first in range(0, len(parts), n)):
-            gather_seed(scale=scale, paper=paper, measurement=measurement, parts=of_seed, folder=temporary / f"seed{seed}")
+        for seed, first in enumerate(range(0, len(parts), n_parts)):
+            parts_of_seed = parts[first : first + n_parts]
+            gather_seed(scale=scale, paper=paper, measurement=measurement, parts=parts_of_seed, folder=temporary / f"seed{seed}")
 
 
 def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Path], folder: Path) -> None:
     """Join the parts of one seed into tidy tables."""
-    part_records = [read_provenance(Path(f"{part}.json")) for part in parts]
+    provenances = [read_provenance(provenance_file(part)) for part in parts]
     config = dag.measurement_of(scale, paper, measurement)
     collected = [read_part(part) for part in parts]
-    first = part_records[0]
-    record = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
-    record |= {"kind": "tables", "seconds": sum(each["seconds"] for each in part_records)}
-    trainings = {(training["run"], training["seed"]): training for each in part_records for training in each["trainings"]}
-    record |= {"trainings": list(trainings.values())}
-    write_tables(folder, instrument_of(config).tables(config, collected), record)
+    first = provenances[0]
+    joined = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
+    trainings = {(training["run"], training["seed"]): training for each in provenances for training in each["trainings"]}
+    seconds = sum(each["seconds"] for each in provenances)
+    joined |= {"kind": "tables", "seconds": seconds, "trainings": list(trainings.values())}
+    write_tables(folder, instrument_of(config).tables(config, collected), joined)
 
 
 def read_part(path: Path) -> dict[str, np.ndarray]:
     """The arrays of one part of a measurement.
 
     Raises:
-        ReplicationError: the file is none, or holds objects that would have to be unpickled.
+        ReplicationError: the file is not one, or holds objects that would have to be unpickled.
     """
     try:
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
@@ -146,8 +158,8 @@ def _data_entry(dataset: data.Dataset) -> dict[str, Any]:
 
 
 def _provenance(kind: str, scale: str, paper: str, seed: int, device: torch.device, **details: Any) -> dict[str, Any]:
-    return provenance(kind=kind, scale=scale, paper=paper, seed=seed, device=machine.describe(device), **details)
+    return collect_provenance(kind=kind, scale=scale, paper=paper, seed=seed, device=machine.describe(device), **details)
 
 
-def _short(text: str) -> str:
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

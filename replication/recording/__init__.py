@@ -1,5 +1,6 @@
-"""``replicate record``: full-scale results made in many sittings, and kept in recorded/.
+"""``replicate record``: full-scale results made in many sessions, and kept in recorded/.
 
-- ``session``: works through the queue; ``jobs``: one job in a process of its own; ``queue``: what is recorded, in which order.
-- ``archives``: results as few files and back; ``keep``: what may be kept in recorded/; ``listing``: the queue as a table.
+- ``session``: works through the queue; ``jobs``: one job in a process of its own; ``queue``: what is recorded, in
+  which order, as a table too.
+- ``archives``: folders of results as few zip files and back; ``keep``: copies finished tables into recorded/, checked.
 """

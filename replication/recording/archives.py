@@ -1,7 +1,7 @@
 """Folders of results as few zip files of bounded size, and back.
 
-A member is named as its file lies below the folder of results. Nothing else is ever extracted, no name leads elsewhere and
-nothing is unpickled.
+The name of a member is the path of its file below the folder of results. Members with other names are refused, so that no file
+is written elsewhere; nothing is unpickled.
 """
 
 import io
@@ -18,7 +18,7 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, read_provenance
 
 LIMIT = 16 * 2**20
-_MOST = 2**31  # bytes of an archive after decompression: more are no tables and no states of trainings
+_MOST = 2**31  # bytes of an archive after decompression: tables and states of trainings are smaller
 _FOLDER = r"(?:smoke|reduced|full)/[a-z0-9_]+/(?:tables|runs|parts)/[a-z0-9_]+/seed[0-9]+"
 # RuntimeError: a damaged header that seems to ask for encryption or a newer format; ValueError, struct.error: one that makes no sense
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
@@ -79,19 +79,19 @@ def folders(path: Path) -> list[str]:
     """The folders in an archive.
 
     Raises:
-        ReplicationError: the archive is damaged or holds something else than results.
+        ReplicationError: the archive is damaged or holds something other than results.
     """
     with _opened(path) as archive:
         return list(dict.fromkeys(folder for folder, _ in map(_name, _members(path, archive))))
 
 
 def extract(path: Path, root: Path) -> list[str]:
-    """Write the folders of an archive below ``root``, each complete or not at all; those that are there already stay.
+    """Write the folders of an archive below ``root``, each complete or not at all; folders that exist already stay as they are.
 
     Returns the folders written.
 
     Raises:
-        ReplicationError: the archive is damaged, or holds something else than results.
+        ReplicationError: the archive is damaged, or holds something other than results.
     """
     written = []
     with _opened(path) as archive:
@@ -100,22 +100,22 @@ def extract(path: Path, root: Path) -> list[str]:
             if (root / folder).exists():
                 continue
             with atomic(root / folder, folder=True) as temporary:
-                for member, (of, name) in zip(members, map(_name, members), strict=True):
-                    if of == folder:
+                for member, (folder_of_member, name) in zip(members, map(_name, members), strict=True):
+                    if folder_of_member == folder:
                         (temporary / name).parent.mkdir(exist_ok=True)
                         (temporary / name).write_bytes(_content(path, archive, member))
-                _check_records(path, folder, temporary)
+                _check_provenances(path, folder, temporary)
             written.append(folder)
     return written
 
 
-def _check_records(path: Path, folder: str, temporary: Path) -> None:
+def _check_provenances(path: Path, folder: str, temporary: Path) -> None:
     """A damaged directory of an archive can give other content than was packed."""
-    for record in (each for each in temporary.rglob("*.json") if each.name == PROVENANCE or each.name.endswith(".npz.json")):
+    for provenance in temporary.rglob(f"*{PROVENANCE}"):
         try:
-            read_provenance(record)
+            read_provenance(provenance)
         except ReplicationError:
-            raise ReplicationError(f"{path} is damaged ({folder} does not fit its record); copy it again.") from None
+            raise ReplicationError(f"{path} is damaged ({folder} does not fit its provenance); copy it again.") from None
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -124,7 +124,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; name an archive that `replicate record` wrote.") from None
     except _DAMAGE as error:
-        raise ReplicationError(f"{path} is no archive or is damaged ({error}); copy it again.") from None
+        raise ReplicationError(f"{path} is not an archive or is damaged ({error}); copy it again.") from None
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -1,7 +1,5 @@
 """One job of ``replicate record`` in a process of its own: a training, or those parts of a measurement that can be made now."""
 
-import contextlib
-import fcntl
 import functools
 import multiprocessing
 import os
@@ -9,10 +7,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from replication.errors import ReplicationError
 from replication.recording.queue import Training, Unit, run_folder, run_of
@@ -42,7 +41,7 @@ def run(job: Job, root: Path, stop_at: float) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     log = log_of(job, root)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as handle, locked(log.with_suffix(".lock")):
+    with open(log, "a") as handle, FileLock(log.with_suffix(".lock")):
         for stream in (1, 2):
             os.dup2(handle.fileno(), stream)
         try:
@@ -68,18 +67,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(FAILED)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file ``path``, which the system gives back even after a kill.
-
-    Raises:
-        BlockingIOError: it is held by another process and ``wait`` is false.
-    """
-    with open(path, "a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
 
 
 def data_file(root: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What is kept in ``recorded/``: tables of finished full-scale seeds, and what must hold of them before they are."""
+"""What is kept in ``recorded/``: tables of finished full-scale seeds, checked before they are copied."""
 
 import shutil
 import tempfile
@@ -13,43 +13,46 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import dag
 from replication.recording import archives
-from replication.recording.queue import Unit, figures_of
+from replication.recording.queue import Unit
 from replication.schema.base import Strict
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """The record of a folder ``.../<paper>/<name>/seed<k>`` of tables, which are undamaged, of full scale and of the present configuration.
+    """The provenance of the tables in a folder ``.../<paper>/<name>/seed<k>``.
 
     Raises:
-        ReplicationError: one of these does not hold.
+        ReplicationError: the tables are damaged, are not of full scale, or were made with another configuration than the present one.
     """
-    record = read_provenance(folder / PROVENANCE)
-    _check_kinds(folder, record)
+    provenance = read_provenance(folder / PROVENANCE)
+    _check_kinds(folder, provenance)
     paper, name, seed = folder.parts[-3:]
     config = dag.paper_of(dag.RECORDED, paper)
-    if record.get("scale") != "full":
-        raise ReplicationError(f"{folder} is of scale {record.get('scale')}; only full-scale tables are recorded.")
-    if seed != f"seed{record['seed']}":
-        raise ReplicationError(f"{folder} holds tables of seed {record['seed']}; put them where they belong.")
+    if provenance.get("scale") != "full":
+        raise ReplicationError(f"{folder} is of scale {provenance.get('scale')}; only full-scale tables are recorded.")
+    if seed != f"seed{provenance['seed']}":
+        raise ReplicationError(f"{folder} holds tables of seed {provenance['seed']}; move them to the folder of that seed.")
     if name in config.measurements:
         measurement = config.measurements[name]
         pieces = {key: getattr(measurement, key) for key in ("spans", "scatter") if hasattr(measurement, key)}  # they change no number
-        _same(folder, record["config"], measurement, **pieces)
-        wanted = list(measurement.sources(record["seed"]))
+        _check_same(folder, provenance["config"], measurement, **pieces)
+        sources = list(measurement.sources(provenance["seed"]))
     elif name in config.runs:
-        wanted = [(name, record["seed"])]
+        sources = [(name, provenance["seed"])]
     else:
         raise ReplicationError(f"{folder}: {paper} has no measurement or run of this name; delete the folder.")
-    if [(training["run"], training["seed"]) for training in record["trainings"]] != wanted:
+    if [(training["run"], training["seed"]) for training in provenance["trainings"]] != sources:
         raise ReplicationError(f"{folder} was made from other trainings than paper_configs has; record it again.")
-    for training in record["trainings"]:
+    for training in provenance["trainings"]:
         run = config.runs[training["run"]]
-        schedule = training["config"].get("schedule")  # JSON has no whole numbers as keys
-        schedule = (
-            {int(step) if step.isdecimal() else step: each for step, each in schedule.items()} if isinstance(schedule, dict) else schedule
-        )
-        _same(folder, training["config"] | {"schedule": schedule}, run, seeds=run.seeds)
-    return record
+        _check_same(folder, training["config"] | {"schedule": _schedule(training["config"].get("schedule"))}, run, seeds=run.seeds)
+    return provenance
+
+
+def _schedule(from_json: Any) -> Any:
+    """A schedule by step; JSON has no whole numbers as keys."""
+    if not isinstance(from_json, dict):
+        return from_json
+    return {int(step) if step.isdecimal() else step: rate for step, rate in from_json.items()}
 
 
 class _Training(BaseModel):
@@ -59,8 +62,8 @@ class _Training(BaseModel):
     config: dict[str, Any]
 
 
-class _Record(BaseModel):
-    """What is read of a record, which may come from a stranger's archive."""
+class _Provenance(BaseModel):
+    """What is read of a provenance, which may come from a stranger's archive."""
 
     seed: int
     seconds: float = 0.0  # the log of a run has none of its own
@@ -72,18 +75,18 @@ class _Record(BaseModel):
     trainings: list[_Training]
 
 
-def _check_kinds(folder: Path, record: dict[str, Any]) -> None:
+def _check_kinds(folder: Path, provenance: dict[str, Any]) -> None:
     try:
-        _Record.model_validate(record)
+        _Provenance.model_validate(provenance)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise ReplicationError(f"{folder} has a record with a wrong or missing {place}; record it again.") from None
+        raise ReplicationError(f"{folder} has a provenance with a wrong or missing {place}; record it again.") from None
 
 
-def _same(folder: Path, found: dict[str, Any], config: Strict, **irrelevant: Any) -> None:
-    """Compare as configurations, so that a key that has come since then with a default is no difference."""
+def _check_same(folder: Path, recorded: dict[str, Any], config: Strict, **irrelevant: Any) -> None:
+    """Compare as configurations, so that a key that was added since then with a default is no difference."""
     try:
-        same = type(config).model_validate(found | irrelevant) == config
+        same = type(config).model_validate(recorded | irrelevant) == config
     except ValidationError:
         same = False
     if not same:
@@ -103,7 +106,7 @@ def is_recorded(unit: Unit) -> bool:
 
 
 def keep(sources: Sequence[Path], only: Sequence[str] = ()) -> list[Path]:
-    """Copy finished full-scale tables into ``recorded/``, older ones of the same seed being replaced; returns the folders written.
+    """Copy finished full-scale tables into ``recorded/`` and replace older ones of the same seed; returns the folders written.
 
     Args:
         sources: archives of ``replicate record``, or folders of results.
@@ -112,17 +115,16 @@ def keep(sources: Sequence[Path], only: Sequence[str] = ()) -> list[Path]:
     Raises:
         ReplicationError: nothing is found, or a folder does not pass ``check``.
     """
-    found, written = 0, []
-    figures = figures_of("full")
-    names = {name for (_, name), drawn in figures.items() if set(only) & {name, *drawn}}
+    n_found, written = 0, []
+    names = {name for (_, name), drawn in dag.figures_of("full").items() if set(only) & {name, *drawn}}
     for source in sources:
         with tempfile.TemporaryDirectory() as unpacked:
             if not source.is_dir():
                 archives.extract(source, Path(unpacked))
             for entry in _tables(source if source.is_dir() else Path(unpacked), names if only else None):
-                found += 1
+                n_found += 1
                 written += [target] if (target := _copy(*entry)) else []
-    if not found:
+    if not n_found:
         what, where = f" of {', '.join(only)}" if only else "", ", ".join(map(str, sources))
         raise ReplicationError(f"There are no full-scale tables{what} in {where}; `replicate record --minutes` makes them.")
     return written
@@ -131,21 +133,21 @@ def keep(sources: Sequence[Path], only: Sequence[str] = ()) -> list[Path]:
 def _tables(root: Path, names: set[str] | None) -> list[tuple[Path, str, str]]:
     """Folders of tables with the paper and the name they are kept under."""
     drawn = {(paper, run) for paper, _, figure in dag.figures() for run in figure.runs}
-    found = [(path, path.parts[-4], path.parts[-2]) for path in root.glob("full/*/tables/*/seed*")]
+    folders = [(path, path.parts[-4], path.parts[-2]) for path in root.glob("full/*/tables/*/seed*")]
     logs = ((path, path.parts[-5], path.parts[-3]) for path in root.glob("full/*/runs/*/seed*/tables"))
-    found += [entry for entry in logs if entry[1:] in drawn]
-    return sorted(entry for entry in found if names is None or entry[2] in names)
+    folders += [entry for entry in logs if entry[1:] in drawn]
+    return sorted(entry for entry in folders if names is None or entry[2] in names)
 
 
 def _copy(source: Path, paper: str, name: str) -> Path | None:
     """Copy byte by byte, since reading and writing numbers again may change their last digits."""
     seed = source.name if source.name != "tables" else source.parent.name
     target = dag.RECORDED_FOLDER / paper / name / seed
-    record = read_provenance(source / PROVENANCE)
-    _check_kinds(source, record)
-    if target.is_dir() and read_provenance(target / PROVENANCE, check=False)["created"] >= record["created"]:
+    provenance = read_provenance(source / PROVENANCE)
+    _check_kinds(source, provenance)
+    if target.is_dir() and read_provenance(target / PROVENANCE, check=False)["created"] >= provenance["created"]:
         return None
-    with tempfile.TemporaryDirectory() as place:  # checked where it has the name it will have
+    with tempfile.TemporaryDirectory() as place:  # checked under the name that it will have
         copied = Path(place) / paper / name / seed
         shutil.copytree(source, copied)
         check(copied)

@@ -1,12 +1,14 @@
-"""What there is to record: the queue of ``paper_configs/queue.yaml``, checked against the papers' configurations, as units."""
+"""What is to be recorded: the queue of ``paper_configs/queue.yaml``, checked against the papers' configurations, and shown as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from tabulate import tabulate
 
 from replication.errors import ReplicationError
+from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import configs, dag
 from replication.schema.queue import Queue, QueueEntry
 from replication.schema.runs import RunConfig
@@ -16,7 +18,7 @@ Training = tuple[str, str, int]  # paper, run, seed
 
 @dataclass(frozen=True)
 class Unit:
-    """One seed of a measurement, or of a run whose log is recorded: what ends as one folder of tables.
+    """One seed of a measurement, or of a run whose log is recorded. It results in one folder of tables.
 
     Attributes:
         of_run: whether ``name`` is a run.
@@ -30,7 +32,7 @@ class Unit:
     of_run: bool
     side_by_side: int
 
-    def __str__(self) -> str:  # noqa: D105 - as it is spoken of
+    def __str__(self) -> str:  # noqa: D105 - for messages
         return f"{self.paper}/{self.name} seed {self.seed}"
 
     @property
@@ -79,7 +81,7 @@ def load(folder: Path = configs.FOLDER) -> list[QueueEntry]:
     """The entries of the queue in order.
 
     Raises:
-        ReplicationError: the file is missing, broken, or names what there is not.
+        ReplicationError: the file is missing or broken, or names something that the configurations do not have.
     """
     path = folder / configs.QUEUE
     try:
@@ -92,7 +94,7 @@ def load(folder: Path = configs.FOLDER) -> list[QueueEntry]:
 
 
 def _check(entry: QueueEntry, path: Path) -> None:
-    papers = dag.papers("full")
+    papers = configs.load("full")
     if entry.paper not in papers:
         raise ReplicationError(f"{path} names the unknown paper '{entry.paper}'; allowed: {', '.join(papers)}.")
     config = papers[entry.paper]
@@ -100,8 +102,8 @@ def _check(entry: QueueEntry, path: Path) -> None:
         for name in names:
             if name not in known:
                 raise ReplicationError(f"{path} names the unknown {what} '{name}' of {entry.paper}; allowed: {', '.join(known)}.")
-            if entry.seeds and entry.seeds > (there := _n_seeds("full", entry.paper, name, what == "run")):
-                raise ReplicationError(f"{path} asks for {entry.seeds} seeds of {entry.paper}/{name}, which has {there}; ask for fewer.")
+            if entry.seeds and entry.seeds > (n_seeds := _n_seeds("full", entry.paper, name, what == "run")):
+                raise ReplicationError(f"{path} asks for {entry.seeds} seeds of {entry.paper}/{name}, which has {n_seeds}; ask for fewer.")
 
 
 def _n_seeds(scale: str, paper: str, name: str, of_run: bool) -> int:
@@ -110,11 +112,11 @@ def _n_seeds(scale: str, paper: str, name: str, of_run: bool) -> int:
 
 
 def units_of(entry: QueueEntry, scale: str) -> list[Unit]:
-    """The units of an entry, seed by seed, so that what reads the same trainings comes together."""
+    """The units of an entry, seed by seed, so that units that read the same trainings are neighbours."""
     names = [(name, False) for name in entry.measurements] + [(name, True) for name in entry.runs]
     seeds = {name: min(entry.seeds or 2**32, _n_seeds(scale, entry.paper, name, of_run)) for name, of_run in names}
     return [
-        Unit(scale, entry.paper, name, seed, of_run, entry.side_by_side)
+        Unit(scale=scale, paper=entry.paper, name=name, seed=seed, of_run=of_run, side_by_side=entry.side_by_side)
         for seed in range(max(seeds.values()))
         for name, of_run in names
         if seed < seeds[name]
@@ -127,13 +129,13 @@ def units(entries: Sequence[QueueEntry], scale: str, only: Sequence[str] = ()) -
     Raises:
         ReplicationError: a name that is not in the queue.
     """
-    found: dict[str, Unit] = {}
+    by_tables: dict[str, Unit] = {}
     for unit in (unit for entry in entries for unit in units_of(entry, scale)):
-        found.setdefault(unit.tables, unit)
-    ordered = list(found.values())
+        by_tables.setdefault(unit.tables, unit)
+    ordered = list(by_tables.values())
     if not only:
         return ordered
-    by_figure = figures_of(scale)
+    by_figure = dag.figures_of(scale)
     for name in only:
         if not any(name in (unit.name, *by_figure.get((unit.paper, unit.name), ())) for unit in ordered):
             allowed = dict.fromkeys(unit.name for unit in ordered)
@@ -141,11 +143,25 @@ def units(entries: Sequence[QueueEntry], scale: str, only: Sequence[str] = ()) -
     return [unit for unit in ordered if set(only) & {unit.name, *by_figure.get((unit.paper, unit.name), ())}]
 
 
-def figures_of(scale: str) -> dict[tuple[str, str], list[str]]:
-    """By paper and name of a measurement or run: the figures that are drawn from it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for paper, config in dag.papers(scale).items():
-        for figure, entry in config.figures.items():
-            for name in (*entry.measurements, *entry.runs):
-                found.setdefault((paper, name), []).append(figure)
-    return found
+def show(only: Sequence[str] = ()) -> None:
+    """Print a row per measurement or run of the queue: minutes per seed, seeds recorded, on what, and the figures drawn from it."""
+    entries, figures = load(), dag.figures_of("full")
+    chosen = {(unit.paper, unit.name) for unit in units(entries, "full", only)}
+    rows = []
+    for entry in entries:
+        names = [(entry.paper, name) for name in (*entry.measurements, *entry.runs) if (entry.paper, name) in chosen]
+        rows += [(paper, name, *_progress(entry, name), ", ".join(figures.get((paper, name), []))) for paper, name in names]
+    headers = ["paper", "measurement or run", "recorded", "minutes of a seed", "on", "the queue says", "figures"]
+    print(tabulate(rows, headers=headers, maxcolwidths=[None] * 4 + [26, None, 50]))
+
+
+def _progress(entry: QueueEntry, name: str) -> tuple[str, str, str, str]:
+    """Seeds recorded of those in the queue; minutes of one seed; devices; the minutes that the queue states for the whole entry."""
+    paths = sorted((dag.RECORDED_FOLDER / entry.paper / name).glob(f"seed*/{PROVENANCE}"))
+    provenances = [read_provenance(path, check=False) for path in paths]
+    n_seeds = sum(unit.name == name for unit in units_of(entry, "full"))
+    of_run = name in entry.runs
+    seconds = [sum(training["seconds"] for training in each["trainings"]) + (0 if of_run else each["seconds"]) for each in provenances]
+    minutes = f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else ""
+    devices = ", ".join(dict.fromkeys(each["device"] for each in provenances))
+    return f"{min(len(provenances), n_seeds)} of {n_seeds}", minutes, devices, f"{entry.minutes:g} {entry.minutes_are}"

@@ -13,13 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from replication.data.sources import formats
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
-from replication.files.provenance import PROVENANCE, read_provenance
+from replication.files.provenance import PROVENANCE, provenance_file, read_provenance
 from replication.pipeline import dag
 from replication.recording import archives, keep, queue
-from replication.recording.jobs import DONE, FAILED, UNFINISHED, Job, data_file, locked, log_of, run
+from replication.recording.jobs import DONE, FAILED, UNFINISHED, Job, data_file, log_of, run
 from replication.recording.queue import Training, Unit, run_folder, run_of
 
 _STATE_LIMIT = 2 * archives.LIMIT
@@ -45,14 +47,14 @@ def record(
     root = into / "work"
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(into / ".lock", wait=False):
+        with FileLock(into / ".lock", timeout=0):
             _use_data(folders, root)
             for path in (*archives.packed(into, "tables"), *archives.packed(into, "state")):
                 archives.extract(path, root)
             session = Session(into, units, chosen, jobs=jobs)
             reserve = min(60.0, 3 * minutes)  # 5 % for the last states to be written
             return session.work(started + 60 * minutes - reserve, reserve / 2)
-    except BlockingIOError:
+    except Timeout:
         raise ReplicationError(f"Another `replicate record` is at work in {into}; wait for it or take another folder.") from None
 
 
@@ -189,8 +191,8 @@ class Session:
 
     def _is_current(self, path: Path, depends: str) -> bool:
         """Whether a part or a folder of tables is there, made by the present configuration and code."""
-        record = path / PROVENANCE if path.suffix != ".npz" else Path(f"{path}.json")
-        return record.is_file() and read_provenance(record, check=False).get("depends") == depends
+        provenance = provenance_file(path) if path.suffix == ".npz" else path / PROVENANCE
+        return provenance.is_file() and read_provenance(provenance, check=False).get("depends") == depends
 
     def _is_trained(self, scale: str, training: Training) -> bool:
         folder = self.root / run_folder(scale, training)

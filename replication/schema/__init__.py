@@ -1,4 +1,8 @@
 """The language of ``paper_configs/*.yaml`` at one scale, as pydantic models: every key, its type and what is allowed.
 
-Unknown keys are refused, values are not converted, and what contradicts itself is an error. Nothing here imports torch.
+Unknown keys are refused, values are not converted, and contradictions are errors. Nothing here imports torch.
+
+- ``base``: what all mappings have in common; ``papers``: one file, a paper with its figures; ``runs``: trainings.
+- ``measurements``: what all measurements have in common; ``lca``, ``svcca``, ``stiffness``, ``landscape``, ``four_views``: those of each kind.
+- ``claims``: published values, acceptance regions and controls; ``queue``: what ``replicate record`` works through.
 """

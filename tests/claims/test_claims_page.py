@@ -2,29 +2,25 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from verdict_entries import ENTRY
+from verdict_entries import ENTRY, PLACE, verdict
+from verdict_entries import figure_verdicts as figure
 
 from replication.claims import page as claims_page
 from replication.claims.page import page, plot, ticks
+from replication.claims.results import FigureVerdicts
 from replication.errors import ReplicationError
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" </style>"
 VOID = {"meta", "br"}
 
 
-def figure(*changes: dict[str, Any], **others: Any) -> dict[str, Any]:
-    place = {
-        "scale": "full",
-        "paper": "lca",
-        "title": "LCA",
-        "figure": "lca_x",
-        "reproduces": "LCA, Figure 9",
-        "link": "lca/figures/lca_x.png",
-    }
-    return place | {"verdicts": [ENTRY | change for change in changes]} | others
+LINK = "lca/figures/lca_x.png"
+
+
+def page_of(*figures: FigureVerdicts) -> str:
+    return page((figure, LINK) for figure in figures)
 
 
 class Outline(HTMLParser):
@@ -59,7 +55,7 @@ class Outline(HTMLParser):
 def test_a_claim_is_shown_whole() -> None:
     known = {"id": "LCA-X2", "outcome": "inconclusive", "post_hoc": True, "discrepancy": "Off by 7 %. Hypothesis: noise."}
     known["amendments"] = ["2026-01-02, no result had been seen: Wider."]
-    outline = Outline(page([figure({}, known)]))
+    outline = Outline(page_of(figure({}, known)))
     text = " ".join(outline.words.split())
     parts = ["It falls.", "negative (Figure 5)", "recalled, not checked", "-1.4 [-2, -1] %", "seed 0: -1.25", "seed 2: not finite"]
     parts += ["below 0", "analytic", "0.5: the claim falls (not reproduced)", "the sign", "interval inside", "LCA, Figure 9", "post hoc"]
@@ -75,8 +71,8 @@ def test_a_claim_is_shown_whole() -> None:
 
 def test_text_of_any_kind_stays_text() -> None:
     texts = {key: HOSTILE for key, value in ENTRY.items() if isinstance(value, str) and key not in ("outcome", "id")}
-    plain = Outline(page([figure({})]))
-    hostile = Outline(page([figure(texts | {"estimates": {HOSTILE: 1.0}}, title=HOSTILE, reproduces=HOSTILE)]))
+    plain = Outline(page_of(figure({})))
+    hostile = Outline(page_of(figure(texts | {"estimates": {HOSTILE: 1.0}}, title=HOSTILE, reproduces=HOSTILE)))
     active = ("script", "style", "b")
     assert [tag for tag, _ in hostile.elements if tag in active] == [tag for tag, _ in plain.elements if tag in active]
     assert not any(name.startswith("on") for _, attributes in hostile.elements for name in attributes)
@@ -84,7 +80,7 @@ def test_text_of_any_kind_stays_text() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    text = page([figure({})])
+    text = page_of(figure({}))
     assert re.findall(r"https?:|//\w|@import|url\(", text) == []
     outline = Outline(text)
     assert not any(name == "src" for _, attributes in outline.elements for name in attributes)
@@ -92,7 +88,7 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_links_and_filters_name_what_is_there() -> None:
-    outline = Outline(page([figure({}), figure({"id": "B-1", "outcome": "error"}, paper="svcca", figure="b")]))
+    outline = Outline(page_of(figure({}), figure({"id": "B-1", "outcome": "error"}, paper="svcca", figure="b")))
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {link["href"][1:] for link in outline.named("a") if (link["href"] or "").startswith("#")} <= set(ids)  # type: ignore[index]
@@ -101,14 +97,14 @@ def test_links_and_filters_name_what_is_there() -> None:
 
 
 def test_a_page_of_nothing_says_so() -> None:
-    for contents in ([], [figure()]):
-        outline = Outline(page(contents))
+    for figures in ([], [figure()]):
+        outline = Outline(page_of(*figures))
         assert "There is no claim here" in outline.words
         assert outline.named("article") == []
 
 
 def test_marks_lie_where_the_numbers_are() -> None:
-    drawn = plot(ENTRY)
+    drawn = plot(verdict())
     assert drawn is not None
     axis = {label: share for share, label in drawn.ticks}
     unit = axis["-1"] - axis["-2"]
@@ -121,21 +117,21 @@ def test_marks_lie_where_the_numbers_are() -> None:
 
 
 def test_a_control_far_away_is_pointed_at() -> None:
-    near, far = plot(ENTRY), plot(ENTRY | {"control_mean": -1e6})
+    near, far = plot(verdict()), plot(verdict(control_mean=-1e6))
     assert near is not None
     assert far is not None
     assert (far.control, far.beyond, near.beyond) == (0, "left", "")
 
 
 def test_one_seed_no_region_and_equal_values_can_be_drawn() -> None:
-    lone = ENTRY | {"estimates": {"0": 3.0}, "mean": 3.0, "low": None, "high": None, "region": "", "high_edge": None, "control_mean": None}
-    drawn = plot(lone)
+    lone = {"estimates": {"0": 3.0}, "mean": 3.0, "low": None, "high": None, "region": "", "high_edge": None, "control_mean": None}
+    drawn = plot(verdict(**lone))
     assert drawn is not None
     assert (drawn.interval, drawn.region, drawn.control) == (None, None, None)
     assert drawn.seeds[0][0] == pytest.approx(0.5)
-    assert plot(lone | {"estimates": {"0": 0.0}, "mean": 0.0}) is not None
-    assert plot(lone | {"estimates": {"0": None}}) is None
-    assert "one seed" in page([figure(lone)])
+    assert plot(verdict(**lone | {"estimates": {"0": 0.0}, "mean": 0.0})) is not None
+    assert plot(verdict(**lone | {"estimates": {"0": None}})) is None
+    assert "one seed" in page_of(figure(lone))
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 1), (-1e-16, 3e-16), (97, 103), (-1e6, 5), (0.019, 0.021)])
@@ -157,6 +153,6 @@ def test_a_verdict_file_of_an_earlier_version_is_one_sentence(tmp_path: Path) ->
 def test_the_page_links_to_pictures_beside_the_verdict_files(tmp_path: Path) -> None:
     file = tmp_path / "reduced/lca/figures/lca x.verdicts.json"
     file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(figure({})))
+    file.write_text(json.dumps(PLACE | {"verdicts": [ENTRY]}))
     claims_page.write([file], tmp_path / "auto/claims.html")
     assert 'href="../reduced/lca/figures/lca%20x.png"' in (tmp_path / "auto/claims.html").read_text(encoding="utf-8")

@@ -66,10 +66,10 @@ def test_a_prepared_file_comes_back_as_it_was(work: Path, digits: Dataset) -> No
     assert (loaded.name, loaded.class_names) == ("digits", digits.class_names)
     assert loaded.origin == digits.origin
     assert loaded.origin.folder == digits.origin.folder
-    record = read_provenance(work / "out/digits.safetensors.json")
+    record = read_provenance(work / "out/digits.safetensors.provenance.json")
     assert (record["kind"], record["name"], list(record["files"])) == ("data", "digits", ["digits.safetensors"])
     assert record["origin"]["checksums"] == digits.origin.checksums
-    assert {path.name for path in (work / "out").iterdir()} == {"digits.safetensors", "digits.safetensors.json"}
+    assert {path.name for path in (work / "out").iterdir()} == {"digits.safetensors", "digits.safetensors.provenance.json"}
 
 
 def test_the_same_data_set_has_the_same_bytes_wherever_it_was_found(work: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_the_same_data_set_has_the_same_bytes_wherever_it_was_found(work: Path, 
 
 def test_a_missing_truncated_or_changed_file_is_named(work: Path) -> None:
     path = work / "digits.safetensors"
-    with fails("digits.safetensors.json is missing"):
+    with fails("digits.safetensors.provenance.json is missing"):
         data.load(path)
     data.prepare("digits", path)
     whole = path.read_bytes()
@@ -100,7 +100,7 @@ def test_a_foreign_file_is_named(work: Path) -> None:
     path, tensor = work / "x.safetensors", torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
 
     def foreign() -> contextlib.AbstractContextManager[object]:
-        write_provenance(work / "x.safetensors.json", {"origin": {"folder": ""}}, [path])
+        write_provenance(work / "x.safetensors.provenance.json", {"origin": {"folder": ""}}, [path])
         return fails("x.safetensors is not a prepared data set", "delete it and its record and run again")
 
     path.write_text("some text")
@@ -116,7 +116,7 @@ def test_a_foreign_file_is_named(work: Path) -> None:
     with foreign():
         data.load(path)
     (work / "other").write_text("")
-    write_provenance(work / "x.safetensors.json", {}, [work / "other"])
+    write_provenance(work / "x.safetensors.provenance.json", {}, [work / "other"])
     with fails("x.safetensors is not a prepared data set"):
         data.load(path)
 

@@ -1,22 +1,22 @@
 from pathlib import Path
 
+import figures_table
 import pandas as pd
 import pytest
+from figures_table import BEGIN, END, MEASURED, OUTCOMES, README, THUMBNAILS
 from PIL import Image
 from verdict_entries import ENTRY, PLACE
 
-from replication import figures_table
 from replication.errors import ReplicationError
-from replication.figures_table import BEGIN, END, MEASURED, OUTCOMES, README, THUMBNAILS
 from replication.files.atomic import write_json
-from replication.files.provenance import write_provenance
+from replication.files.provenance import provenance_file, write_provenance
 from replication.pipeline import configs, dag
 
 README_TEXT = README.read_text(encoding="utf-8")
 
 
 def test_the_readme_is_up_to_date() -> None:
-    assert figures_table.written(README_TEXT) == README_TEXT, "run `python -m replication readme`"
+    assert figures_table.written(README_TEXT) == README_TEXT, "run `python docs/figures_table.py`"
 
 
 def test_every_figure_has_its_row_with_the_verdicts_measured() -> None:
@@ -60,7 +60,7 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "reduced" / paper / "figures"
     verdicts = [ENTRY | {"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
     write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
-    write_provenance(folder / f"{figure}.json", {"created": "2026-01-02T03:04:05+00:00"}, [])
+    write_provenance(provenance_file(folder / figure), {"created": "2026-01-02T03:04:05+00:00"}, [])
     Image.effect_noise((900, 500), 50).save(folder / f"{figure}.png")
     config = configs.load("reduced")[paper]
     for name in entry.measurements:

@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 
 from replication.errors import ReplicationError
 from replication.files.atomic import _remove, atomic, canonical_json, read_json, sha256, write_json
-from replication.files.provenance import PROVENANCE, provenance, read_provenance, write_provenance
+from replication.files.provenance import PROVENANCE, collect_provenance, read_provenance, write_provenance
 from replication.files.tables import read_tables, write_tables
 
 TABLE = pd.DataFrame({"step": [0, 1], "loss": [0.5, 0.25]})
@@ -231,10 +231,10 @@ def forge(folder: Path, content: bytes) -> None:
         (lambda folder: (folder / PROVENANCE).write_bytes((folder / PROVENANCE).read_bytes()[:-3]), ["provenance.json is not valid JSON"]),
         (lambda folder: (folder / PROVENANCE).write_bytes(b"\xff\xfe"), ["provenance.json is not valid JSON"]),
         (lambda folder: (folder / PROVENANCE).write_text("[" * 100_000), ["provenance.json is not valid JSON"]),
-        (lambda folder: (folder / PROVENANCE).write_text("[1, 2]"), ["provenance.json is not a record (it names no files)"]),
-        (lambda folder: (folder / PROVENANCE).write_text('{"seed": 1}'), ["provenance.json is not a record (it names no files)"]),
-        (lambda folder: (folder / PROVENANCE).write_text('{"files": ["log.csv"]}'), ["provenance.json is not a record"]),
-        (lambda folder: (folder / PROVENANCE).write_text('{"files": {"log.csv": 1}}'), ["provenance.json is not a record"]),
+        (lambda folder: (folder / PROVENANCE).write_text("[1, 2]"), ["provenance.json is not a provenance (it names no files)"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"seed": 1}'), ["provenance.json is not a provenance (it names no files)"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"files": ["log.csv"]}'), ["provenance.json is not a provenance"]),
+        (lambda folder: (folder / PROVENANCE).write_text('{"files": {"log.csv": 1}}'), ["provenance.json is not a provenance"]),
         (lambda folder: ((folder / PROVENANCE).unlink(), (folder / PROVENANCE).mkdir()), ["provenance.json cannot be read", "directory"]),
         (lambda folder: forge(folder, b""), ["log.csv is not a table", "run again"]),
         (lambda folder: forge(folder, b"a\n1,2\n1,2,3\n"), ["log.csv is not a table"]),
@@ -264,7 +264,7 @@ def test_a_record_holds_the_sum_of_every_file(tmp_path: Path) -> None:
 
 
 def test_provenance_says_what_made_a_result() -> None:
-    made = provenance(kind="run", seed=3)
+    made = collect_provenance(kind="run", seed=3)
     assert (made["kind"], made["seed"]) == ("run", 3)
     assert made["versions"]["numpy"] == np.__version__
     assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?|unknown", made["commit"])

@@ -9,10 +9,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from replication.claims.results import read_quantities
 from replication.errors import ReplicationError
 from replication.files.provenance import read_provenance
 from replication.files.tables import write_tables
-from replication.pipeline import drawing, judging
+from replication.pipeline import drawing
 
 TRAINING = {
     **{"run": "net", "seed": 0, "config": {"dataset": {"examples": 1000}, "steps": 20, "model_settings": {"width": 8, "image_size": 16}}},
@@ -48,11 +49,11 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     folders = [folder_of(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
     out = tmp_path / "figures"
     drawing.draw_figure(scale="reduced", paper="lca", figure="made_up", table_folders=folders, folder=out)
-    record = read_provenance(out / "made_up.json")
+    record = read_provenance(out / "made_up.provenance.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
     assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 16x16 pixels, width 8, 20 iterations, seeds 0, 1"
-    assert judging.read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
+    assert read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
 
 
 def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> None:
@@ -84,5 +85,5 @@ def test_seeds_below_a_folder_are_read_in_their_order(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_tables_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReplicationError, match=r"measurement/record\.json is missing"):
+    with pytest.raises(ReplicationError, match=r"measurement/provenance\.json is missing"):
         drawing.load_tables([tmp_path / "measurement"])

@@ -81,7 +81,7 @@ def test_every_figure_comes_with_its_files_and_records(project: Path) -> None:
     assert figure_names(project) == sorted(FIGURES)
     for name in figure_names(project):
         folder = project / "results/smoke/lca/figures"
-        record = read_provenance(folder / f"{name}.json")
+        record = read_provenance(folder / f"{name}.provenance.json")
         assert set(record["files"]) == {f"{name}.{ending}" for ending in ("png", "pdf", "svg", "quantities.csv")}
         assert record["stamp"].startswith("SMOKE SCALE")
         verdicts = json.loads((folder / f"{name}.verdicts.json").read_text())["verdicts"]
@@ -246,7 +246,7 @@ def test_the_linter_remarks_only_on_what_the_design_page_explains(project: Path)
 def test_the_figure_is_drawn_from_tables_to_the_last_bit(project: Path) -> None:
     """The same tables give the same bytes, so a redrawn figure is no change."""
     folder = project / "results/smoke/lca/figures"
-    before = read_provenance(folder / "lca_histogram.json")["files"]
+    before = read_provenance(folder / "lca_histogram.provenance.json")["files"]
     assert snakemake(project, "results/smoke/lca/figures/lca_histogram.png", "--forcerun", "figure").returncode == 0
-    assert read_provenance(folder / "lca_histogram.json")["files"] == before
+    assert read_provenance(folder / "lca_histogram.provenance.json")["files"] == before
     assert pd.read_csv(folder / "lca_histogram.quantities.csv")["seed"].unique().tolist() == [0, 1]

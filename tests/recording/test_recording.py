@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,14 @@ from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
 from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import configs, dag, steps
-from replication.recording import archives, keep, listing, queue
+from replication.recording import archives, keep, queue
 from replication.recording import session as recording
 
 LCA = {"scale": "smoke", "paper": "lca"}
 
 
 @pytest.fixture(autouse=True)
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the project's code and configurations and nothing else."""
     for part in ("figures", "replication"):
         (tmp_path / part).symlink_to(ROOT / part)
@@ -36,12 +35,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     lca.write_text(
         lca.read_text().replace("run: mnist_fc_no_momentum}", "run: mnist_fc_no_momentum, spans: {full: 1, reduced: 1, smoke: 3}}")
     )
-    dag.papers.cache_clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPLICATION_DATA", "")
     monkeypatch.setenv("REPLICATION_OFFLINE", "1")
-    yield tmp_path
-    dag.papers.cache_clear()
+    return tmp_path
 
 
 def queue_of(*measurements: str) -> None:
@@ -149,7 +146,7 @@ def test_a_job_that_fails_is_named_with_its_reason(checkout: Path, capsys: pytes
     assert recording.record(minutes=5, into=checkout / "DIR", jobs=1, scale="smoke") == 1
     said = capsys.readouterr().out
     assert "train lca/mnist_fc_no_momentum seed 0: failed" in said
-    assert "digits.safetensors.json is missing" in said
+    assert "digits.safetensors.provenance.json is missing" in said
     assert "Failed: train lca/mnist_fc_no_momentum seed 0." in said
 
 
@@ -188,7 +185,7 @@ def test_measuring_comes_before_training_and_the_queues_order_before_both(checko
 def test_everything_that_figures_are_drawn_from_is_in_the_queue() -> None:
     there = {(unit.paper, unit.name) for unit in queue.units(queue.load(), "full")}
     papers = {paper for paper, _ in there}
-    assert {(paper, name) for paper, name in queue.figures_of("full") if paper in papers} <= there, "add the missing ones to queue.yaml"
+    assert {(paper, name) for paper, name in dag.figures_of("full") if paper in papers} <= there, "add the missing ones to queue.yaml"
 
 
 def test_a_unit_is_listed_once_where_it_comes_first() -> None:
@@ -231,7 +228,7 @@ def test_only_takes_names_of_figures_measurements_and_runs() -> None:
 
 def test_the_list_says_what_is_recorded_and_on_what(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "recorded").symlink_to(ROOT / "recorded")
-    listing.show(["mnist_fc_lca", "lenet_lca"])
+    queue.show(["mnist_fc_lca", "lenet_lca"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     (recorded_row,) = [row for row in rows if "mnist_fc_lca" in row]
     assert {"3", "cpu,", "estimated"} <= set(recorded_row)

@@ -1,11 +1,13 @@
 """The table of figures in README.md: what each reproduces and looks like, what it costs and what its claims came to.
 
-Names and numbers of claims come from paper_configs, costs and verdicts from docs/measured.csv, which ``replicate measured`` brings up to
-date from finished results, as it does the small pictures; ``replicate readme`` writes the table between its markers.
+Names and numbers of claims come from paper_configs, costs and verdicts from docs/measured.csv. Run in the folder that holds the Snakefile:
+``python docs/figures_table.py`` writes the table between its markers in README.md; ``python docs/figures_table.py SCALE`` first brings
+docs/measured.csv and the small pictures up to date with the finished results of that scale.
 """
 
 import datetime
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,17 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from replication.claims.results import VERDICTS, JudgedClaim, read_verdicts
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
-from replication.files.provenance import read_provenance
+from replication.files.provenance import provenance_file, read_provenance
 from replication.pipeline import dag
 from replication.pipeline.configs import RECORDED
-from replication.pipeline.judging import read_verdicts
 
 README = Path("README.md")
 MEASURED = Path("docs/measured.csv")
 THUMBNAILS, THUMBNAIL_SIZE = Path("docs/images/thumbnails"), (240, 180)
-BEGIN, END = "<!-- figures: written by `replicate readme` -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- figures: written by docs/figures_table.py -->", "<!-- end of figures -->"
 KNOWN = "known discrepancy"
 OUTCOMES = ("reproduced", KNOWN, "not_reproduced", "inconclusive", "not_evaluated", "withdrawn", "error")
 COLUMNS = ["paper", "figure", "scale", "date", "core_minutes", *OUTCOMES]
@@ -41,10 +43,10 @@ def collect(scale: str, results: Path = Path("results")) -> pd.DataFrame:
     rows = []
     for paper, figure, _ in dag.figures():
         stem = results / scale / paper / "figures" / figure
-        verdicts = stem.with_name(f"{figure}.verdicts.json")
+        verdicts = stem.with_name(f"{figure}{VERDICTS}")
         if verdicts.exists():
-            counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts)["verdicts"])
-            made = datetime.datetime.fromisoformat(read_provenance(stem.with_name(f"{figure}.json"), check=False)["created"])
+            counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts).verdicts)
+            made = datetime.datetime.fromisoformat(read_provenance(provenance_file(stem), check=False)["created"])
             cost = core_minutes(scale, paper, figure, results)
             rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in OUTCOMES)])
     if not rows:
@@ -52,9 +54,9 @@ def collect(scale: str, results: Path = Path("results")) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _outcome(verdict: dict[str, Any]) -> str:
+def _outcome(verdict: JudgedClaim) -> str:
     """A discrepancy explains a claim that does not hold; what this scale cannot judge stays not evaluated."""
-    return KNOWN if verdict["discrepancy"] and verdict["outcome"] in ("not_reproduced", "inconclusive") else str(verdict["outcome"])
+    return KNOWN if verdict.discrepancy and verdict.outcome in ("not_reproduced", "inconclusive") else verdict.outcome
 
 
 def core_minutes(scale: str, paper: str, figure: str, results: Path = Path("results")) -> float | None:
@@ -122,7 +124,7 @@ def read() -> pd.DataFrame:
         if claims.get(row["figure"]) != verdicts:
             raise ReplicationError(
                 f"{MEASURED} has {verdicts} verdicts for {row['figure']} at scale {row['scale']}, paper_configs has claims: "
-                f"{claims.get(row['figure'], 'no such figure')}; run `snakemake claims`, then `replicate measured {row['scale']}`."
+                f"{claims.get(row['figure'], 'no such figure')}; run `snakemake claims` and `python docs/figures_table.py {row['scale']}`."
             )
     return measured.set_index(["figure", "scale"])
 
@@ -188,3 +190,18 @@ def write() -> None:
     text = written(README.read_text(encoding="utf-8"))
     with atomic(README) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    """Write the table; with a scale, bring costs, verdicts and pictures up to date first."""
+    try:
+        if arguments:
+            update(arguments[0])
+        else:
+            write()
+    except ReplicationError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The page on the models, docs/models.md, counted from the code: ``python -m replication.models_table`` writes it."""
+"""The page on the models, docs/models.md, counted from the code: ``python docs/models_table.py`` writes it."""
 
 import importlib
 import inspect
@@ -6,13 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from replication import models
-from replication.models import cost
+from replication.models.counting import multiply_accumulates, n_parameters, on_meta
 
-PAGE = Path(__file__).parents[1] / "docs/models.md"
+PAGE = Path(__file__).with_name("models.md")
 PWCCA_WIDTHS = tuple(int(64 * factor) for factor in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 3, 4, 5, 6, 7))
 
 _CLASSES, _LAYERS = "confirmed: official classes counted", "layers confirmed, count ours"
@@ -44,7 +43,7 @@ PUBLISHED: dict[str, tuple[int, str]] = {
 
 _HEAD = """# Models
 
-Written by `python -m replication.models_table` from the code: change that, not this page. `replication.models.build(name, classes=...,
+Written by `python docs/models_table.py` from the code: change that, not this page. `replication.models.build(name, classes=...,
 channels=..., seed=...)` builds a model.
 
 *Layers* counts convolutions, linear layers, LSTM layers and batch norms; *multiply-accumulates* are those of all but the norms, in
@@ -107,28 +106,11 @@ batch norm. Epsilon is 1e-5 in the landscape models and TensorFlow's 1e-3 in the
 """
 
 
-def on_meta(name: str, **overrides: Any) -> nn.Module:
-    """A model as published, or reduced, without memory for its weights."""
-    entry = models.entry_of(name)
-    with torch.device("meta"):
-        return models.build(name, classes=entry.classes, channels=entry.image[0], seed=0, **overrides).eval()
-
-
-def n_parameters(model: nn.Module) -> int:
-    """All trainable numbers, those of batch norm included."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def multiply_accumulates(model: nn.Module, image: tuple[int, int, int]) -> int:
-    """Of the convolutions, linear and LSTM layers in the forward pass of one image ``[channels, height, width]``."""
-    return sum(cost.multiply_accumulates(model, torch.zeros(1, *image, device=next(model.parameters()).device)).values())
-
-
 def layers(model: nn.Module) -> str:
     """How many convolutions, LSTM and linear layers and batch norms, in words."""
     words = {nn.Conv2d: "conv", nn.LSTM: "LSTM", nn.Linear: "linear", nn.BatchNorm2d: "norm", nn.BatchNorm1d: "norm"}
-    found = Counter(words[type(module)] for module in model.modules() if type(module) in words)
-    return ", ".join(f"{found[word]} {word}" for word in ("conv", "LSTM", "linear", "norm") if found[word])
+    counts = Counter(words[type(module)] for module in model.modules() if type(module) in words)
+    return ", ".join(f"{counts[word]} {word}" for word in ("conv", "LSTM", "linear", "norm") if counts[word])
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -171,7 +153,7 @@ def _row(name: str) -> list[str]:
 
 def _counts(name: str, **overrides: Any) -> list[str]:
     model = on_meta(name, **overrides)
-    return [f"{n_parameters(model):,}", f"{multiply_accumulates(model, models.entry_of(name).image) / 1e6:,.3f}"]
+    return [f"{n_parameters(model):,}", f"{sum(multiply_accumulates(model, models.entry_of(name).image).values()) / 1e6:,.3f}"]
 
 
 def main() -> None:
