@@ -3,6 +3,7 @@
 Unknown keys are refused, values are not converted, and contradictions are errors. Nothing here imports torch.
 
 - ``base``: what all mappings have in common; ``papers``: one file, a paper with its figures; ``runs``: trainings.
-- ``measurements``: what all measurements have in common; ``lca``, ``svcca``, ``stiffness``, ``landscape``, ``four_views``: those of each kind.
+- ``measurements``: what all kinds of measurements have in common; one module for each kind:
+  ``lca``, ``svcca``, ``stiffness``, ``landscape``, ``four_views``.
 - ``claims``: published values, acceptance regions and controls; ``queue``: what ``replicate record`` works through.
 """
