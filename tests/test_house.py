@@ -26,7 +26,7 @@ FLOORS = [
     {"__main__"},
 ]
 
-PENDING = {"replication.stiffness.distance", "replication.lca.sampled", "replication.training.loop"}
+PENDING = {"replication.stiffness.distance", "replication.objective.inputs"}
 PENDING |= {"replication.measurements", "replication.models", "replication.objective"}
 
 
@@ -84,14 +84,20 @@ def test_arrows_between_packages_point_down(module: str) -> None:
             assert floor[room(imported)] < floor[room(module)], f"{module} imports {imported}"
 
 
+def length(function: ast.FunctionDef) -> int:
+    """Lines without the docstring, whose examples are welcome."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("module", each_of(MODULES))
 def test_modules_and_functions_are_short(module: str) -> None:
     text = MODULES[module].read_text(encoding="utf-8")
     assert text.count("\n") <= MOST_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < MOST_LINES_OF_A_FUNCTION, f"{module}.{node.name}"
+            assert length(node) <= MOST_LINES_OF_A_FUNCTION, f"{module}.{node.name}"
 
 
 def registered(package: str) -> set[str]:
