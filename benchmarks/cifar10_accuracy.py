@@ -11,6 +11,7 @@ from pathlib import Path
 
 from replication import data, machine, models, training
 from replication.schema.runs import RunConfig
+from replication.seeds import derived_seed
 
 BATCH, N_TRAIN = 256, 50_000
 
@@ -44,7 +45,7 @@ def main() -> None:
     experiment = data.assemble(data.load(prepared), normalisation="standardise", device=device)
     config = config_of(epochs)
     for seed in seeds or [0]:
-        model = models.build("resnet20", classes=10, channels=3, seed=training.derived_seed(seed, "initialisation")).to(device)
+        model = models.build("resnet20", classes=10, channels=3, seed=derived_seed(seed, "initialisation")).to(device)
         start, started = time.process_time(), time.monotonic()
         folder = Path(f"results/cifar10_accuracy/{epochs}_epochs_seed{seed}")
         trained = training.train(model, experiment, config, seed=seed, folder=folder, progress=machine.reporter(f"seed {seed}"))

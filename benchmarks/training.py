@@ -28,14 +28,14 @@ from torch import Tensor
 
 from replication import machine, models
 from replication.data import Examples, Experiment
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import import_torchvision
 from replication.files.provenance import processor
 from replication.models.counting import multiply_accumulates, on_meta
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
-from replication.training import loop as training
 from replication.training.augmentation import crop_and_flip
 from replication.training.optimisation import build_optimizer
+from replication.training.update import make_update
 
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 N_IMAGES = 2048
@@ -100,10 +100,10 @@ def our_steps(name: str, experiment: Experiment, batch: int, loop: str) -> Itera
     model = models.build(name, classes=10, channels=3, seed=0).train()
     memory_format.prepare(model)
     optimizer = build_optimizer(model, config.optimizer)
-    forward = training._compiled(model, torch.device("cpu")) if loop == "compiled" else model
+    forward = torch.compile(model) if loop == "compiled" else model
     step = 0
     while True:
-        training._step(forward, optimizer, experiment, config, step, seed=0)
+        make_update(forward, optimizer, experiment, config, step, seed=0)
         step += 1
         yield
 

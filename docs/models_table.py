@@ -38,6 +38,8 @@ PUBLISHED: dict[str, tuple[int, str]] = {
     "lca_resnet20": (273_066, _LAYERS),
     "stiffness_fc": (573_910, "secondary"),
     "stiffness_cnn": (19_466, "secondary, padding ours"),
+    "stiffness_fc_v1": (557_010, "layers confirmed, count ours"),
+    "stiffness_cnn_v1": (398_666, "layers confirmed, padding and count ours"),
     "stiffness_resnet20": (271_690, "secondary, count ours"),
 }
 
@@ -76,8 +78,8 @@ uniform within 1 / sqrt(fan_in), is used for `svcca_toy` and `svcca_lstm` only.
   batch norm, whose scale therefore starts uniform in [0, 1], the default of 2018; `uniform_scale=False` starts it at 1 as today.
 - LCA: TensorFlow's He initialisation: a normal cut at two standard deviations and rescaled to the standard deviation sqrt(2 / fan_in).
 - `stiffness_resnet20`: the same, as in the Keras example it is taken from.
-- `stiffness_fc`, `stiffness_cnn`: uniform within sqrt(6 / (fan_in + fan_out)), Keras' default; between-class stiffness at the start
-  depends on it.
+- `stiffness_fc`, `stiffness_cnn`, `stiffness_fc_v1`, `stiffness_cnn_v1`: uniform within sqrt(6 / (fan_in + fan_out)), Keras'
+  default; between-class stiffness at the start depends on it.
 - `svcca_convnet`, `pwcca_convnet`: the same, TensorFlow's default; not published.
 - `svcca_resnet32`: convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in, as in TensorFlow's models repository
   of the time; not published.
@@ -99,7 +101,7 @@ batch norm. Epsilon is 1e-5 in the landscape models and TensorFlow's 1e-3 in the
 - `svcca_lstm`: everything but the number of layers; one-hot characters in place of words, and only the character after a window is
   predicted, so that a window is an example like an image.
 - `pwcca_convnet`: mean over space and a linear classifier; convolutions without biases; ReLU after batch norm.
-- `stiffness_cnn`: padded convolutions.
+- `stiffness_cnn`, `stiffness_cnn_v1`: padded convolutions.
 - Strided 3x3 convolutions of the LCA, SVCCA, PWCCA and stiffness models have TensorFlow's padding: zeros at the bottom and right only,
   where PyTorch's `padding=1` would shift the image by a pixel.
 - Dropout is in the definitions of `lenet` and `allcnn`, but the released code never switches it on; `dropout=True` does.

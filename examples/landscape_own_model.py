@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from replication import landscape
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import import_torchvision
 from replication.objective import Objective
 
 torch.manual_seed(0)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from replication import activations, svcca
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import import_torchvision
 
 torch.manual_seed(0)
 images, labels = (torch.as_tensor(array) for array in load_digits(return_X_y=True))

@@ -121,7 +121,7 @@ def _data(name: str, out: Path) -> None:
 
 
 def _bundle(name: str, into: Path, pieces: float | None) -> None:
-    from replication.data.sources import reading as sources
+    from replication.data import sources
 
     if pieces is not None and pieces < 1e-3:
         raise ReplicationError(f"--pieces is {pieces:g}; allowed are numbers of MiB from 0.001: make it larger.")

@@ -61,7 +61,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_half_written(tmp_path: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a folder is closed to root by a read-only mount, which needs root")
 def test_data_are_read_from_a_read_only_folder_and_writing_there_is_a_sentence(tmp_path: Path) -> None:
-    code = "from replication.data.sources import reading as sources; sources.write_bundle(sources.read('digits'), {!r})"
+    code = "from replication.data import sources; sources.write_bundle(sources.read('digits'), {!r})"
     subprocess.run([sys.executable, "-c", code.format(str(tmp_path / "data"))], cwd=ROOT, check=True, env=environment())
     before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path / "closed")]

@@ -32,9 +32,7 @@ from verdict_entries import ENTRY, PLACE
 from replication import claims
 from replication.claims.results import read_quantities
 from replication.data import examples as data
-from replication.data.sources import formats
-from replication.data.sources import reading as sources
-from replication.data.sources.reading import Dataset
+from replication.data.sources import Dataset, formats, reading
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic, sha256, write_json
 from replication.files.provenance import PROVENANCE, provenance_file, read_provenance, write_provenance
@@ -351,7 +349,7 @@ def small(name: str) -> Dataset:
     """Twenty training and ten test images of 4 x 4 pixels."""
     random = np.random.RandomState(0)
     splits = {s: (random.randint(0, 256, (n, 3, 4, 4)).astype(np.uint8), np.arange(n) % 10) for s, n in (("train", 20), ("test", 10))}
-    return sources._dataset(name, splits, "bundle", "nowhere", "made up")
+    return reading._dataset(name, splits, "bundle", "nowhere", "made up")
 
 
 def same(found: Dataset | None, as_written: Dataset) -> bool:
@@ -360,29 +358,29 @@ def same(found: Dataset | None, as_written: Dataset) -> bool:
 
 @pytest.mark.parametrize("kind", ["strips", "idx"])
 def test_a_damaged_bundle_reads_as_it_was_or_is_a_sentence(place: Path, kind: str) -> None:
-    dataset = small("cifar10") if kind == "strips" else sources.read("digits")
-    folder = sources.write_bundle(dataset, place)
+    dataset = small("cifar10") if kind == "strips" else reading.read("digits")
+    folder = reading.write_bundle(dataset, place)
     for path in [place / formats.SUMS, *sorted(folder.iterdir())]:
         whole = path.read_bytes()
         for content in damaged(whole, cuts=8, flips=20):
             path.write_bytes(content)
-            assert same(tried(f"bundles ({kind})", lambda: sources.read(dataset.name)), dataset)
+            assert same(tried(f"bundles ({kind})", lambda: reading.read(dataset.name)), dataset)
         path.write_bytes(whole)
-    assert same(sources.read(dataset.name), dataset)
+    assert same(reading.read(dataset.name), dataset)
 
 
 @pytest.mark.parametrize("kind", ["strips", "idx"])
 def test_a_bundle_of_a_stranger_is_read_or_is_a_sentence(place: Path, kind: str) -> None:
     """Its sums fit; what is read has uint8 images and labels of its classes."""
-    dataset = small("cifar10") if kind == "strips" else sources.read("digits")
-    folder = sources.write_bundle(dataset, place)
+    dataset = small("cifar10") if kind == "strips" else reading.read("digits")
+    folder = reading.write_bundle(dataset, place)
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         strange = [gzip.compress(content) for content in damaged(gzip.decompress(whole), cuts=5, flips=10)] if kind == "idx" else []
         for content in [*strange, *damaged(whole, cuts=10, flips=80 if path.suffix == ".npz" else 15)]:
             path.write_bytes(content)
             _make_sums_fit(place, folder)
-            found = tried(f"bundles ({kind})", lambda: sources.read(dataset.name))
+            found = tried(f"bundles ({kind})", lambda: reading.read(dataset.name))
             for part in (found.train, found.test) if found else ():
                 assert part.pixels.dtype == torch.uint8
                 assert len(part.pixels) == len(part.labels)
@@ -417,14 +415,14 @@ INDEXES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", INDEXES)
 def test_an_index_that_makes_no_sense_is_a_sentence(place: Path, case: str) -> None:
-    folder = sources.write_bundle(small("cifar10"), place)
+    folder = reading.write_bundle(small("cifar10"), place)
     with np.load(folder / "train.npz", allow_pickle=False) as archive:
         index = {key: archive[key] for key in archive if key != "content"}
     np.savez(
         folder / "train.npz", **{key: value for key, value in (index | INDEXES[case]).items() if case != "no offsets" or key != "offsets"}
     )
     _make_sums_fit(place, folder)
-    assert tried("bundles (strips)", lambda: sources.read("cifar10")) is None or case == "sources in words"
+    assert tried("bundles (strips)", lambda: reading.read("cifar10")) is None or case == "sources in words"
 
 
 def test_data_that_unpack_to_much_more_are_refused_before_they_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +430,7 @@ def test_data_that_unpack_to_much_more_are_refused_before_they_do(place: Path, m
     (place / "bomb.gz").write_bytes(gzip.compress(bytes(10_001)))
     with pytest.raises(ReplicationError, match="unpacks to more than 10000 bytes"):
         formats.read_bytes(place / "bomb.gz", gunzip=True)
-    folder = sources.write_bundle(small("cifar10"), place)
+    folder = reading.write_bundle(small("cifar10"), place)
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ReplicationError, match="decompression bomb"):
         formats.read_strips(folder, "train")
@@ -448,12 +446,12 @@ def test_damaged_official_files_are_a_sentence(place: Path, monkeypatch: pytest.
     for file, part in (("data_batch_1.bin", rows[:20]), ("test_batch.bin", rows[20:])):
         (folder / file).write_bytes(part.tobytes())
     formats.write_sums(folder / formats.SUMS, {file: sha256(folder / file) for file in layout.files})
-    as_written = sources.read("cifar10")
+    as_written = reading.read("cifar10")
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         for content in damaged(whole):
             path.write_bytes(content)
-            assert same(tried("CIFAR", lambda: sources.read("cifar10")), as_written)
+            assert same(tried("CIFAR", lambda: reading.read("cifar10")), as_written)
         path.write_bytes(whole)
 
 
@@ -600,7 +598,7 @@ def test_a_hostile_or_damaged_tar_writes_nothing_elsewhere(tmp_path: Path, case:
         target = tmp_path / "place/target"
 
         def unpacked(content: bytes = content, target: Path = target) -> bool:
-            with atomic(target, folder=True) as temporary:  # as `sources.download` does
+            with atomic(target, folder=True) as temporary:  # as `reading.download` does
                 (temporary / "official.tar.gz").write_bytes(content)
                 formats.unpack(temporary / "official.tar.gz", "inner", ["a.bin", "b.bin"])
             return True

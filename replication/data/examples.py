@@ -1,7 +1,6 @@
 """What experiments get: prepared data sets, splits, random labels and normalised images.
 
-Images are [n, channels, height, width], labels int64 [n]. Randomness comes from explicit seeds through numpy's RandomState,
-whose stream numpy keeps unchanged from version to version.
+Images are [n, channels, height, width], labels int64 [n]. Randomness comes from explicit seeds through ``replication.seeds.numpy_stream``.
 """
 
 import functools
@@ -19,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn.functional import interpolate
 
-from replication.data.sources import reading as sources
+from replication.data.sources import reading
 from replication.data.sources.reading import Dataset, Images, Origin
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic, canonical_json
 from replication.files.provenance import collect_provenance, provenance_file, read_provenance, write_provenance
+from replication.seeds import numpy_stream
 
 Split = Literal["random", "stratified"]
 _PerChannel = Sequence[float] | torch.Tensor
@@ -55,7 +55,7 @@ def prepare(name: str, path: Path) -> None:
     Raises:
         ReplicationError: the data set is not to be had or damaged, or the place cannot be written to.
     """
-    dataset = sources.read(name)
+    dataset = reading.read(name)
     tensors = {
         f"{split}_{part}": tensor
         for split, images in (("train", dataset.train), ("test", dataset.test))
@@ -96,11 +96,11 @@ def available(name: str) -> bool:
 
     Nothing but a wrong name and a wrong REPLICATION_DATA raises (ReplicationError): both would go unnoticed otherwise.
     """
-    if sources.find(name) or name in sources.BUILT_IN:
+    if reading.find(name) or name in reading.BUILT_IN:
         return True
-    if sources.offline():
+    if reading.offline():
         return False
-    addresses = {urllib.parse.urlsplit(url) for _, _, urls in sources.remote_files(name) for url in urls}
+    addresses = {urllib.parse.urlsplit(url) for _, _, urls in reading.remote_files(name) for url in urls}
     hosts = {(address.hostname or "", address.port or (443 if address.scheme == "https" else 80)) for address in addresses}
     return any(_answers(host, port) for host, port in sorted(hosts))
 
@@ -128,7 +128,7 @@ def split(labels: torch.Tensor, count: int, *, seed: int, method: Split = "rando
     if not 0 <= count < examples:
         raise ReplicationError(f"validation is {count}; allowed are 0 to {examples - 1} of these {examples} examples: change it.")
     if method == "random":
-        validation = torch.from_numpy(np.sort(_random(seed).choice(examples, count, replace=False)))
+        validation = torch.from_numpy(np.sort(numpy_stream(seed).choice(examples, count, replace=False)))
     elif method == "stratified":
         validation = subset(labels, count, seed=seed)
     else:
@@ -157,7 +157,7 @@ def subset(labels: torch.Tensor, count: int, *, seed: int) -> torch.Tensor:
     sizes = np.bincount(classes)
     shares, remainders = np.divmod(sizes * count, examples)
     shares[np.argsort(-remainders, kind="stable")[: count - shares.sum()]] += 1
-    random = _random(seed)
+    random = numpy_stream(seed)
     parts = [random.choice(np.flatnonzero(classes == c), shares[c], replace=False) for c in np.flatnonzero(sizes)]
     return torch.from_numpy(np.sort(np.concatenate(parts)))
 
@@ -172,16 +172,10 @@ def random_labels(labels: torch.Tensor, *, seed: int, fraction: float = 1.0) -> 
     """
     if not 0 <= fraction <= 1:
         raise ReplicationError(f"label_noise is {fraction}; allowed are 0 to 1 (a fraction of the training examples): change it.")
-    chosen = _random(seed).permutation(len(labels))[: round(fraction * len(labels))]
+    chosen = numpy_stream(seed).permutation(len(labels))[: round(fraction * len(labels))]
     noisy = labels.clone()
     noisy[torch.from_numpy(np.sort(chosen))] = labels[torch.from_numpy(chosen)]
     return noisy
-
-
-def _random(seed: int) -> np.random.RandomState:
-    if not 0 <= seed < 2**32:
-        raise ReplicationError(f"seed is {seed}; allowed are 0 to {2**32 - 1}: change it.")
-    return np.random.RandomState(seed)
 
 
 def normalise(pixels: torch.Tensor, how: Normalisation = "unit", *, reference: torch.Tensor | None = None) -> torch.Tensor:

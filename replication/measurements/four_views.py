@@ -16,9 +16,9 @@ from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import neurons
 from replication.objective.objective import Objective
 from replication.schema.four_views import FourViewsConfig
+from replication.seeds import derived_seed
 from replication.stiffness.gradient_gram import TOTAL, gram
 from replication.svcca.measures import svcca
-from replication.training.loop import derived_seed
 from replication.training.trained_run import TrainedRun
 
 

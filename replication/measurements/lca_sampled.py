@@ -8,7 +8,7 @@ from replication.lca import sampled
 from replication.lca.sampled import SampledLedger
 from replication.measurements import Arrays, Progress, Tables, span_of
 from replication.schema.lca import SampledLcaConfig
-from replication.training.loop import batch_indices
+from replication.training.batches import batch_indices
 from replication.training.trained_run import TrainedRun
 
 

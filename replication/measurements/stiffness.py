@@ -17,9 +17,11 @@ from replication.measurements.stiffness_probe import Probe
 from replication.measurements.super_classes import groups_of
 from replication.models.parts import UnitSphere
 from replication.schema.stiffness import StiffnessConfig
+from replication.seeds import derived_seed
 from replication.stiffness.distance import distances
 from replication.stiffness.gradient_gram import TOTAL, gram
-from replication.training.loop import derived_seed, evaluate, steps_per_epoch
+from replication.training.batches import steps_per_epoch
+from replication.training.evaluation import evaluate
 from replication.training.trained_run import TrainedRun
 
 Frames = dict[str, list[pd.DataFrame]]

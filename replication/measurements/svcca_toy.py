@@ -15,10 +15,10 @@ from replication.activations import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import ToyConfig
+from replication.seeds import derived_seed
 from replication.svcca.canonical import Cca, Directions
 from replication.svcca.measures import svcca
 from replication.svcca.reductions import largest_neurons, on_directions, on_neurons, only_neurons
-from replication.training.loop import derived_seed
 from replication.training.trained_run import TrainedRun
 
 TARGETS = ("sin(2 pi x)", "2 |x| - 1", "square wave", "2 x^2 - 1")

@@ -58,6 +58,8 @@ _ENTRIES = {
     "pwcca_convnet": Entry("convnet", "PWCCA", _CIFAR, ("image_size", "width")),
     "stiffness_fc": Entry("mlp", "stiffness", _MNIST, ("image_size", "hidden", "unit_sphere")),
     "stiffness_cnn": Entry("convnet", "stiffness", _CIFAR, ("image_size", "width", "unit_sphere")),
+    "stiffness_fc_v1": Entry("mlp", "stiffness", _MNIST, ("image_size", "hidden")),
+    "stiffness_cnn_v1": Entry("convnet", "stiffness", _CIFAR, ("image_size", "widths")),
     "stiffness_resnet20": Entry("resnet", "stiffness", _CIFAR, _RESNET),
 }
 

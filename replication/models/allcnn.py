@@ -11,13 +11,13 @@ _EPSILON = 1e-3  # of batch norm: TensorFlow's default, a hundred times PyTorch'
 
 
 def allcnn(*, classes: int = 10, channels: int = 3, image_size: int = 32, width: int = 96, dropout: bool = False) -> nn.Sequential:
-    """Nine convolutions without dense layer, 1,371,658 parameters (LCA specification, section 2.2).
+    """Nine convolutions without dense layer, 1,371,658 parameters (docs/papers/lca.md).
 
     3x3 with ``width`` filters twice and with stride 2, the same with twice as many filters, then 3x3, 1x1 and 1x1 to the
     classes, mean over space. All have biases, also before batch norm; the strided ones and the last have neither batch norm
     nor ReLU. Input ``[n, channels, 32, 32]``; TensorFlow's padding and truncated He initialisation. The paper uses batch
     statistics everywhere. ``dropout`` switches the two dropout layers after the strided convolutions (0.5) on in training
-    mode; the released code never does (LCA specification, trap 1).
+    mode; the released code never does (docs/papers/lca.md).
     """
     halved(image_size, 2)  # only a check: the weights do not depend on it
     layers: list[tuple[str, nn.Module]] = []

@@ -1,5 +1,6 @@
 """Plain convolutional networks of the SVCCA, PWCCA and stiffness papers."""
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ Layers = list[tuple[str, nn.Module]]
 def svcca_convnet(
     *, classes: int = 10, channels: int = 3, image_size: int = 32, width: int = 64, hidden: Sequence[int] = (512, 256)
 ) -> nn.Sequential:
-    """SVCCA's convnet: c1 c2 bn1 p1 c3 c4 c5 bn2 p2 fc1 bn3 fc2 bn4 logits (SVCCA specification, section 2).
+    """SVCCA's convnet: c1 c2 bn1 p1 c3 c4 c5 bn2 p2 fc1 bn3 fc2 bn4 logits (docs/papers/svcca.md).
 
     Published are these rows, 4096 values after p2, 512 in fc1, 256 in fc2. Ours: 3x3 kernels and 64 filters throughout, ReLU at
     once after each convolution and dense layer, hence before batch norm; Glorot-uniform kernels and zero biases, TensorFlow's
@@ -40,7 +41,7 @@ def svcca_convnet(
 
 
 def pwcca_convnet(*, classes: int = 10, channels: int = 3, image_size: int = 32, width: int = 64) -> nn.Sequential:
-    """PWCCA's net of eleven 3x3 convolutions with batch norm and ReLU (SVCCA specification, section 2).
+    """PWCCA's net of eleven 3x3 convolutions with batch norm and ReLU (docs/papers/svcca.md).
 
     Filters 1 1 2 2 2 4 4 4 8 8 8 times ``width``, stride 2 at the third, sixth and ninth; the paper's widths are 64 times 0.25
     to 7. Pooling and head are not published: mean over space and a linear classifier. 7,790,794 parameters at width 64 (not
@@ -64,7 +65,7 @@ def stiffness_cnn(
 ) -> nn.Sequential:
     """Stiffness' CNN: 3x3 convolutions with 16, 32 and 32 filters, ReLU and 2x2 max pooling after each, one dense layer.
 
-    19,466 parameters with padded convolutions (stiffness specification, section 2). Input ``[n, channels, 32, 32]``; Keras'
+    19,466 parameters with padded convolutions (docs/papers/stiffness.md). Input ``[n, channels, 32, 32]``; Keras'
     initialisation: Glorot-uniform kernels, zero biases. No batch norm. ``unit_sphere`` scales every input to norm 1 first, as
     later versions of the paper do.
     """
@@ -73,6 +74,21 @@ def stiffness_cnn(
         layers += [*_convolution(f"conv{number}", width_in, filters), (f"pool{number}", nn.MaxPool2d(2))]
     pixels = halved(image_size, 3) ** 2
     return _initialised([*layers, ("flatten", nn.Flatten()), ("fc", nn.Linear(2 * width * pixels, classes))])
+
+
+def stiffness_cnn_v1(
+    *, classes: int = 10, channels: int = 3, image_size: int = 32, widths: Sequence[int] = (32, 64, 128, 256)
+) -> nn.Sequential:
+    """The CNN of version 1 of the stiffness paper (section 3.1): four 3x3 convolutions with ReLU and 2x2 max pooling, one dense layer.
+
+    398,666 parameters on CIFAR-10 with padded convolutions; without padding the last map would have no pixels left. Input
+    ``[n, channels, 32, 32]``; Keras' initialisation: Glorot-uniform kernels, zero biases. No batch norm.
+    """
+    layers: Layers = []
+    for number, (width_in, filters) in enumerate(itertools.pairwise([channels, *widths]), start=1):
+        layers += [*_convolution(f"conv{number}", width_in, filters), (f"pool{number}", nn.MaxPool2d(2))]
+    pixels = halved(image_size, len(widths)) ** 2
+    return _initialised([*layers, ("flatten", nn.Flatten()), ("fc", nn.Linear(widths[-1] * pixels, classes))])
 
 
 def _convolution(name: str, width_in: int, width: int) -> Layers:

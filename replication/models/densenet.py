@@ -27,7 +27,7 @@ class DenseLayer(nn.Module):
 
 
 class DenseNet(nn.Sequential):
-    """DenseNet-121 in its CIFAR form, 6,956,298 parameters (landscape specification, section 2).
+    """DenseNet-121 in its CIFAR form, 6,956,298 parameters (docs/papers/landscape.md).
 
     3x3 convolution to twice ``growth`` channels; four dense blocks of 6, 12, 24 and 16 layers, between them batch norm, ReLU,
     1x1 to half the channels and 2x2 mean pooling; batch norm, ReLU, mean over space, classifier. Convolutions without biases.

@@ -15,7 +15,7 @@ _TRUNCATED_STD = 0.8796256610342398  # standard deviation of a unit normal cut a
 def he_truncated_(module: nn.Module) -> None:
     """He-normal as tf.keras draws it: truncated at two standard deviations, rescaled to sqrt(2 / fan_in); biases 0.
 
-    PyTorch's ``kaiming_normal_`` is not truncated and its default biases are not zero (LCA specification, 2.2, trap 6).
+    PyTorch's ``kaiming_normal_`` is not truncated and its default biases are not zero (docs/papers/lca.md).
     """
     for layer in _layers(module):
         fan_in = layer.weight[0].numel()
@@ -27,7 +27,7 @@ def he_truncated_(module: nn.Module) -> None:
 def he_normal_(module: nn.Module) -> None:
     """Convolutions N(0, 2 / fan_in), linear layers N(0, 0.001^2), biases 0, as landscape's training script sets them.
 
-    The tiny classifier starts every network at a loss of ln 10 whatever its depth (landscape specification, section 2).
+    The tiny classifier starts every network at a loss of ln 10 whatever its depth (docs/papers/landscape.md).
     """
     for layer in _layers(module):
         if isinstance(layer, nn.Conv2d):
@@ -40,7 +40,7 @@ def he_normal_(module: nn.Module) -> None:
 def he_fan_out_(module: nn.Module) -> None:
     """Convolutions N(0, 2 / fan_out), linear layers uniform with standard deviation sqrt(1 / fan_in), biases 0.
 
-    The law of the ResNet in TensorFlow's models repository, which SVCCA's is taken to be (SVCCA specification, section 2).
+    The law of the ResNet in TensorFlow's models repository, which SVCCA's is taken to be (docs/papers/svcca.md).
     """
     for layer in _layers(module):
         if isinstance(layer, nn.Conv2d):
@@ -54,7 +54,7 @@ def he_fan_out_(module: nn.Module) -> None:
 def glorot_uniform_(module: nn.Module) -> None:
     """Kernels uniform within sqrt(6 / (fan_in + fan_out)), biases 0: the default of Keras and of TensorFlow 1.
 
-    Between-class stiffness at the start depends strongly on it (stiffness specification, trap 18).
+    Between-class stiffness at the start depends strongly on it (docs/papers/stiffness.md).
     """
     for layer in _layers(module):
         nn.init.xavier_uniform_(layer.weight)

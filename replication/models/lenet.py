@@ -7,11 +7,11 @@ from replication.models.parts import halved
 
 
 class LeNet(nn.Module):
-    """Two 5x5 convolutions with pooling and two dense layers, 808,970 parameters (LCA specification, section 2.2).
+    """Two 5x5 convolutions with pooling and two dense layers, 808,970 parameters (docs/papers/lca.md).
 
     Input ``[n, channels, 28, 28]``. ``width`` counts the filters of the first convolution, the second has twice as many.
     ``dropout`` switches the two dropout layers of the definition (0.25 before and 0.5 after the first dense layer) on in
-    training mode; the released code never does (LCA specification, trap 1), hence the default.
+    training mode; the released code never does (docs/papers/lca.md), hence the default.
     """
 
     def __init__(

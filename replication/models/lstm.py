@@ -28,7 +28,7 @@ class CharacterLstm(nn.Module):
 
 
 def svcca_lstm(*, classes: int = 28, channels: int = 1, units: int = 200, layers: int = 3) -> CharacterLstm:
-    """A stacked LSTM for characters, in place of SVCCA's language models (SVCCA specification, section 2: three layers for PTB).
+    """A stacked LSTM for characters, in place of SVCCA's language models (docs/papers/svcca.md: three layers for PTB).
 
     The published networks read words and nothing is said of them; units, one-hot input and PyTorch's own initialisation are ours.
     832,828 parameters with 28 characters (not published). Input ``[n, 1, length, classes]``, one-hot; 20 characters in our data.

@@ -43,7 +43,7 @@ class SamePad(nn.Module):
     """Zeros around an image so that an unpadded convolution gives ceil(size / stride) pixels, as TensorFlow's "same" does.
 
     What cannot be shared evenly goes to the bottom and right, so a 3x3 kernel with stride 2 sees an even-sized image padded
-    there only, whereas PyTorch's ``padding=1`` shifts it by a pixel (LCA specification, trap 5). A module of its own, so that
+    there only, whereas PyTorch's ``padding=1`` shifts it by a pixel (docs/papers/lca.md). A module of its own, so that
     the convolution after it is an ordinary one for whoever reads its input.
     """
 
@@ -76,7 +76,7 @@ class SpatialMean(nn.Module):
 class UnitSphere(nn.Module):
     """Each example divided by its Euclidean norm ``[n, ...]``; an example of zeros stays what it is.
 
-    The stiffness paper's inputs have norm 1 (stiffness specification, section 1.2). A module without parameters and not a way of
+    The stiffness paper's inputs have norm 1 (docs/papers/stiffness.md). A module without parameters and not a way of
     preparing data, so that what a black pixel is stays the same for all examples.
     """
 

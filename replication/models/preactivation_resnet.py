@@ -42,7 +42,7 @@ class PreactivationBlock(nn.Module):
 
 
 class PreactivationResNet(nn.Sequential):
-    """SVCCA's ResNet-32: 15 blocks with 16, 32 and 64 channels (SVCCA specification, section 2); 464,154 parameters (not published).
+    """SVCCA's ResNet-32: 15 blocks with 16, 32 and 64 channels (docs/papers/svcca.md); 464,154 parameters (not published).
 
     Input ``[n, channels, 32, 32]``. The paper's figures have 3 stages of ten convolutions without a projection among them, and a
     batch norm before the classifier; the rest is as in the ResNet of TensorFlow's models repository of the time: the first block

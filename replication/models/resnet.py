@@ -82,15 +82,15 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Sequential):
     """Residual network of ``depth`` weight layers, input ``[n, channels, 32, 32]``.
 
-    Landscape's (landscape specification, section 2): shortcuts are the identity or, where the shape changes, a 1x1 convolution
+    Landscape's (docs/papers/landscape.md): shortcuts are the identity or, where the shape changes, a 1x1 convolution
     with batch norm; no convolution has a bias. Parameters with and without shortcuts: depth 20 272,474 and 269,722, depth 56
     855,770 and 853,018, depth 110 1,730,714 and 1,727,962; depth 56 widened by 2 3,412,394 and 3,401,770, by 4 13,628,234 and
     13,586,506, by 8 54,470,282 and 54,304,906. Trained on batch statistics, plotted with the running ones.
 
-    LCA's (LCA specification, section 2.2): every convolution has a bias, shortcut convolutions have no batch norm, TensorFlow's
+    LCA's (docs/papers/lca.md): every convolution has a bias, shortcut convolutions have no batch norm, TensorFlow's
     epsilon, padding and truncated He initialisation; 273,066 parameters. Batch statistics everywhere, also in evaluation.
 
-    Stiffness' (stiffness specification, section 2): the Keras example, the same without batch norm; 271,690 parameters.
+    Stiffness' (docs/papers/stiffness.md): the Keras example, the same without batch norm; 271,690 parameters.
 
     Args:
         depth: 6 n + 2 for n blocks in each stage.

@@ -18,7 +18,7 @@ def vgg9(
     stages: Sequence[int] = (2, 2, 3),
     uniform_scale: bool = True,
 ) -> nn.Sequential:
-    """VGG-9: stages of 2, 2 and 3 convolutions with 64, 128 and 256 filters, two dense layers (landscape specification, section 2).
+    """VGG-9: stages of 2, 2 and 3 convolutions with 64, 128 and 256 filters, two dense layers (docs/papers/landscape.md).
 
     2,789,706 parameters. 3x3 convolutions with biases, batch norm and ReLU, 2x2 max pooling (rounding up) after each stage,
     4096-256 with batch norm and ReLU, 256-10. Input ``[n, channels, 32, 32]``. The paper trains on batch statistics and plots

@@ -18,8 +18,9 @@ from replication.files.provenance import PROVENANCE, collect_provenance, provena
 from replication.files.tables import read_tables, write_tables
 from replication.measurements import instrument_of
 from replication.pipeline import dag
-from replication.training.loop import precision_on, train
+from replication.training.loop import train
 from replication.training.trained_run import TrainedRun, experiment_of, initial_model
+from replication.training.update import precision_on
 
 
 def train_run(

@@ -1,6 +1,7 @@
 """What is trained: data set, model, optimizer and schedule of a run."""
 
 import difflib
+import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -39,7 +40,10 @@ class LayerSettings(Strict):
 
 
 class OptimizerConfig(Strict):
-    """``torch.optim`` settings by their usual names; betas and epsilon of Adam are PyTorch's defaults.
+    """``torch.optim`` settings by their usual names; betas of Adam are PyTorch's defaults.
+
+    ``eps`` is Adam's; without it PyTorch's default of 1e-8 holds (Keras has 1e-7). ``fused`` makes each update one kernel per
+    tensor: several times as fast for small networks, and other last bits.
 
     ``weight_decay_on`` "weights" spares biases and batch norm (tensors of one dimension); ``layers`` gives layers by name
     (a module's name, with everything inside it) their own learning rate or momentum.
@@ -51,12 +55,16 @@ class OptimizerConfig(Strict):
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     weight_decay_on: Literal["all", "weights"] = "all"
+    eps: Annotated[float, Field(gt=0)] | None = None
+    fused: bool = False
     layers: dict[str, LayerSettings] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.name == "adam" and (self.momentum or self.nesterov or any(entry.momentum is not None for entry in self.layers.values())):
             raise ValueError("sets momentum or nesterov for adam, which has neither; remove them or use name: sgd")
+        if self.name == "sgd" and self.eps is not None:
+            raise ValueError("sets eps for sgd, which has none; remove it or use name: adam")
         if self.nesterov and not self.momentum:
             raise ValueError("sets nesterov without momentum; give momentum above 0")
         return self
@@ -67,6 +75,25 @@ class Augmentation(Strict):
 
     crop: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
+
+
+class LossStops(Strict):
+    """Losses of the whole training set (evaluation mode) at which weights are kept; the training ends at the last one.
+
+    Attributes:
+        values: in falling order.
+        every: steps from one evaluation of the training set to the next; a loss counts as reached at the first evaluation at or
+            below it.
+    """
+
+    values: list[Annotated[float, Field(gt=0)]]
+    every: Count
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        if not self.values or any(later >= earlier for earlier, later in itertools.pairwise(self.values)):
+            raise ValueError(f"has the losses {self.values}, which must be at least one and fall from each to the next; reorder them")
+        return self
 
 
 class RunConfig(Strict):
@@ -83,6 +110,7 @@ class RunConfig(Strict):
             instructions for it computes in float32, and the record says so.
         compile: the training's forward and backward pass go through torch.compile; pays after minutes, not for short runs.
         stop_when_non_finite: end a diverged run at once instead of at its last step.
+        stop_at_losses: training losses whose weights are kept, and the last of which ends the training before ``steps``.
         evaluations: how often validation and test set are evaluated, evenly spread, the last time at the end.
     """
 
@@ -103,6 +131,7 @@ class RunConfig(Strict):
     steps: Count
     seeds: Count
     keep: Literal["every_step", "every_epoch"] | list[Annotated[int, Field(ge=0)]] = []
+    stop_at_losses: LossStops | None = None
     evaluations: Count = 10
 
     @model_validator(mode="after")

@@ -77,13 +77,16 @@ class Checkpoint:
 class Trajectory:
     """The parameters after kept steps as one memory-mapped array, and batch norm's running statistics beside it.
 
-    Both take their final names when the training is finished; a row of nan was never reached.
+    Both take their final names when the training is finished; a row of nan was never reached. ``n_more`` rows follow those of
+    ``steps`` for moments that are not known beforehand.
     """
 
     PARTIAL = "trajectory.partial.npy"
 
-    def __init__(self, folder: Path, steps: list[int], model: nn.Module, *, fresh: bool) -> None:
+    def __init__(self, folder: Path, steps: list[int], model: nn.Module, *, fresh: bool, n_more: int = 0) -> None:
+        self._n_steps = len(steps)
         self._rows = {step: row for row, step in enumerate(steps)}
+        n_rows = len(steps) + n_more
         sizes = {"trajectory": len(flat_parameters(model)), "buffers": len(flat_buffers(model))}
         finished = folder / "buffers.npy"
         if fresh:
@@ -92,7 +95,7 @@ class Trajectory:
             finished.replace(folder / "buffers.partial.npy")  # killed between the two renames of ``finish``
         self._arrays = {
             name: np.lib.format.open_memmap(
-                folder / f"{name}.partial.npy", mode="w+" if fresh else "r+", dtype=np.float32, shape=(len(steps), size) if fresh else None
+                folder / f"{name}.partial.npy", mode="w+" if fresh else "r+", dtype=np.float32, shape=(n_rows, size) if fresh else None
             )
             for name, size in sizes.items()
             if size
@@ -106,9 +109,16 @@ class Trajectory:
     def keep(self, step: int, model: nn.Module) -> None:
         """Keep the weights after ``step`` steps if that is one of the kept ones."""
         if step in self._rows:
-            self._arrays["trajectory"][self._rows[step]] = flat_parameters(model).cpu().numpy()
-            if "buffers" in self._arrays:
-                self._arrays["buffers"][self._rows[step]] = flat_buffers(model).cpu().numpy()
+            self._write(self._rows[step], model)
+
+    def keep_more(self, number: int, model: nn.Module) -> None:
+        """Keep the weights now in row ``number`` of those that follow the steps."""
+        self._write(self._n_steps + number, model)
+
+    def _write(self, row: int, model: nn.Module) -> None:
+        self._arrays["trajectory"][row] = flat_parameters(model).cpu().numpy()
+        if "buffers" in self._arrays:
+            self._arrays["buffers"][row] = flat_buffers(model).cpu().numpy()
 
     def flush(self) -> None:
         """Hand the rows to the operating system."""

@@ -1,12 +1,10 @@
 """The one training loop.
 
-Everything random is a function of the seed and of the place where it is used, never of what was drawn before, so a run
-that is killed and continued ends with the same bits: only weights, optimizer state and log have to be saved.
+Everything random is a function of the seed and of the place where it is used, never of what was drawn before, so a training that is
+killed and continued ends with the same bits: only weights, optimizer state and log have to be saved.
 """
 
 import dataclasses
-import functools
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from replication import machine
-from replication.data.examples import Examples, Experiment
+from replication.data.examples import Experiment
 from replication.errors import ReplicationError
 from replication.files.tables import write_tables
 from replication.objective import memory_format
 from replication.schema.runs import RunConfig
-from replication.training.augmentation import crop_and_flip
+from replication.training.batches import evaluated_steps, kept_steps
 from replication.training.checkpoints import Checkpoint, Trajectory, write_weights
+from replication.training.evaluation import evaluate, steps_at_losses
 from replication.training.optimisation import build_optimizer, freeze, frozen_at, learning_rate_factor, set_learning_rates, train_mode
+from replication.training.update import make_update
 
 LOG_COLUMNS = ("loss", "accuracy")
 
@@ -35,9 +33,10 @@ class Trained:
     """What a training left in its folder.
 
     Attributes:
-        steps: the kept steps, one per row of ``trajectory.npy``.
+        steps: the kept steps, one for each row of ``trajectory.npy``.
         seconds: time of the loop in the process that ended it.
         resumed_at: the step from which that process went on; 0 where it started afresh.
+        reached: steps at which the losses of ``stop_at_losses`` were reached; their weights follow the kept steps in ``trajectory.npy``.
         non_finite_at: first step (from 1) whose mini-batch loss was not finite, or None.
         finished: False where ``stop_after_s`` ended it; the same call continues it.
         last_step: number of the last step made.
@@ -46,6 +45,7 @@ class Trained:
     steps: list[int]
     seconds: float
     resumed_at: int
+    reached: list[int]
     non_finite_at: int | None
     finished: bool
     last_step: int
@@ -65,10 +65,10 @@ def train(
 ) -> Trained:
     """Train ``model`` in place and write its log, kept weights and final weights into ``folder``.
 
-    Files: ``tables/`` with log.csv (mini-batch loss and accuracy per step) and evaluation.csv (validation and test set),
-    ``trajectory.npy`` (float32 ``[n_kept, n_parameters]``), ``buffers.npy`` where the model has buffers (batch norm's running
-    statistics at the same steps) and ``weights.safetensors`` (final). While it runs, ``folder`` also holds the state to
-    resume from; a state of another ``identity`` (configuration, code or data) is not used.
+    Files: ``tables/`` with log.csv (mini-batch loss and accuracy of each step) and evaluation.csv (validation and test set, and the
+    training set where ``stop_at_losses`` asks for it), ``trajectory.npy`` (float32 ``[n_kept, n_parameters]``), ``buffers.npy`` where
+    the model has buffers (batch norm's running statistics at the same steps) and ``weights.safetensors`` (final). While it runs,
+    ``folder`` also holds the state to resume from; a state of another ``identity`` (configuration, code or data) is not used.
 
     Args:
         save_every_s: seconds between two saved states.
@@ -78,138 +78,120 @@ def train(
     Raises:
         ReplicationError: fewer examples than a batch, or a layer that the model does not have.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = experiment.train
-    if len(data.labels) < config.batch_size:
-        raise ReplicationError(f"batch_size is {config.batch_size} and there are {len(data.labels)} training examples; make it smaller.")
-    memory_format.prepare(model)
-    optimizer = build_optimizer(model, config.optimizer)
-    log = torch.full((config.steps, len(LOG_COLUMNS)), torch.nan, dtype=torch.float64, device=data.images.device)
-    checkpoint = Checkpoint(folder, identity, model, optimizer, log)
-    first = checkpoint.load(before=lambda step: freeze(model, optimizer, frozen_at(config, step - 1)))
-    kept = kept_steps(config, len(data.labels))
-    trajectory = Trajectory(folder, kept, model, fresh=first == 0)
-    evaluated = set(np.linspace(0, config.steps, config.evaluations + 1).round().astype(int)[1:].tolist())
-    forward = _compiled(model, data.images.device) if config.compile else model
+    training = _Training(model, experiment, config, seed=seed, folder=folder, identity=identity)
     started = saved = time.monotonic()
-    done, frozen = first, frozen_at(config, first - 1)
-    diverged = config.stop_when_non_finite and first > 0 and not bool(log[first - 1, 0].isfinite())
-    train_mode(model, frozen)
-    for step in range(first, config.steps if not diverged else first):
-        if len(now := frozen_at(config, step)) > len(frozen):
-            frozen = now
-            freeze(model, optimizer, frozen)
-            train_mode(model, frozen)
-        set_learning_rates(optimizer, learning_rate_factor(config, step))
-        log[step] = _step(forward, optimizer, experiment, config, step, seed)
-        done = step + 1
-        trajectory.keep(done, model)
-        diverged = config.stop_when_non_finite and not bool(log[step, 0].isfinite())
-        if done in evaluated or diverged:
-            checkpoint.evaluations += [(done, split, *evaluate(model, getattr(experiment, split))) for split in ("validation", "test")]
-            train_mode(model, frozen)
-        out_of_time = time.monotonic() - started > stop_after_s
-        if time.monotonic() - saved > save_every_s or done == config.steps or out_of_time or diverged:
-            trajectory.flush()
-            checkpoint.save(done)
+    out_of_time = False
+    while training.done < config.steps and not training.ended and not out_of_time:
+        training.make_step()
+        now = time.monotonic()
+        out_of_time = now - started > stop_after_s
+        if now - saved > save_every_s or training.finished or out_of_time:
+            training.save()
             saved = time.monotonic()
         if progress is not None:
-            progress(done, config.steps)
-        if out_of_time or diverged:
-            break
-    finished = done == config.steps or diverged
-    broken = (~log[:done, 0].isfinite()).nonzero().flatten().tolist()
-    trained = Trained(kept, time.monotonic() - started, first, broken[0] + 1 if broken else None, finished, done)
-    if finished:
-        _finish(folder, model, log[:done], checkpoint, trajectory)
-    return trained
+            progress(training.done, config.steps)
+    if training.finished:
+        training.write_results()
+    return training.result(time.monotonic() - started)
+
+
+class _Training:
+    """A training as far as it has come: what was saved in ``folder`` under the same identity is loaded.
+
+    Attributes:
+        done: how many steps were made.
+        ended: whether it ends here, before the last step of its configuration: it diverged, or the last loss was reached.
+    """
+
+    def __init__(self, model: nn.Module, experiment: Experiment, config: RunConfig, *, seed: int, folder: Path, identity: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        n, device = len(experiment.train.labels), experiment.train.images.device
+        if n < config.batch_size:
+            raise ReplicationError(f"batch_size is {config.batch_size} and there are {n} training examples; make it smaller.")
+        memory_format.prepare(model)
+        self.model, self.experiment, self.config, self.seed, self.folder = model, experiment, config, seed, folder
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.log = torch.full((config.steps, len(LOG_COLUMNS)), torch.nan, dtype=torch.float64, device=device)
+        self.checkpoint = Checkpoint(folder, identity, model, self.optimizer, self.log)
+        self.done = self.resumed_at = self.checkpoint.load(before=lambda step: freeze(model, self.optimizer, frozen_at(config, step - 1)))
+        self.kept, self.evaluated = kept_steps(config, n), evaluated_steps(config)
+        self.n_losses = len(config.stop_at_losses.values) if config.stop_at_losses else 0
+        self.reached = steps_at_losses(config, self.checkpoint.evaluations)
+        self.trajectory = Trajectory(folder, self.kept, model, fresh=self.done == 0, n_more=self.n_losses)
+        self.frozen = frozen_at(config, self.done - 1)
+        self.ended = self.done > 0 and self._ends_now()
+        self.forward = _compiled(model, device) if config.compile else model
+        train_mode(model, self.frozen)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.ended or self.done == self.config.steps
+
+    def make_step(self) -> None:
+        """Make one step, and keep and evaluate what is to be kept and evaluated after it."""
+        step = self.done
+        if len(now := frozen_at(self.config, step)) > len(self.frozen):
+            self.frozen = now
+            freeze(self.model, self.optimizer, now)
+            train_mode(self.model, now)
+        set_learning_rates(self.optimizer, learning_rate_factor(self.config, step))
+        self.log[step] = make_update(self.forward, self.optimizer, self.experiment, self.config, step, self.seed)
+        self.done = step + 1
+        self.trajectory.keep(self.done, self.model)
+        self._look_at_training_loss()
+        self.ended = self._ends_now()
+        if self.done in self.evaluated or self.ended:
+            self._evaluate("validation")
+            self._evaluate("test")
+
+    def _look_at_training_loss(self) -> None:
+        stops = self.config.stop_at_losses
+        if stops is None or self.done % stops.every:
+            return
+        self._evaluate("train")
+        before = len(self.reached)
+        self.reached = steps_at_losses(self.config, self.checkpoint.evaluations)
+        for number in range(before, len(self.reached)):
+            self.trajectory.keep_more(number, self.model)
+
+    def _evaluate(self, split: str) -> None:
+        self.checkpoint.evaluations.append((self.done, split, *evaluate(self.model, getattr(self.experiment, split))))
+        train_mode(self.model, self.frozen)
+
+    def _ends_now(self) -> bool:
+        diverged = self.config.stop_when_non_finite and not bool(self.log[self.done - 1, 0].isfinite())
+        return diverged or 0 < self.n_losses == len(self.reached)
+
+    def save(self) -> None:
+        """Save the state to resume from."""
+        self.trajectory.flush()
+        self.checkpoint.save(self.done)
+
+    def write_results(self) -> None:
+        """Write tables and final weights, give the trajectory its name and remove the state to resume from."""
+        table = pd.DataFrame(self.log[: self.done].cpu().numpy(), columns=list(LOG_COLUMNS))
+        table.insert(0, "step", np.arange(1, len(table) + 1))
+        evaluation = pd.DataFrame(self.checkpoint.evaluations, columns=["step", "split", "loss", "accuracy"])
+        write_tables(self.folder / "tables", {"log": table, "evaluation": evaluation}, {"kind": "training log"})
+        write_weights(self.folder / "weights.safetensors", self.model)
+        self.trajectory.finish()
+        self.checkpoint.remove()
+
+    def result(self, seconds: float) -> Trained:
+        """What is reported to the caller."""
+        non_finite = (~self.log[: self.done, 0].isfinite()).nonzero().flatten().tolist()
+        return Trained(
+            steps=self.kept,
+            seconds=seconds,
+            resumed_at=self.resumed_at,
+            reached=self.reached,
+            non_finite_at=non_finite[0] + 1 if non_finite else None,
+            finished=self.finished,
+            last_step=self.done,
+        )
 
 
 def _compiled(model: nn.Module, device: torch.device) -> nn.Module:
     """The model compiled; on a GPU its kernels are launched as one graph."""
     return torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default")  # type: ignore[return-value]
-
-
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experiment, config: RunConfig, step: int, seed: int) -> Tensor:
-    """One update; returns the batch's mean loss and accuracy ``[2]``, left on the device so that nothing waits for it."""
-    data = experiment.train
-    batch = batch_indices(step, len(data.labels), config, seed).to(data.images.device)
-    images, labels = data.images[batch], data.labels[batch]
-    if config.augment.crop or config.augment.flip:
-        generator = torch.Generator().manual_seed(derived_seed(seed, "augmentation", step))
-        images = crop_and_flip(images, crop=config.augment.crop, flip=config.augment.flip, fill=experiment.black, generator=generator)
-    optimizer.zero_grad(set_to_none=True)
-    totals = torch.zeros(2, dtype=torch.float64, device=images.device)
-    size = config.microbatch or len(labels)
-    for part, targets in zip(images.split(size), labels.split(size), strict=True):
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision_on(images.device, config) == "bfloat16"):
-            outputs = model(part)
-        loss = F.cross_entropy(outputs.float(), targets)
-        share = len(targets) / len(labels)
-        if loss.requires_grad:  # not where every layer is frozen
-            (loss if share == 1 else loss * share).backward()
-        totals += share * torch.stack([loss.detach().double(), (outputs.argmax(1) == targets).double().mean()])
-    optimizer.step()
-    return totals
-
-
-def precision_on(device: torch.device, config: RunConfig) -> str:
-    """Of the forward pass: as configured, but float32 where the device only emulates bfloat16."""
-    return config.precision if machine.multiplies_bfloat16(device) else "float32"
-
-
-def derived_seed(seed: int, *words: str | int) -> int:
-    """A seed for one use of randomness: the same for the same seed and words, unrelated for others."""
-    text = "/".join(str(part) for part in (seed, *words))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
-
-
-def steps_per_epoch(config: RunConfig, n_examples: int) -> int:
-    """Mini-batches in an epoch."""
-    whole, rest = divmod(n_examples, config.batch_size)
-    return whole + (1 if rest and config.last_batch == "keep" else 0)
-
-
-def batch_indices(step: int, n_examples: int, config: RunConfig, seed: int) -> Tensor:
-    """Examples of the mini-batch of ``step``: a new permutation each epoch."""
-    epoch, position = divmod(step, steps_per_epoch(config, n_examples))
-    return _epoch_order(n_examples, epoch, seed)[position * config.batch_size : (position + 1) * config.batch_size]
-
-
-@functools.lru_cache(maxsize=1)
-def _epoch_order(n_examples: int, epoch: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(n_examples, generator=generator)
-
-
-def kept_steps(config: RunConfig, n_examples: int) -> list[int]:
-    """After how many steps the weights are kept; the initial ones are 0, the final ones always last."""
-    if config.keep == "every_step":
-        return list(range(config.steps + 1))
-    if config.keep == "every_epoch":
-        return sorted({*range(0, config.steps, steps_per_epoch(config, n_examples)), config.steps})
-    return sorted({*config.keep, config.steps})
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, examples: Examples, *, chunk: int = 1000) -> tuple[float, float]:
-    """Mean cross-entropy (float64 sum) and accuracy in [0, 1] in evaluation mode, float32; nan where there are no examples."""
-    if len(examples.labels) == 0:
-        return float("nan"), float("nan")
-    model.eval()
-    loss, correct = 0.0, 0
-    for images, labels in zip(examples.images.split(chunk), examples.labels.split(chunk), strict=True):
-        outputs = model(images)
-        loss += F.cross_entropy(outputs.double(), labels, reduction="sum").item()
-        correct += int((outputs.argmax(1) == labels).sum())
-    return loss / len(examples.labels), correct / len(examples.labels)
-
-
-def _finish(folder: Path, model: nn.Module, log: Tensor, checkpoint: Checkpoint, trajectory: Trajectory) -> None:
-    table = pd.DataFrame(log.cpu().numpy(), columns=list(LOG_COLUMNS))
-    table.insert(0, "step", np.arange(1, len(table) + 1))
-    evaluation = pd.DataFrame(checkpoint.evaluations, columns=["step", "split", "loss", "accuracy"])
-    write_tables(folder / "tables", {"log": table, "evaluation": evaluation}, {"kind": "training log"})
-    write_weights(folder / "weights.safetensors", model)
-    trajectory.finish()
-    checkpoint.remove()

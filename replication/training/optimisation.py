@@ -23,7 +23,7 @@ def learning_rate_factor(config: RunConfig, step: int) -> float:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD is the heavy ball v <- m v + g, theta <- theta - lr v; Adam has PyTorch's betas .9/.999 and epsilon 1e-8.
+    """SGD is the heavy ball v <- m v + g, theta <- theta - lr v; Adam has PyTorch's betas .9/.999 and, by default, epsilon 1e-8.
 
     Raises:
         ReplicationError: ``layers`` names a layer that the model does not have.
@@ -36,15 +36,18 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     for layer in config.layers:
         _check_layer(model, layer, "optimizer.layers")
     for (layer, decays), group in groups.items():
-        settings = config.layers.get(layer)
-        group["lr"] = config.lr if settings is None or settings.lr is None else settings.lr
+        own = config.layers.get(layer)
+        group["lr"] = config.lr if own is None or own.lr is None else own.lr
         group["base_lr"] = group["lr"]
         group["weight_decay"] = config.weight_decay if decays else 0.0
         if config.name == "sgd":
-            group["momentum"] = config.momentum if settings is None or settings.momentum is None else settings.momentum
+            group["momentum"] = config.momentum if own is None or own.momentum is None else own.momentum
             group["nesterov"] = config.nesterov and group["momentum"] > 0
+    settings: dict[str, Any] = {"fused": True} if config.fused else {}  # absent, PyTorch chooses as it always did
+    if config.eps is not None:
+        settings["eps"] = config.eps
     kind = torch.optim.SGD if config.name == "sgd" else torch.optim.Adam
-    return kind(groups.values(), lr=config.lr)
+    return kind(groups.values(), lr=config.lr, **settings)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

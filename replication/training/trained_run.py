@@ -16,8 +16,10 @@ from replication.errors import ReplicationError
 from replication.files.tables import read_tables
 from replication.objective.objective import Objective
 from replication.schema.runs import MeanStd, RunConfig
+from replication.seeds import derived_seed
+from replication.training.batches import kept_steps
 from replication.training.checkpoints import load_row
-from replication.training.loop import derived_seed, kept_steps
+from replication.training.evaluation import steps_at_losses
 
 
 def experiment_of(config: RunConfig, dataset: Dataset, device: torch.device) -> Experiment:
@@ -79,6 +81,31 @@ class TrainedRun:
             raise ReplicationError(f"Run {self.name} did not keep the weights of step {step}; kept: {self.steps}. Add it to keep.")
         model = initial_model(self.config, self.experiment, self.seed)
         load_row(model, self.folder, self.steps.index(step))
+        return model.to(self.device).eval()
+
+    @cached_property
+    def steps_at_losses(self) -> dict[float, int]:
+        """For each loss of ``stop_at_losses`` that was reached, the step at whose evaluation of the training set it was."""
+        stops = self.config.stop_at_losses
+        rows = self.log()["evaluation"].itertuples(index=False, name=None)
+        return dict(zip(stops.values if stops else (), steps_at_losses(self.config, rows), strict=False))  # not all may be reached
+
+    def model_at_loss(self, loss: float) -> nn.Module:
+        """The network when the training set's loss was first seen at or below ``loss``, in evaluation mode.
+
+        Args:
+            loss: one of the run's ``stop_at_losses``.
+
+        Raises:
+            ReplicationError: the run did not reach that loss, or does not keep weights at it.
+        """
+        reached = list(self.steps_at_losses)
+        if loss not in reached:
+            raise ReplicationError(
+                f"Run {self.name} seed {self.seed} has no weights at the training loss {loss}; reached were {reached}: choose one of these."
+            )
+        model = initial_model(self.config, self.experiment, self.seed)
+        load_row(model, self.folder, len(self.steps) + reached.index(loss))
         return model.to(self.device).eval()
 
     def objective(self, *, batch_norm: Literal["running", "batch"] = "running", chunk: int | None = None, validation: int = 0) -> Objective:

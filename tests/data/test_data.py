@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from replication.data import Dataset, Examples, Experiment
 from replication.data import examples as data
-from replication.data.sources import reading as sources
+from replication.data.sources import reading
 from replication.errors import ReplicationError
 from replication.files.provenance import read_provenance, write_provenance
 
@@ -40,7 +40,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return sources._built_in("digits")
+    return reading._built_in("digits")
 
 
 def fails(*words: str) -> contextlib.AbstractContextManager[object]:
@@ -74,7 +74,7 @@ def test_a_prepared_file_comes_back_as_it_was(work: Path, digits: Dataset) -> No
 
 def test_the_same_data_set_has_the_same_bytes_wherever_it_was_found(work: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("one", "two"):
-        sources.write_bundle(digits, work / place)
+        reading.write_bundle(digits, work / place)
         monkeypatch.setenv("REPLICATION_DATA", str(work / place))
         data.prepare("digits", work / f"{place}.safetensors")
     assert (work / "one.safetensors").read_bytes() == (work / "two.safetensors").read_bytes()
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_nothing(work: Path, monkeypatch: pytest.MonkeyPatch)
 # Whether a data set can be had
 
 
-@pytest.mark.parametrize("name", sources.BUILT_IN)
+@pytest.mark.parametrize("name", reading.BUILT_IN)
 def test_what_is_built_in_is_always_available(name: str) -> None:
     assert data.available(name)
 
@@ -150,7 +150,7 @@ def test_a_found_data_set_is_available_without_network(work: Path) -> None:
 
 def test_a_host_that_answers_makes_a_data_set_available(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(sources, "_CIFAR_URL", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        monkeypatch.setattr(reading, "_CIFAR_URL", f"http://127.0.0.1:{server.getsockname()[1]}/")
         assert not data.available("cifar10")
         monkeypatch.delenv("REPLICATION_OFFLINE")
         assert data.available("cifar10")
@@ -427,7 +427,7 @@ def test_impossible_experiments_name_what_is_allowed(digits: Dataset, options: d
 
 
 def test_colours_are_not_turned_into_something_else(digits: Dataset, pixels: torch.Tensor) -> None:
-    part = sources.Images(pixels, torch.arange(40) % 10)
+    part = reading.Images(pixels, torch.arange(40) % 10)
     coloured = Dataset("cifar10", part, part, digits.class_names, digits.origin)
     assert data.assemble(coloured, channels=3).train.images.shape == (40, 3, 12, 12)
     with fails("channels is 1", "allowed is 3"):
@@ -441,7 +441,7 @@ def test_real_mnist_is_divided_as_in_the_lca_paper(work: Path, monkeypatch: pyte
     if not REAL.is_dir():
         pytest.skip("neither REPLICATION_DATA nor ../shared/data is there")
     monkeypatch.setenv("REPLICATION_DATA", str(REAL))
-    if sources.find("mnist") is None:
+    if reading.find("mnist") is None:
         pytest.skip("mnist is neither in REPLICATION_DATA nor in ../shared/data")
     data.prepare("mnist", work / "mnist.safetensors")
     dataset = data.load(work / "mnist.safetensors")

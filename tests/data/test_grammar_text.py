@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from replication.data import sources
 from replication.data.sources import grammar_text
-from replication.data.sources import reading as sources
 from replication.data.sources.grammar_text import ALPHABET, LENGTH, SIZES
 
 

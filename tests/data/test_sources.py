@@ -20,10 +20,7 @@ import torch
 from conftest import ROOT
 from sklearn.datasets import load_digits
 
-from replication.data.sources import formats
-from replication.data.sources import reading as sources
-from replication.data.sources.reading import Dataset
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import Dataset, formats, import_torchvision, reading
 from replication.errors import ReplicationError
 from replication.files.atomic import sha256
 
@@ -70,23 +67,23 @@ def put(files: dict[str, bytes], place: Path, *, gz: bool = True) -> Path:
 
 
 def test_folders_are_searched_in_order(folder: Path, gray: dict[str, bytes]) -> None:
-    assert sources.search_folders() == [folder, Path("data"), Path("../shared/data")]
-    assert sources.find("mnist") is None
+    assert reading.search_folders() == [folder, Path("data"), Path("../shared/data")]
+    assert reading.find("mnist") is None
     for root in (Path("../shared/data"), Path("data"), folder):
-        assert sources.find("mnist") != root / "mnist"
+        assert reading.find("mnist") != root / "mnist"
         put(gray, root / "mnist")
-        assert sources.find("mnist") == root / "mnist"
+        assert reading.find("mnist") == root / "mnist"
 
 
 def test_a_named_folder_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPLICATION_DATA", "nowhere")
     with fails("REPLICATION_DATA", "'nowhere'", "correct it or unset it"):
-        sources.find("mnist")
+        reading.find("mnist")
     monkeypatch.delenv("REPLICATION_DATA")
-    assert sources.search_folders() == [Path("data"), Path("../shared/data")]
+    assert reading.search_folders() == [Path("data"), Path("../shared/data")]
 
 
-@pytest.mark.parametrize("call", [sources.find, sources.read, lambda name: sources.download(name, Path("data"))])
+@pytest.mark.parametrize("call", [reading.find, reading.read, lambda name: reading.download(name, Path("data"))])
 def test_an_unknown_name_lists_the_allowed_ones(call) -> None:  # type: ignore[no-untyped-def]
     with fails("'imagenet'", "mnist, fashion_mnist, cifar10, cifar100, digits"):
         call("imagenet")
@@ -94,9 +91,9 @@ def test_an_unknown_name_lists_the_allowed_ones(call) -> None:  # type: ignore[n
 
 def test_absent_data_names_the_next_step() -> None:
     with fails("holds mnist", "REPLICATION_DATA", "bundle", "--config scale=smoke"):
-        sources.read("mnist", download=False)
+        reading.read("mnist", download=False)
     with fails("Cannot download mnist", "REPLICATION_OFFLINE is set", "--config scale=smoke"):
-        sources.read("mnist")
+        reading.read("mnist")
     assert not Path("data/mnist").exists()
 
 
@@ -107,7 +104,7 @@ def test_absent_data_names_the_next_step() -> None:
 @pytest.mark.parametrize("gz", [True, False])
 def test_idx_files_are_read_compressed_or_not(folder: Path, gray: dict[str, bytes], place: str, gz: bool) -> None:
     put(gray, folder / place, gz=gz)
-    dataset = sources.read("mnist")
+    dataset = reading.read("mnist")
     assert dataset.train.pixels.shape == (30, 1, 28, 28)
     assert dataset.test.pixels.shape == (20, 1, 28, 28)
     assert dataset.train.pixels.dtype == torch.uint8
@@ -121,9 +118,9 @@ def test_idx_files_are_read_compressed_or_not(folder: Path, gray: dict[str, byte
 
 def test_the_folder_is_no_part_of_an_origin(folder: Path, gray: dict[str, bytes]) -> None:
     put(gray, folder / "mnist")
-    first = sources.read("mnist").origin
+    first = reading.read("mnist").origin
     shutil.move(folder / "mnist", folder / "MNIST/raw")
-    second = sources.read("mnist").origin
+    second = reading.read("mnist").origin
     assert first == second
     assert first.folder != second.folder
 
@@ -131,7 +128,7 @@ def test_the_folder_is_no_part_of_an_origin(folder: Path, gray: dict[str, bytes]
 def test_a_missing_file_of_a_set_is_named(folder: Path, gray: dict[str, bytes]) -> None:
     (put(gray, folder / "mnist") / "t10k-labels-idx1-ubyte.gz").unlink()
     with fails("t10k-labels-idx1-ubyte.gz is missing", "whole set"):
-        sources.read("mnist")
+        reading.read("mnist")
 
 
 def binary_files(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
@@ -164,7 +161,7 @@ def put_binary(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_binary_version_of_cifar_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     put_binary(name, folder, monkeypatch)
-    dataset = sources.read(name)
+    dataset = reading.read(name)
     assert dataset.train.pixels.shape == (600, 3, 32, 32)
     assert dataset.train.pixels.is_contiguous()
     assert dataset.train.labels.tolist() == [n % len(dataset.class_names) for n in range(600)]
@@ -177,10 +174,10 @@ def test_the_binary_version_of_cifar_is_read(folder: Path, monkeypatch: pytest.M
 
 
 def test_cifar_class_names_are_the_official_ones() -> None:
-    names = sources._CLASSES["cifar100"]
+    names = reading._CLASSES["cifar100"]
     assert len(names) == len(set(names)) == 100
     assert list(names) == sorted(names)
-    assert {name: len(names) for name, names in sources._CLASSES.items()} == dict.fromkeys(sources.NAMES, 10) | {
+    assert {name: len(names) for name, names in reading._CLASSES.items()} == dict.fromkeys(reading.NAMES, 10) | {
         "cifar100": 100,
         "grammar": 28,
     }
@@ -196,7 +193,7 @@ def colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
         (tmp_path / "official").mkdir()
         patch.setenv("REPLICATION_DATA", str(tmp_path / "official"))
         put_binary("cifar10", tmp_path / "official", patch)
-        return sources.read("cifar10")
+        return reading.read("cifar10")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -214,21 +211,21 @@ def same(a: Dataset, b: Dataset) -> bool:
     return all(torch.equal(x.pixels, y.pixels) and torch.equal(x.labels, y.labels) for x, y in pairs) and a.class_names == b.class_names
 
 
-@pytest.mark.parametrize("name", sources.BUILT_IN)
+@pytest.mark.parametrize("name", reading.BUILT_IN)
 def test_a_gray_bundle_reads_back(folder: Path, name: str) -> None:
-    built_in = sources.read(name)
-    assert sources.write_bundle(built_in, folder) == folder / name
+    built_in = reading.read(name)
+    assert reading.write_bundle(built_in, folder) == folder / name
     assert set(contents(folder)) == {"SHA256SUMS", *(f"{name}/{stem}.gz" for stems in STEMS.values() for stem in stems)}
-    copy = sources.read(name)
+    copy = reading.read(name)
     assert same(copy, built_in)
     assert (copy.origin.kind, copy.origin.content) == ("bundle", built_in.origin.content)
     assert copy.origin.checksums == built_in.origin.checksums
 
 
 def test_a_colour_bundle_reads_back(folder: Path, colour: Dataset) -> None:
-    assert sources.write_bundle(colour, folder) == folder / "cifar10"
+    assert reading.write_bundle(colour, folder) == folder / "cifar10"
     assert set(contents(folder)) == {"SHA256SUMS", *(f"cifar10/{split}{end}" for split in STEMS for end in (".npz", ".webp.bin"))}
-    copy = sources.read("cifar10")
+    copy = reading.read("cifar10")
     assert same(copy, colour)
     assert copy.train.pixels.is_contiguous()
     assert copy.train.labels.dtype == torch.int64
@@ -240,55 +237,55 @@ def test_a_colour_bundle_reads_back(folder: Path, colour: Dataset) -> None:
 
 
 def test_a_bundle_in_pieces_reads_as_the_whole_one(folder: Path, colour: Dataset) -> None:
-    place = sources.write_bundle(colour, folder, piece_bytes=200)
+    place = reading.write_bundle(colour, folder, piece_bytes=200)
     assert not (place / "train.webp.bin").exists()
     pieces = sorted(place.glob("train.webp.bin.*"))
     assert [path.name[-3:] for path in pieces] == [f"{number:03}" for number in range(len(pieces))]
     assert max(path.stat().st_size for path in place.iterdir()) <= 200
-    copy = sources.read("cifar10")
+    copy = reading.read("cifar10")
     assert same(copy, colour)
     assert copy.origin.checksums == colour.origin.checksums
-    digits = sources.read("digits")
-    sources.write_bundle(digits, folder, piece_bytes=500)
-    assert same(sources.read("digits"), digits), "in many pieces"
+    digits = reading.read("digits")
+    reading.write_bundle(digits, folder, piece_bytes=500)
+    assert same(reading.read("digits"), digits), "in many pieces"
     pieces[-1].unlink()
     with fails(f"{pieces[-1].name} is missing"):
-        sources.read("cifar10")
+        reading.read("cifar10")
     pieces[-1].write_bytes(b"other")
     with fails(pieces[-1].name, "damaged or was changed"):
-        sources.read("cifar10")
+        reading.read("cifar10")
 
 
 def test_the_official_gray_files_can_be_bundled(folder: Path, gray: dict[str, bytes]) -> None:
     place = put(gray, folder / "MNIST/raw")
-    original = sources.read("mnist")
-    sources.write_bundle(original, folder)
+    original = reading.read("mnist")
+    reading.write_bundle(original, folder)
     shutil.rmtree(place)
-    assert same(sources.read("mnist"), original)
-    assert sources.read("mnist").origin.content == "official"
+    assert same(reading.read("mnist"), original)
+    assert reading.read("mnist").origin.content == "official"
 
 
 def test_the_same_bundle_has_the_same_bytes(tmp_path: Path, colour: Dataset) -> None:
     for root in (tmp_path / "a", tmp_path / "b"):
-        sources.write_bundle(colour, root)
-        sources.write_bundle(sources.read("digits"), root)
+        reading.write_bundle(colour, root)
+        reading.write_bundle(reading.read("digits"), root)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_other_sets_stay_in_a_bundle(folder: Path, colour: Dataset) -> None:
-    digits = sources.read("digits")
-    sources.write_bundle(digits, folder)
+    digits = reading.read("digits")
+    reading.write_bundle(digits, folder)
     (folder / formats.SUMS).write_text((folder / formats.SUMS).read_text() + f"{'0' * 64}  cifar10/old.bin\n")
-    sources.write_bundle(colour, folder)
+    reading.write_bundle(colour, folder)
     lines = (folder / formats.SUMS).read_text().splitlines()
     assert len(lines) == 8
     assert not any("old" in line for line in lines)
-    assert same(sources.read("digits"), digits)
-    assert same(sources.read("cifar10"), colour)
+    assert same(reading.read("digits"), digits)
+    assert same(reading.read("cifar10"), colour)
 
 
 def test_a_bundle_that_states_no_content_is_described_by_its_index(folder: Path, colour: Dataset) -> None:
-    place = sources.write_bundle(colour, folder)
+    place = reading.write_bundle(colour, folder)
     for split, lossy in (("train", 3), ("test", 2)):
         with np.load(place / f"{split}.npz") as archive:
             index = {key: archive[key] for key in ("offsets", "labels")}
@@ -297,65 +294,65 @@ def test_a_bundle_that_states_no_content_is_described_by_its_index(folder: Path,
         np.savez(place / f"{split}.npz", **index, source=source)
     sum_again(folder)
     expected = "official order and labels; 3 train and 2 test images decoded from JPEG; no known checksum"
-    assert sources.read("cifar10").origin.content == expected
+    assert reading.read("cifar10").origin.content == expected
     for split in STEMS:
         with np.load(place / f"{split}.npz") as archive:
             index = {key: archive[key] for key in ("offsets", "labels")}
         np.savez(place / f"{split}.npz", **index)
     sum_again(folder)
-    assert sources.read("cifar10").origin.content == "subset: 60 train and 10 test images per class; no known checksum"
+    assert reading.read("cifar10").origin.content == "subset: 60 train and 10 test images per class; no known checksum"
 
 
 def test_a_bundle_needs_its_sums(folder: Path, colour: Dataset) -> None:
-    sources.write_bundle(colour, folder)
+    reading.write_bundle(colour, folder)
     sums = folder / formats.SUMS
     listed = sums.read_text()
     sums.write_text("".join(line for line in listed.splitlines(keepends=True) if "test.webp.bin" not in line))
     with fails("SHA256SUMS does not list cifar10/test.webp.bin"):
-        sources.read("cifar10")
+        reading.read("cifar10")
     sums.write_text(listed.replace("  cifar10", ""))
     with fails("SHA256SUMS is damaged"):
-        sources.read("cifar10")
+        reading.read("cifar10")
     sums.unlink()
     with fails("SHA256SUMS is missing", "copy SHA256SUMS"):
-        sources.read("cifar10")
+        reading.read("cifar10")
 
 
 @pytest.mark.parametrize("file", ["train.npz", "train.webp.bin", "test.npz", "test.webp.bin"])
 def test_every_file_of_a_bundle_is_checked(folder: Path, colour: Dataset, file: str) -> None:
-    place = sources.write_bundle(colour, folder)
+    place = reading.write_bundle(colour, folder)
     whole = (place / file).read_bytes()
     for damaged in (whole[:-5], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]):
         (place / file).write_bytes(damaged)
         with fails(file, "damaged or was changed", "download the data set again"):
-            sources.read("cifar10")
+            reading.read("cifar10")
     (place / file).unlink()
     with fails(f"{file} is missing"):
-        sources.read("cifar10")
+        reading.read("cifar10")
 
 
 @pytest.mark.parametrize("labels", [np.full(100, 10), np.full(100, -1), np.zeros(99, int)])
 def test_labels_must_fit_the_images(folder: Path, colour: Dataset, labels: np.ndarray) -> None:
-    place = sources.write_bundle(colour, folder)
+    place = reading.write_bundle(colour, folder)
     with np.load(place / "test.npz") as archive:
         np.savez(place / "test.npz", **{**archive, "labels": labels})
     sum_again(folder)
     with fails("test part", "100 images", f"{len(labels)} labels", "0..9"):
-        sources.read("cifar10")
+        reading.read("cifar10")
 
 
 def test_gray_images_that_are_not_official_are_not_bundled(folder: Path, colour: Dataset) -> None:
-    digits = sources.read("digits")
+    digits = reading.read("digits")
     with fails("Only the official mnist can be bundled", "scikit-learn's digits"):
-        sources.write_bundle(Dataset("mnist", digits.train, digits.test, digits.class_names, digits.origin), folder)
+        reading.write_bundle(Dataset("mnist", digits.train, digits.test, digits.class_names, digits.origin), folder)
     changed = Dataset("digits", digits.test, digits.test, digits.class_names, digits.origin)
     with fails("does not read back as it was"):
-        sources.write_bundle(changed, folder)
+        reading.write_bundle(changed, folder)
     assert contents(folder) == {}
 
 
 def test_a_full_disk_leaves_the_old_bundle(folder: Path, colour: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources.write_bundle(colour, folder)
+    reading.write_bundle(colour, folder)
     before = contents(folder)
 
     def full(descriptor: int) -> None:
@@ -363,14 +360,14 @@ def test_a_full_disk_leaves_the_old_bundle(folder: Path, colour: Dataset, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with fails("disk is full", "cifar10", "nothing half-written remains"):
-        sources.write_bundle(colour, folder)
+        reading.write_bundle(colour, folder)
     with fails("disk is full", "digits"):
-        sources.write_bundle(sources.read("digits"), folder)
+        reading.write_bundle(reading.read("digits"), folder)
     assert contents(folder) == before
 
 
 def test_a_closed_folder_cannot_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = sources.read("digits")
+    digits = reading.read("digits")
     if os.geteuid() == 0:  # root may write everywhere
 
         def closed(*arguments: object, **options: object) -> None:
@@ -380,7 +377,7 @@ def test_a_closed_folder_cannot_be_written_to(folder: Path, monkeypatch: pytest.
     else:
         folder.chmod(0o500)
     with fails("Cannot write", "Permission denied", "make its folder writable"):
-        sources.write_bundle(digits, folder)
+        reading.write_bundle(digits, folder)
     assert contents(folder) == {}
 
 
@@ -388,7 +385,7 @@ def test_a_closed_folder_cannot_be_written_to(folder: Path, monkeypatch: pytest.
 
 
 def test_digits_are_divided_by_class() -> None:
-    digits = sources.read("digits")
+    digits = reading.read("digits")
     assert digits.train.pixels.shape == (1437, 1, 8, 8)
     assert digits.test.pixels.shape == (360, 1, 8, 8)
     images, labels = load_digits(return_X_y=True)
@@ -396,7 +393,7 @@ def test_digits_are_divided_by_class() -> None:
     assert sorted(map(tuple, both.tolist())) == sorted(map(tuple, np.rint(images / 16 * 255).astype(int).tolist()))
     share = 360 / 1797 * np.bincount(labels)
     assert (np.abs(digits.test.labels.bincount().numpy() - share) <= 1).all()
-    assert digits.origin == sources.read("digits").origin
+    assert digits.origin == reading.read("digits").origin
     assert "no known checksum" not in digits.origin.content
     assert (digits.origin.kind, digits.class_names) == ("package", tuple("0123456789"))
 
@@ -438,24 +435,24 @@ def mirrors(server: tuple[Path, str], gray: dict[str, bytes], monkeypatch: pytes
 
 
 def test_every_mirror_is_tried_and_the_download_is_found_again(mirrors: Path, gray: dict[str, bytes]) -> None:
-    dataset = sources.read("mnist")
+    dataset = reading.read("mnist")
     assert dataset.origin.kind == "official"
     assert dataset.train.pixels.numpy().tobytes() == gray[STEMS["train"][0]][16:]
-    assert sources.find("mnist") == Path("data/mnist")
+    assert reading.find("mnist") == Path("data/mnist")
     assert set(contents(Path("data"))) == {f"mnist/{name}.gz" for name in gray}
 
 
 def test_a_wrong_checksum_at_the_download_leaves_nothing(mirrors: Path) -> None:
     (mirrors / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
     with fails("Cannot download mnist", "127.0.0.1:9", "empty/", "404", "good/", "corrupted", "set REPLICATION_DATA"):
-        sources.read("mnist")
+        reading.read("mnist")
     assert contents(Path("data")) == {}
 
 
 def test_no_network_names_the_next_step(mirrors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_torchvision().datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with fails("Cannot download mnist", "refused", "REPLICATION_DATA", "offline bundle", "--config scale=smoke"):
-        sources.download("mnist", Path("data"))
+        reading.download("mnist", Path("data"))
     assert contents(Path("data")) == {}
 
 
@@ -465,7 +462,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_mirror(mirrors: Path, monkeypatch: p
 
     monkeypatch.setattr(import_torchvision().datasets.utils, "_urlretrieve", full)
     with fails("disk is full", "mnist"):
-        sources.download("mnist", Path("data"))
+        reading.download("mnist", Path("data"))
     assert contents(Path("data")) == {}
 
 
@@ -484,29 +481,29 @@ def serve_archive(
     small = formats.CIFAR[name]
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     monkeypatch.setitem(formats.CIFAR, name, formats.CifarLayout(small.archive, md5, small.label_bytes, small.files))
-    monkeypatch.setattr(sources, "_CIFAR_URL", address)
+    monkeypatch.setattr(reading, "_CIFAR_URL", address)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_an_archive_is_unpacked_checked_and_known_as_official(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     serve_archive(server, name, monkeypatch)
-    dataset = sources.read(name)
+    dataset = reading.read(name)
     assert dataset.train.pixels[401, 1, 2, 3] == (401 * 7 + 50 + 6 + 15) % 256
     assert (dataset.origin.kind, dataset.origin.content) == ("official", "official")
     place = Path(dataset.origin.folder)
     assert {path.name for path in place.iterdir()} == {*formats.CIFAR[name].files, formats.SUMS}
-    assert sources.read(name, download=False).origin == dataset.origin
+    assert reading.read(name, download=False).origin == dataset.origin
     first = place / next(iter(formats.CIFAR[name].files))
     content = first.read_bytes()
     first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with fails(first.name, "damaged or was changed"):
-        sources.read(name, download=False)
+        reading.read(name, download=False)
 
 
 def test_an_archive_that_leaves_its_folder_is_refused(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     serve_archive(server, "cifar10", monkeypatch, evil=True)
     with fails("cifar10.tar.gz cannot be unpacked safely"):
-        sources.download("cifar10", Path("data"))
+        reading.download("cifar10", Path("data"))
     assert not list(Path().rglob("evil*"))
     assert contents(Path("data")) == {}
 
@@ -514,15 +511,15 @@ def test_an_archive_that_leaves_its_folder_is_refused(server: tuple[Path, str], 
 def test_a_cut_archive_is_refused(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     serve_archive(server, "cifar10", monkeypatch, cut=2000)
     with fails("cifar10.tar.gz cannot be unpacked safely"):
-        sources.download("cifar10", Path("data"))
+        reading.download("cifar10", Path("data"))
     assert contents(Path("data")) == {}
 
 
-@pytest.mark.parametrize("name", sources.BUILT_IN)
+@pytest.mark.parametrize("name", reading.BUILT_IN)
 def test_what_is_built_in_needs_no_download(name: str) -> None:
     with fails(f"nothing to download for '{name}'"):
-        sources.download(name, Path("data"))
-    assert sources.remote_files(name) == []
+        reading.download(name, Path("data"))
+    assert reading.remote_files(name) == []
 
 
 # The real data
@@ -532,9 +529,9 @@ def real(name: str, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     if not REAL.is_dir():
         pytest.skip("neither REPLICATION_DATA nor ../shared/data is there")
     monkeypatch.setenv("REPLICATION_DATA", str(REAL))
-    if sources.find(name) is None:
+    if reading.find(name) is None:
         pytest.skip(f"{name} is neither in REPLICATION_DATA nor in ../shared/data")
-    return sources.read(name)
+    return reading.read(name)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

@@ -7,8 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from replication.data.sources import torchvision_shim
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import import_torchvision, torchvision_shim
 
 MISSING = RuntimeError("operator torchvision::nms does not exist")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from replication.data.sources import reading as sources
+from replication.data import sources
 from replication.landscape.grid import as_grid
 from replication.measurements import instrument_of, landscape_lines, landscape_trajectory
 from replication.objective import flat_parameters, layout_of

@@ -8,7 +8,7 @@ import torch
 from runs import run_config
 
 from replication import training
-from replication.data.sources import reading as sources
+from replication.data import sources
 from replication.errors import ReplicationError
 from replication.measurements import Tables, instrument_of, span_of
 from replication.schema.lca import LcaConfig, LcaLayersConfig, LcaSharesConfig, SampledLcaConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from replication import training
-from replication.data.sources import reading as sources
+from replication.data import sources
 from replication.errors import ReplicationError
 from replication.measurements import Tables, stiffness, stiffness_probe
 from replication.measurements.stiffness_probe import Probe

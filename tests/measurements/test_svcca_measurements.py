@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from replication import models
-from replication.data.sources import reading as sources
+from replication.data import sources
 from replication.errors import ReplicationError
 from replication.measurements import instrument_of, pwcca_width, svcca_lstm
 from replication.measurements.columns import pack, unpack

@@ -22,8 +22,8 @@ from replication.models.initialisation import he_fan_out_
 from replication.models.parts import SamePad
 from replication.objective import Objective, layout_of
 
-# parameters and, where the specification has them, forward multiply-accumulates in millions as printed there
-LANDSCAPE = {  # landscape specification, section 2; the last column counts weights without biases and batch norm
+# parameters and, where they are known, forward multiply-accumulates in millions
+LANDSCAPE = {  # docs/papers/landscape.md; the last column counts weights without biases and batch norm
     "vgg9": (2_789_706, "191.56", 2_785_472),
     "resnet20": (272_474, "40.81", 270_896),
     "resnet20_noshort": (269_722, "40.55", 268_336),
@@ -43,19 +43,21 @@ LANDSCAPE = {  # landscape specification, section 2; the last column counts weig
 }
 PUBLISHED = {
     **{name: (count, macs) for name, (count, macs, _) in LANDSCAPE.items()},
-    "mnist_fc": (84_060, "0.0839"),  # LCA specification, section 2.2
+    "mnist_fc": (84_060, "0.0839"),  # docs/papers/lca.md
     "lenet": (808_970, "5.10"),
     "allcnn": (1_371_658, "281"),
     "lca_resnet20": (273_066, "40.8"),
-    "stiffness_fc": (573_910, ""),  # stiffness specification, section 2
+    "stiffness_fc": (573_910, ""),  # docs/papers/stiffness.md
     "stiffness_cnn": (19_466, "2.2"),
+    "stiffness_fc_v1": (557_010, ""),
+    "stiffness_cnn_v1": (398_666, ""),
     "stiffness_resnet20": (271_690, ""),
 }
 BY_HAND = {  # kernels, then biases and batch norms
     "svcca_toy": (1 * 200 + 3 * 200 * 200 + 200 * 4 + 4 * 200 + 4, "0.121"),
     "svcca_convnet": (
         9 * (3 * 64 + 4 * 64 * 64) + 4096 * 512 + 512 * 256 + 256 * 10 + 5 * 64 + 512 + 256 + 10 + 2 * (2 * 64 + 512 + 256),
-        "70",  # SVCCA specification, section 5
+        "70",  # docs/papers/svcca.md
     ),
     "svcca_resnet32": (
         9 * (3 * 16 + 10 * 16**2 + 16 * 32 + 9 * 32**2 + 32 * 64 + 9 * 64**2) + 64 * 10 + 10 + 2 * (11 * 16 + 10 * 32 + 10 * 64),
@@ -71,7 +73,7 @@ BY_HAND = {  # kernels, then biases and batch norms
     ),
 }
 HE_TRUNCATED = ["mnist_fc", "lenet", "allcnn", "lca_resnet20", "stiffness_resnet20"]
-GLOROT = ["svcca_convnet", "pwcca_convnet", "stiffness_fc", "stiffness_cnn"]
+GLOROT = ["svcca_convnet", "pwcca_convnet", "stiffness_fc", "stiffness_cnn", "stiffness_fc_v1", "stiffness_cnn_v1"]
 SMALL: dict[str, dict[str, Any]] = {  # reduced versions, one for each family and form
     "vgg9": {"width": 4, "image_size": 8, "stages": (1, 1, 1)},
     "resnet20": {"width": 4, "image_size": 8, "depth": 8},
@@ -89,6 +91,8 @@ SMALL: dict[str, dict[str, Any]] = {  # reduced versions, one for each family an
     "pwcca_convnet": {"width": 4, "image_size": 8},
     "stiffness_fc": {"hidden": (8, 8, 8), "image_size": 8},
     "stiffness_cnn": {"width": 4, "image_size": 8},
+    "stiffness_fc_v1": {"hidden": (8,) * 6, "image_size": 8},
+    "stiffness_cnn_v1": {"widths": (4, 4, 4), "image_size": 8},
     "stiffness_resnet20": {"width": 4, "image_size": 8, "depth": 8},
 }
 UNLIKE_THE_OTHERS = ("svcca_toy", "svcca_lstm")  # inputs of their own kind, PyTorch's own initialisation
@@ -137,7 +141,7 @@ def test_parameters_are_as_many_as_published_or_worked_out_by_hand(name: str) ->
 
 
 @pytest.mark.parametrize(("name", "macs"), [(name, macs) for name, (_, macs) in {**PUBLISHED, **BY_HAND}.items() if macs])
-def test_multiply_accumulates_are_as_in_the_specification(name: str, macs: str) -> None:
+def test_multiply_accumulates_are_the_known_ones(name: str, macs: str) -> None:
     decimals = len(macs.partition(".")[2])
     assert f"{sum(counting.multiply_accumulates(on_meta(name), models.entry_of(name).image).values()) / 1e6:.{decimals}f}" == macs
 
@@ -151,11 +155,11 @@ def test_landscape_weights_that_directions_move(name: str) -> None:
     ("name", "filters"),
     [("resnet20", 794), ("resnet20_noshort", 698), ("resnet56", 2138), ("resnet56_noshort", 2042), ("resnet110", 4154)],
 )
-def test_landscape_filters_are_as_in_the_specification(name: str, filters: int) -> None:
+def test_landscape_filters_are_the_known_ones(name: str, filters: int) -> None:
     assert sum(len(parameter) for parameter in on_meta(name).parameters() if parameter.dim() > 1) == filters
 
 
-def test_stiffness_resnet_for_a_hundred_classes_is_as_in_the_specification() -> None:
+def test_the_stiffness_resnet_for_a_hundred_classes_has_the_known_count() -> None:
     with torch.device("meta"):
         model = models.build("stiffness_resnet20", classes=100, channels=3, seed=0)
     assert counting.n_parameters(model) == 277_540
@@ -501,7 +505,7 @@ def test_epsilon_of_batch_norm(name: str, epsilon: float) -> None:
 
 
 def test_biases_before_batch_norm_have_no_gradient_in_lca_s_resnet() -> None:
-    """688 of them at full size (LCA specification, trap 3); batch statistics take out whatever they add."""
+    """688 of them at full size (docs/papers/lca.md); batch statistics take out whatever they add."""
     full = [
         module.bias.numel()
         for key, module in on_meta("lca_resnet20").named_modules()
@@ -524,7 +528,7 @@ def test_strided_convolutions_of_allcnn_have_neither_batch_norm_nor_relu_after_t
 
 @pytest.mark.parametrize("name", ["lenet", "allcnn"])
 def test_dropout_is_off_unless_asked(name: str) -> None:
-    """As released: the definition lists dropout, the code never switches it on (LCA specification, trap 1)."""
+    """As released: the definition lists dropout, the code never switches it on (docs/papers/lca.md)."""
     images = images_for(name, 4, 8)
     plain, dropped = (build(name, **SMALL[name], dropout=dropout).train() for dropout in (False, True))
     assert torch.equal(plain(images), plain(images))

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from replication.data import sources
 from replication.data.sources import formats
-from replication.data.sources import reading as sources
 from replication.errors import ReplicationError
 from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import configs, dag, steps

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.data.sources.torchvision_shim import import_torchvision
+from replication.data.sources import import_torchvision
 from replication.training.augmentation import crop_and_flip
 
 

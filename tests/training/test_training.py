@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from replication import machine, models, training
-from replication.data import Examples, Experiment
+from replication.data import Examples, Experiment, sources
 from replication.errors import ReplicationError
 from replication.files.atomic import sha256
 from replication.objective import layout_of
 from replication.schema.runs import RunConfig
+from replication.seeds import derived_seed
+from replication.training import TrainedRun
 from replication.training.optimisation import learning_rate_factor
 
 
@@ -56,7 +58,7 @@ def rows_of(folder: Path, model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def test_sgd_is_the_heavy_ball(tmp_path: Path) -> None:
-    """v <- m v + g, theta <- theta - lr v, replayed by hand from the kept weights (LCA specification, 2.3)."""
+    """v <- m v + g, theta <- theta - lr v, replayed by hand from the kept weights (docs/papers/lca.md)."""
     config = run_config(steps=4, schedule={2: 0.1})
     train(tmp_path, config)
     trajectory = torch.from_numpy(np.load(tmp_path / "trajectory.npy")).double()
@@ -81,8 +83,9 @@ def test_sgd_is_the_heavy_ball(tmp_path: Path) -> None:
         ({"name": "sgd", "lr": 0.1, "momentum": 0.8, "nesterov": True}, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True)),
         ({"name": "adam", "lr": 0.001, "weight_decay": 0.01}, lambda p: torch.optim.Adam(p, lr=0.001, weight_decay=0.01)),
         ({"name": "sgd", "lr": 0.5}, lambda p: torch.optim.SGD(p, lr=0.5)),
+        ({"name": "adam", "lr": 0.01, "eps": 1e-7, "fused": True}, lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-7, fused=True)),
     ],
-    ids=["nesterov", "adam with weight decay", "plain sgd"],
+    ids=["nesterov", "adam with weight decay", "plain sgd", "fused adam with an epsilon"],
 )
 def test_the_loop_is_the_usual_loop(optimizer: dict, reference, tmp_path: Path) -> None:
     trained = train(tmp_path, run_config(optimizer=optimizer))
@@ -111,7 +114,7 @@ def test_an_epoch_visits_examples_once_and_drops_or_keeps_the_remainder(n: int, 
 def test_epochs_and_seeds_have_their_own_order() -> None:
     orders = [training.batch_indices(step, 100, run_config(batch_size=100), seed) for step in (0, 1) for seed in (0, 1)]
     assert all(not torch.equal(a, b) for i, a in enumerate(orders) for b in orders[:i])
-    assert training.derived_seed(0, "order", 1) != training.derived_seed(0, "initialisation")
+    assert derived_seed(0, "order", 1) != derived_seed(0, "initialisation")
 
 
 def test_kept_weights_are_those_of_their_steps(tmp_path: Path) -> None:
@@ -273,6 +276,47 @@ def test_a_kill_while_the_arrays_take_their_names_is_survived(tmp_path: Path, mo
         assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name), name
 
 
+STOPS = {
+    "stop_at_losses": {"values": [2.1, 2.0, 1.8], "every": 4},
+    "optimizer": {"name": "adam", "lr": 0.001},
+    "steps": 100,
+    "keep": [0, 8],
+    "evaluations": 1,
+}
+
+
+def test_a_training_ends_at_its_last_loss_and_keeps_the_weights_at_each(tmp_path: Path) -> None:
+    config = run_config(**STOPS)
+    model = models.build("mnist_fc", classes=10, channels=1, seed=0)
+    trained = training.train(model, experiment(), config, seed=0, folder=tmp_path)
+    evaluation = pd.read_csv(tmp_path / "tables" / "evaluation.csv")
+    losses = evaluation[evaluation["split"] == "train"].set_index("step")["loss"]
+    assert trained.reached == [int(losses.index[losses <= value][0]) for value in (2.1, 2.0, 1.8)]
+    assert trained.finished
+    assert trained.last_step == trained.reached[-1] == losses.index[-1] < 100
+    assert losses.index.tolist() == list(range(4, trained.last_step + 1, 4))
+    run = TrainedRun("run", 0, config, tmp_path, sources.read("digits"), torch.device("cpu"))
+    run.__dict__["experiment"] = experiment()  # in place of the digits
+    assert run.steps_at_losses == dict(zip((2.1, 2.0, 1.8), trained.reached, strict=True))
+    for value, step in run.steps_at_losses.items():
+        assert training.evaluate(run.model_at_loss(value), experiment().train)[0] == losses[step]
+    with pytest.raises(
+        ReplicationError, match=r"Run run seed 0 has no weights at the training loss 0\.5; reached were \[2\.1, 2\.0, 1\.8\]"
+    ):
+        run.model_at_loss(0.5)
+
+
+def test_a_training_that_ends_at_a_loss_survives_interruptions(tmp_path: Path) -> None:
+    config = run_config(**STOPS)
+    for call in range(100):
+        model = models.build("mnist_fc", classes=10, channels=1, seed=call)
+        if training.train(model, experiment(), config, seed=0, folder=tmp_path / "b", stop_after_s=-1).finished:
+            break
+    training.train(models.build("mnist_fc", classes=10, channels=1, seed=0), experiment(), config, seed=0, folder=tmp_path / "a")
+    for name in ("trajectory.npy", "weights.safetensors", "tables/log.csv", "tables/evaluation.csv"):
+        assert sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name), name
+
+
 def test_a_layer_frozen_from_the_start_never_moves(tmp_path: Path) -> None:
     config = run_config(freeze={"first": 0}, optimizer={"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01})
     model = convolutional()
@@ -384,7 +428,6 @@ def test_bfloat16_reaches_the_accuracy_of_float32(tmp_path: Path, monkeypatch: p
     """On the digits, with batch norm; weights and evaluation are float32 in both."""
     monkeypatch.setattr(machine, "multiplies_bfloat16", lambda _device: True)
     from replication import data
-    from replication.data.sources import reading as sources
 
     digits = data.assemble(sources.read("digits"), image_size=28)
     accuracy = {}
@@ -481,6 +524,8 @@ SMALL: dict[str, dict[str, object]] = {
     "pwcca_convnet": {"width": 8},
     "stiffness_fc": {},
     "stiffness_cnn": {},
+    "stiffness_fc_v1": {},
+    "stiffness_cnn_v1": {},
     "svcca_lstm": {"units": 8, "layers": 2},
     **{name: {"width": 4, "depth": 8} for name in models.names() if "resnet" in name},
 }
@@ -489,10 +534,9 @@ SMALL: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("name", [name for name in models.names() if name != "svcca_toy"])  # which is no classifier
 def test_every_network_trains_an_epoch(name: str, tmp_path: Path) -> None:
     from replication import data
-    from replication.data.sources import reading as sources
 
     channels, size, _ = models.entry_of(name).image
-    size = size if name in ("mnist_fc", "lenet", "stiffness_fc", "vgg9", "densenet121", "svcca_lstm") else 16
+    size = size if name in ("mnist_fc", "lenet", "stiffness_fc", "stiffness_fc_v1", "vgg9", "densenet121", "svcca_lstm") else 16
     settings = SMALL[name] | ({"image_size": size} if size == 16 else {})
     if name == "svcca_lstm":
         examples = data.assemble(sources.read("grammar"), examples=400)
