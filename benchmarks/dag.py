@@ -2,7 +2,7 @@
 
 Run: python benchmarks/dag.py [JOBS ...]  (processor seconds of Snakemake itself, so that other work on the machine matters little).
 The dry runs are of figure_lca_layers at smoke scale with as many seeds as give about so many jobs, seven to a seed. "before" leaves out
-what ``replication.dag`` remembers from job to job. The jobs that do nothing run ``:`` on one core.
+what ``replication.pipeline.dag`` remembers from job to job. The jobs that do nothing run ``:`` on one core.
 """
 
 import os
@@ -51,9 +51,9 @@ def set_seeds(place: Path, seeds: int) -> None:
 
 
 def forget(place: Path) -> None:
-    """Take the memory of ``replication.dag`` for fingerprints away."""
+    """Remove the memory of ``replication.pipeline.dag`` for fingerprints."""
     path = place / "replication/pipeline/dag.py"
-    path.write_text(re.sub(r"@functools.cache.*\n(?=def \w+_depends)", "", path.read_text()))
+    path.write_text(re.sub(r"@_remembered\n(?=def \w+_depends)", "", path.read_text()))
 
 
 def processor_seconds(place: Path, *arguments: str) -> tuple[float, float, str]:

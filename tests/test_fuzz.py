@@ -118,7 +118,7 @@ def test_a_hostile_name_in_a_configuration_is_refused_before_any_job(tmp_path: P
         entries = dict(RAW[place])
         entries[name] = entries.pop(next(iter(entries)))
         with pytest.raises(ReplicationError, match=SENTENCE.pattern) as raised:
-            configs._parse(RAW | {place: entries}, "full", Path("stiffness.yaml"))
+            configs.parse(RAW | {place: entries}, "full", Path("stiffness.yaml"))
         assert place in str(raised.value)
         TRIED["hostile names"] += 1
         REFUSED["hostile names"] += 1
@@ -142,7 +142,7 @@ def _claim_of(changes: dict[str, Any]) -> PaperConfig:
     raw = copy.deepcopy(RAW)
     figure = next(iter(raw["figures"].values()))
     figure["claims"][0] |= changes
-    return configs._parse(raw, "full", Path("stiffness.yaml"))
+    return configs.parse(raw, "full", Path("stiffness.yaml"))
 
 
 def test_every_value_that_the_workflow_puts_into_a_command_is_bound_to_safe_characters() -> None:
@@ -203,7 +203,7 @@ def test_any_value_in_any_line_loads_or_is_a_sentence(tmp_path_factory: pytest.T
     lines[line] = lines[line].partition(":")[0] + ": " + value
     path = tmp_path_factory.mktemp("config") / "stiffness.yaml"
     path.write_text("\n".join(lines), encoding="utf-8")
-    tried("configurations", lambda: configs._parse(configs.read(path), "full", path))
+    tried("configurations", lambda: configs.parse(configs.read(path), "full", path))
 
 
 def test_aliases_that_multiply_are_refused_at_once(tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_links_and_bombs_in_an_archive_stay_harmless(tmp_path: Path, monkeypatch
         archive.writestr(link, "/etc/passwd")
     tried("archives (zip)", lambda: archives.extract(tmp_path / "link.zip", tmp_path / "out"))
     assert not (tmp_path / "out" / INSIDE / "a.csv").is_symlink()
-    monkeypatch.setattr(archives, "_MOST", 10_000)
+    monkeypatch.setattr(archives, "UNPACKED_LIMIT", 10_000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(11):
             archive.writestr(f"{INSIDE}{number}.csv", bytes(1000))
@@ -628,8 +628,8 @@ def test_nothing_is_unpickled_and_no_shell_is_started() -> None:
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("allow_pickle", "False") == "False", f"{path}:{node.lineno}"
                 assert given.get("shell", "False") == "False", f"{path}:{node.lineno}"
-                assert ast.unparse(node.func) != "yaml.load" or given["Loader"] == "_UniqueKeyLoader"
-    assert issubclass(configs._UniqueKeyLoader, yaml.CSafeLoader | yaml.SafeLoader)
+                assert ast.unparse(node.func) != "yaml.load" or given["Loader"] == "UniqueKeyLoader"
+    assert issubclass(configs.UniqueKeyLoader, yaml.CSafeLoader | yaml.SafeLoader)
 
 
 def test_a_trajectory_that_would_have_to_be_unpickled_is_refused(tmp_path: Path) -> None:

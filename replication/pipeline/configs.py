@@ -32,7 +32,7 @@ QUEUE = "queue.yaml"  # beside the papers' files: what `replicate record` works 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where libyaml is installed
 
 
-class _UniqueKeyLoader(_SafeLoader):
+class UniqueKeyLoader(_SafeLoader):
     """A safe loader that refuses a key given twice; plain YAML lets the last one win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -82,7 +82,7 @@ def _read(path: Path, state: FileState) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         _check_depth(text)
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
+        raw = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - a SafeLoader by inheritance
         if (size := _written_out(raw)) > _MOST:
             raise ValueError(f"with its aliases written out it has {size} values, and {_MOST} are allowed")
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _check_depth(text: str) -> None:
         ValueError: values are nested too deeply.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=_UniqueKeyLoader):
+    for event in yaml.parse(text, Loader=UniqueKeyLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise ValueError(f"values are nested more than {_DEEPEST} levels deep")
@@ -142,7 +142,12 @@ def at_scale(value: Any, scale: str) -> Any:
     return value
 
 
-def _parse(raw: dict[str, Any], scale: str, path: Path) -> PaperConfig:
+def parse(raw: dict[str, Any], scale: str, path: Path) -> PaperConfig:
+    """The configuration at ``scale`` of one file's raw content; ``path`` is for messages.
+
+    Raises:
+        ReplicationError: a key or value is wrong at this scale.
+    """
     resolved = at_scale(raw, scale)
     try:
         return PaperConfig.model_validate({} if resolved is _ABSENT else resolved, context={"scale": scale})
@@ -201,7 +206,7 @@ def _load(folder: Path, state: FolderState) -> dict[str, dict[str, PaperConfig]]
             raise ReplicationError(f"{folder}/ holds {path.name!r}, but allowed are a-z, 0-9 and _, a letter first: rename it.")
         raw = read(path)
         for scale in SCALES:
-            papers[scale][path.stem] = _parse(raw, scale, path)
+            papers[scale][path.stem] = parse(raw, scale, path)
     if not papers["full"]:
         raise ReplicationError(f"There is no YAML file in {folder}/; run in the folder that holds the Snakefile.")
     for by_name in papers.values():

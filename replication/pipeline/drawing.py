@@ -53,7 +53,7 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     tables, provenances = load_tables(table_folders)
     quantities = module.quantities(tables)
     rows = [(name, seed, value) for name, values in quantities.items() for seed, value in values.items()]
-    stamp = _stamp(scale, provenances)
+    stamp = stamp_of(scale, provenances)
     style.save(module.draw(tables), folder, figure, stamp)
     with atomic(folder / f"{figure}{QUANTITIES}") as temporary:
         pd.DataFrame(rows, columns=["quantity", "seed", "value"]).to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
@@ -66,7 +66,7 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     write_provenance(provenance_file(folder / figure), provenance, files)
 
 
-def _stamp(scale: str, provenances: list[dict[str, Any]]) -> str:
+def stamp_of(scale: str, provenances: list[dict[str, Any]]) -> str:
     """The line below a figure: what it was measured on, and how much that can say."""
     seeds: dict[str, list[int]] = {}
     trainings = [training for provenance in provenances for training in provenance["trainings"]]

@@ -1,6 +1,7 @@
 """What code a job depends on: a hash of syntax trees, so that editing a comment or docstring repeats nothing.
 
-Snakemake does not see edits in imported modules; rules carry this fingerprint as a parameter instead.
+Snakemake does not see edits in imported modules; rules carry this fingerprint as a parameter instead. Imports are followed; where a
+name is imported from a package itself, the package counts with everything that it re-exports, so modules here import leaf modules.
 """
 
 import ast
@@ -14,15 +15,15 @@ from replication.errors import ReplicationError
 _PACKAGES = ("replication", "figures")
 _Import = tuple[str, tuple[str, ...]]  # a module or package, and the names imported from it
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-# carry results from place to place without changing a number in them; where data comes from is the business of the rule that prepares it
+# These carry results without changing a number in them. Where data comes from is the concern of the rule that prepares it.
 _PLUMBING = ("replication.errors", "replication.files", "replication.pipeline", "replication.schema", "replication.data.sources")
-_REGISTRIES = ("replication", "replication.measurements", "replication.models")  # they find modules by name; a job names those it uses
+_REGISTRIES = ("replication", "replication.measurements", "replication.models")  # they find modules by name; a job names those that it uses
 
 
 def code_fingerprint(*modules: str, root: Path = Path()) -> str:
     """Hash of the given dotted modules and of everything they import from this project, without comments and docstrings.
 
-    Plumbing counts where it is given by name.
+    Modules that only carry results (files, pipeline, schema) count where they are given by name.
 
     Raises:
         ReplicationError: a module has no file or does not parse.
@@ -43,13 +44,13 @@ def imports(module: str, root: Path = Path()) -> tuple[str, ...]:
     """Project modules that ``module`` imports."""
     path = _path(module, root)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found: list[str] = []
+    imported: list[str] = []
     for base, names in _tree(path)[1]:
         base = importlib.util.resolve_name(base, package)
         modules = [f"{base}.{name}" for name in names if _is_module(f"{base}.{name}", root)]
         # a package counts where a name of its own is imported, and not where only modules of it are
-        found += modules if names and len(modules) == len(names) else [base, *modules]
-    return tuple(name for name in found if _is_module(name, root))
+        imported += modules if names and len(modules) == len(names) else [base, *modules]
+    return tuple(name for name in imported if _is_module(name, root))
 
 
 def _is_plumbing(name: str) -> bool:
@@ -72,21 +73,21 @@ def _tree(path: Path) -> tuple[str, tuple[_Import, ...]]:
     except FileNotFoundError:
         raise ReplicationError(f"{path} does not exist; every model, instrument and figure of paper_configs needs its module.") from None
     except SyntaxError as error:
-        raise ReplicationError(f"{path} does not parse (line {error.lineno}: {error.msg}); mend it and run again.") from None
+        raise ReplicationError(f"{path} does not parse (line {error.lineno}: {error.msg}); fix it and run again.") from None
     except UnicodeDecodeError as error:
-        raise ReplicationError(f"{path} is not UTF-8 ({error.reason}); mend it and run again.") from None
+        raise ReplicationError(f"{path} is not UTF-8 ({error.reason}); fix it and run again.") from None
 
 
 @functools.cache
 def _parsed(source: str) -> tuple[str, tuple[_Import, ...]]:
     """Text of the syntax tree without docstrings, and what is imported from where (relative names too)."""
     tree = ast.parse(source)
-    found: list[_Import] = []
+    imported: list[_Import] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, ()) for alias in node.names]
+            imported += [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
+            imported.append(("." * node.level + (node.module or ""), tuple(alias.name for alias in node.names)))
         elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree), tuple(found)
+    return ast.dump(tree), tuple(imported)

@@ -18,7 +18,7 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, read_provenance
 
 LIMIT = 16 * 2**20
-_MOST = 2**31  # bytes of an archive after decompression: tables and states of trainings are smaller
+UNPACKED_LIMIT = 2**31  # bytes of an archive after decompression: tables and states of trainings are smaller
 _FOLDER = r"(?:smoke|reduced|full)/[a-z0-9_]+/(?:tables|runs|parts)/[a-z0-9_]+/seed[0-9]+"
 # RuntimeError: a damaged header that seems to ask for encryption or a newer format; ValueError, struct.error: one that makes no sense
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError, OverflowError)
@@ -131,9 +131,9 @@ def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     for member in archive.infolist():
         if not _MEMBER.fullmatch(member.filename):
             raise ReplicationError(f"{path} holds {member.filename!r}, which is no result; only archives of `replicate record` are read.")
-    if (size := sum(member.file_size for member in archive.infolist())) > _MOST:
+    if (size := sum(member.file_size for member in archive.infolist())) > UNPACKED_LIMIT:
         raise ReplicationError(
-            f"{path} would unpack to {size} bytes, more than the {_MOST} of any archive of `replicate record`; copy it again."
+            f"{path} would unpack to {size} bytes, more than the {UNPACKED_LIMIT} of any archive of `replicate record`; copy it again."
         )
     return archive.infolist()
 

@@ -31,7 +31,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """No two jobs of the same name run at the same time: each file has one writer."""
+        """Its name; two jobs of the same name never run at the same time, so that each file has one writer."""
         paper, name, seed = self.training or (self.unit.paper, self.unit.name, self.unit.seed)
         return f"{self.kind} {paper}/{name} seed {seed}"
 
@@ -57,12 +57,12 @@ def run(job: Job, root: Path, stop_at: float) -> None:
 
 
 def log_of(job: Job, root: Path) -> Path:
-    """Where a job prints."""
+    """The file that a job prints to."""
     return root / "logs" / f"{job.name.replace('/', '.').replace(' ', '.')}.log"
 
 
 def _end_with_parent() -> None:
-    """A killed recorder takes its jobs along: the next one must not meet them."""
+    """Jobs end with a killed recorder: the next recorder must not run beside them."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -21,7 +21,7 @@ class Unit:
     """One seed of a measurement, or of a run whose log is recorded. It results in one folder of tables.
 
     Attributes:
-        of_run: whether ``name`` is a run.
+        is_run: whether ``name`` is a run.
         side_by_side: how many jobs of its entry share a GPU.
     """
 
@@ -29,7 +29,7 @@ class Unit:
     paper: str
     name: str
     seed: int
-    of_run: bool
+    is_run: bool
     side_by_side: int
 
     def __str__(self) -> str:  # noqa: D105 - for messages
@@ -43,7 +43,7 @@ class Unit:
     @property
     def parts(self) -> int:
         """How many parts there are to measure."""
-        return 0 if self.of_run else dag.measurement_of(self.scale, self.paper, self.name).parts
+        return 0 if self.is_run else dag.measurement_of(self.scale, self.paper, self.name).parts
 
     def part(self, number: int) -> str:
         """Where the file of a part lies below a folder of results."""
@@ -56,14 +56,14 @@ class Unit:
     @property
     def trainings(self) -> list[Training]:
         """The trainings that it reads, or is."""
-        if self.of_run:
+        if self.is_run:
             return [(self.paper, self.name, self.seed)]
         return [(self.paper, run, seed) for run, seed in dag.measurement_of(self.scale, self.paper, self.name).sources(self.seed)]
 
     @property
     def depends(self) -> str:
         """Fingerprint of the configuration and the code that make it."""
-        return (dag.training_depends if self.of_run else dag.measuring_depends)(self.scale, self.paper, self.name)
+        return (dag.training_depends if self.is_run else dag.measuring_depends)(self.scale, self.paper, self.name)
 
 
 def run_folder(scale: str, training: Training) -> str:
@@ -106,19 +106,19 @@ def _check(entry: QueueEntry, path: Path) -> None:
                 raise ReplicationError(f"{path} asks for {entry.seeds} seeds of {entry.paper}/{name}, which has {n_seeds}; ask for fewer.")
 
 
-def _n_seeds(scale: str, paper: str, name: str, of_run: bool) -> int:
+def _n_seeds(scale: str, paper: str, name: str, is_run: bool) -> int:
     config = dag.paper_of(scale, paper)
-    return config.runs[name].seeds if of_run else config.measurements[name].n_seeds(config.runs)
+    return config.runs[name].seeds if is_run else config.measurements[name].n_seeds(config.runs)
 
 
 def units_of(entry: QueueEntry, scale: str) -> list[Unit]:
     """The units of an entry, seed by seed, so that units that read the same trainings are neighbours."""
     names = [(name, False) for name in entry.measurements] + [(name, True) for name in entry.runs]
-    seeds = {name: min(entry.seeds or 2**32, _n_seeds(scale, entry.paper, name, of_run)) for name, of_run in names}
+    seeds = {name: min(entry.seeds or 2**32, _n_seeds(scale, entry.paper, name, is_run)) for name, is_run in names}
     return [
-        Unit(scale=scale, paper=entry.paper, name=name, seed=seed, of_run=of_run, side_by_side=entry.side_by_side)
+        Unit(scale=scale, paper=entry.paper, name=name, seed=seed, is_run=is_run, side_by_side=entry.side_by_side)
         for seed in range(max(seeds.values()))
-        for name, of_run in names
+        for name, is_run in names
         if seed < seeds[name]
     ]
 
@@ -160,8 +160,8 @@ def _progress(entry: QueueEntry, name: str) -> tuple[str, str, str, str]:
     paths = sorted((dag.RECORDED_FOLDER / entry.paper / name).glob(f"seed*/{PROVENANCE}"))
     provenances = [read_provenance(path, check=False) for path in paths]
     n_seeds = sum(unit.name == name for unit in units_of(entry, "full"))
-    of_run = name in entry.runs
-    seconds = [sum(training["seconds"] for training in each["trainings"]) + (0 if of_run else each["seconds"]) for each in provenances]
+    is_run = name in entry.runs
+    seconds = [sum(training["seconds"] for training in each["trainings"]) + (0 if is_run else each["seconds"]) for each in provenances]
     minutes = f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else ""
     devices = ", ".join(dict.fromkeys(each["device"] for each in provenances))
     return f"{min(len(provenances), n_seeds)} of {n_seeds}", minutes, devices, f"{entry.minutes:g} {entry.minutes_are}"

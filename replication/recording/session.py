@@ -1,8 +1,8 @@
 """Full-scale experiments on a machine that may be lost at any time: ``replicate record --minutes M --into DIR``.
 
-DIR holds finished tables in few archives (``tables-*.zip``), what the next machine can go on with (``state-*.zip``) and, below
-``work/``, everything else in the layout of ``results/``. Nothing of it is half-written at any moment, so that a recorder that was
-killed is simply started again.
+DIR holds finished tables in few archives (``tables-*.zip``), the states from which another machine can continue (``state-*.zip``)
+and, below ``work/``, everything else in the folders of ``results/``. No file is ever half-written, so a recorder that was killed is
+simply started again.
 """
 
 import multiprocessing
@@ -93,7 +93,7 @@ class Session:
         self.without_data: dict[str, ReplicationError] = {}
 
     def work(self, stop_at: float, grace: float) -> int:
-        """Start jobs until ``stop_at`` (seconds since the epoch), end those that still run ``grace`` seconds later, and pack."""
+        """Start jobs until ``stop_at`` (seconds since the epoch), kill those that still run ``grace`` seconds later, and pack."""
         before = len(self.finished)
         self._pack_missing()
         self._finish()
@@ -115,7 +115,7 @@ class Session:
 
     def _start(self, stop_at: float) -> None:
         names = {job.name for job in self.running}
-        for job in self._ready():
+        for job in self.ready():
             share = 1 / job.unit.side_by_side
             used = sum(1 / running.unit.side_by_side for running in self.running)
             if len(self.running) >= self.jobs if self.jobs else used + share > 1 + 1e-9:
@@ -126,7 +126,7 @@ class Session:
                 process.start()
                 self.running[job] = (process, time.time())
 
-    def _ready(self) -> Iterator[Job]:
+    def ready(self) -> Iterator[Job]:
         """Jobs that could run now, in the order of the queue; what can be measured before what can be trained."""
         for unit in self.chosen:
             if unit in self.finished or self._lacks_data(unit):
@@ -134,9 +134,9 @@ class Session:
             missing = [part for part in range(unit.parts) if part not in self.parts[unit]]
             wanted = {part: unit.trainings_of(part) for part in missing}
             now = tuple(part for part in missing if all(training in self.trained for training in wanted[part]))
-            if not unit.of_run and (now or not missing):
+            if not unit.is_run and (now or not missing):
                 yield Job("measure", unit, parts=now, gather=len(now) == len(missing))
-            for training in dict.fromkeys(unit.trainings if unit.of_run else [each for part in missing for each in wanted[part]]):
+            for training in dict.fromkeys(unit.trainings if unit.is_run else [each for part in missing for each in wanted[part]]):
                 if training not in self.trained:
                     yield Job("train", unit, training=training)
 
@@ -171,7 +171,7 @@ class Session:
 
     def _finish(self, measured: Unit | None = None) -> None:
         """Enter a gathered measurement, and every run that was trained and whose log is a result, and pack their tables."""
-        runs = [unit for unit in self.chosen if unit.of_run and unit not in self.finished and unit.trainings[0] in self.trained]
+        runs = [unit for unit in self.chosen if unit.is_run and unit not in self.finished and unit.trainings[0] in self.trained]
         for unit in runs:
             with atomic(self.root / unit.tables, folder=True) as temporary:
                 shutil.copytree(self.root / run_folder(unit.scale, unit.trainings[0]) / "tables", temporary, dirs_exist_ok=True)
@@ -190,7 +190,7 @@ class Session:
         return {part for part in range(unit.parts) if self._is_current(self.root / unit.part(part), unit.depends)}
 
     def _is_current(self, path: Path, depends: str) -> bool:
-        """Whether a part or a folder of tables is there, made by the present configuration and code."""
+        """Whether a part or a folder of tables exists and was made by the present configuration and code."""
         provenance = provenance_file(path) if path.suffix == ".npz" else path / PROVENANCE
         return provenance.is_file() and read_provenance(provenance, check=False).get("depends") == depends
 
@@ -200,19 +200,19 @@ class Session:
             return False
         return all((folder / name).is_file() for name in read_provenance(folder / PROVENANCE, check=False)["files"])
 
-    def _needed(self) -> set[str]:
+    def needed_folders(self) -> set[str]:
         """Folders of trainings that some part of the queue has yet to read, and of parts that have yet to be gathered."""
         folders = set()
         for unit in (unit for unit in self.units if unit not in self.finished):
             missing = [part for part in range(unit.parts) if part not in self.parts[unit]]
-            trainings = unit.trainings if unit.of_run else [each for part in missing for each in unit.trainings_of(part)]
+            trainings = unit.trainings if unit.is_run else [each for part in missing for each in unit.trainings_of(part)]
             folders |= {run_folder(unit.scale, training) for training in trainings}
             folders.add(str(Path(unit.part(0)).parent))
         return folders
 
     def _clean(self) -> None:
         """Remove trainings and parts that nothing will read again: trajectories are large."""
-        needed = self._needed()
+        needed = self.needed_folders()
         scale = self.units[0].scale
         for folder in (*self.root.glob(f"{scale}/*/runs/*/seed*"), *self.root.glob(f"{scale}/*/parts/*/seed*")):
             if folder.relative_to(self.root).as_posix() not in needed:
@@ -221,12 +221,14 @@ class Session:
     def _pack_missing(self) -> None:
         """Bring the archives up to date with the finished tables: a recorder may have been killed between the two."""
         made = [unit.tables for unit in self.units if (self.root / unit.tables).is_dir()]
-        there = {folder for path in archives.packed(self.place, "tables") for folder in archives.folders(path)}
-        self._pack([folder for folder in made if folder not in there])
+        packed = self._packed()
+        self._pack([folder for folder in made if folder not in packed])
+
+    def _packed(self) -> set[str]:
+        return {folder for path in archives.packed(self.place, "tables") for folder in archives.folders(path)}
 
     def _pack(self, folders: Sequence[str]) -> None:
-        there = {folder for path in archives.packed(self.place, "tables") for folder in archives.folders(path)}
-        if there & set(folders):  # made again by changed code: the archives hold each folder once
+        if self._packed() & set(folders):  # made again by changed code: the archives hold each folder once
             for path in archives.packed(self.place, "tables"):
                 path.unlink()
             folders = [unit.tables for unit in self.units if (self.root / unit.tables).is_dir()]
@@ -234,11 +236,11 @@ class Session:
             print(f"{folder} is larger than an archive may be and stays in {self.root}", flush=True)
 
     def _pack_state(self) -> None:
-        """Pack what the next machine can go on with, as far as it is small."""
+        """Pack the states from which another machine can continue, as far as they are small."""
         for path in archives.packed(self.place, "state"):
             path.unlink()
         room, small = _STATE_LIMIT, []
-        for folder in sorted(self._needed()):
+        for folder in sorted(self.needed_folders()):
             size = sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
             if 0 < size <= min(room, archives.LIMIT):
                 room -= size

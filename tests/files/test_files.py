@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from replication.errors import ReplicationError
-from replication.files.atomic import _remove, atomic, canonical_json, read_json, sha256, write_json
+from replication.files.atomic import atomic, canonical_json, read_json, sha256, write_json
 from replication.files.provenance import PROVENANCE, collect_provenance, read_provenance, write_provenance
 from replication.files.tables import read_tables, write_tables
 
@@ -58,7 +59,7 @@ def test_a_folder_takes_its_name_only_at_the_end(tmp_path: Path) -> None:
     assert names(tmp_path) == {"folder", "folder/inner", "folder/inner/file.txt"}
 
 
-@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), ReplicationError("mend it.")])
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), ReplicationError("fix it.")])
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_exception_inside_leaves_what_was_there(tmp_path: Path, folder: bool, error: BaseException) -> None:
     def write(content: str, failure: BaseException | None = None) -> None:
@@ -92,13 +93,13 @@ def test_a_folder_replaces_all_that_was_there(tmp_path: Path, before: str) -> No
 def test_a_folder_being_replaced_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with atomic(tmp_path / "result", folder=True) as temporary:
         (temporary / "old").write_text("old")
-    remove, seen = _remove, []
+    remove, seen = shutil.rmtree, []
 
     def watched(path: Path) -> None:
         seen.append(path.name)
         remove(path)
 
-    monkeypatch.setattr("replication.files.atomic._remove", watched)
+    monkeypatch.setattr(shutil, "rmtree", watched)
     with atomic(tmp_path / "result", folder=True) as temporary:
         (temporary / "new").write_text("new")
     assert "result" not in seen

@@ -58,13 +58,13 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
 
 def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> None:
     many = [{"trainings": [TRAINING | {"run": f"run{number}"}]} for number in range(10)]
-    lines = drawing._stamp("full", many).splitlines()
+    lines = drawing.stamp_of("full", many).splitlines()
     assert len(lines) == 1 + drawing.MAX_STAMPED
     assert lines[-1] == "and 5 more runs like these"
-    assert drawing._stamp("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
+    assert drawing.stamp_of("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
     digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
-    assert "digits in place of the paper's data" in drawing._stamp("smoke", digits)
-    assert drawing._stamp("smoke", many).startswith("SMOKE SCALE: speaks for no claim")
+    assert "digits in place of the paper's data" in drawing.stamp_of("smoke", digits)
+    assert drawing.stamp_of("smoke", many).startswith("SMOKE SCALE: speaks for no claim")
 
 
 def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:

@@ -97,6 +97,17 @@ def test_imports_inside_functions_relative_ones_and_packages_are_followed(projec
     assert depends(project, module, "replication/ground.py", "0.9", "0.95")
 
 
+def test_a_package_counts_with_all_it_exports_where_one_of_its_names_is_imported(project: Path) -> None:
+    (project / "replication/face.py").write_text("from replication.nets import build\n")
+    (project / "replication/leaf.py").write_text("from replication.nets import small\n")
+    (project / "replication/nets/large.py").write_text("def grow():\n    return 1\n")
+    (project / "replication/nets/__init__.py").write_text(
+        "from replication.nets.large import grow\nfrom replication.nets.small import build\n"
+    )
+    assert depends(project, "replication.face", "replication/nets/large.py", "return 1", "return 2")
+    assert not depends(project, "replication.leaf", "replication/nets/large.py", "return 1", "return 2")
+
+
 def test_figures_depend_on_what_they_share(project: Path) -> None:
     assert depends(project, "figures.bars", "figures/style.py", "red", "blue")
     assert imports("figures.bars", project) == ("figures.style", "replication.middle")

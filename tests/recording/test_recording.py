@@ -169,14 +169,14 @@ def test_measuring_comes_before_training_and_the_queues_order_before_both(checko
     units = queue.units(queue.load(), "full")
     session = recording.Session(checkout / "DIR", units, [unit for unit in units if unit.name == "resnet20_momentum_layers"], jobs=None)
     seed0 = session.chosen[0]
-    jobs = [job for job in session._ready() if job.unit == seed0]
+    jobs = [job for job in session.ready() if job.unit == seed0]
     assert [job.kind for job in jobs] == ["train"] * 18
     session.trained |= {("lca", "resnet20_delay1", 0), ("lca", "resnet20_rescaled8", 0)}
-    first = next(session._ready())
+    first = next(session.ready())
     assert (first.kind, first.parts, first.gather) == ("measure", (1, 17), False)
     session.parts[seed0] |= {1, 17}
-    assert "full/lca/runs/resnet20_delay1/seed0" not in session._needed(), "each part reads one run, whose trajectory may go"
-    assert "full/lca/runs/resnet20_delay2/seed0" in session._needed()
+    assert "full/lca/runs/resnet20_delay1/seed0" not in session.needed_folders(), "each part reads one run, whose trajectory may go"
+    assert "full/lca/runs/resnet20_delay2/seed0" in session.needed_folders()
 
 
 # ----- the queue
