@@ -16,7 +16,7 @@ PACKAGE = ROOT / "replication"
 # A package or module of the top level imports only from those on the floors below it.
 FLOORS = [
     {"errors"},
-    {"files", "machine", "models", "objective", "activations"},
+    {"files", "machine", "models", "objective", "activations", "seeds"},
     {"schema", "data", "recorder", "lca", "svcca", "landscape", "stiffness"},
     {"claims", "curvature", "training"},
     {"measurements"},

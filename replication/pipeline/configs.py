@@ -36,6 +36,7 @@ class UniqueKeyLoader(_SafeLoader):
     """A safe loader that refuses a key given twice; plain YAML lets the last one win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with each key once; keys beside a merge (``<<``) override it."""
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *anchor, which the keys beside it override
