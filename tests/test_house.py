@@ -26,7 +26,7 @@ FLOORS = [
     {"__main__"},
 ]
 
-PENDING = {"replication.stiffness.distance", "replication.objective.inputs"}
+PENDING = {"replication.stiffness.distance"}
 PENDING |= {"replication.measurements", "replication.models", "replication.objective"}
 
 

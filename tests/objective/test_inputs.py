@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
 
 from replication.errors import ReplicationError
-from replication.objective.inputs import call, examples_of, join, main_tensor, map_tensors, n_examples, tensors_of
+from replication.objective.example_sets import examples_of
+from replication.objective.inputs import call, join, main_tensor, map_tensors, n_examples, tensors_of
 
 X, Y = torch.arange(22.0).view(11, 2), torch.arange(11)
 

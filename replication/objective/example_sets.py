@@ -1,0 +1,206 @@
+"""Fixed sets of examples: in memory, or read anew from a data set or loader in every pass."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset, default_collate
+
+from replication.errors import ReplicationError
+from replication.objective.inputs import Tree, convert, join, map_tensors, n_examples, take, tensors_of
+
+
+class ExampleSet:
+    """A fixed set of examples in a fixed order, in memory.
+
+    Args:
+        inputs: a tree of tensors, on their device and in their type.
+        labels: a tree of tensors with as many examples.
+
+    Attributes:
+        n: number of examples.
+
+    Example:
+        >>> [len(labels) for _, labels in ExampleSet(torch.zeros(5, 2), torch.zeros(5)).chunks(2)]
+        [2, 2, 1]
+    """
+
+    def __init__(self, inputs: Tree, labels: Tree) -> None:
+        self.inputs, self.labels, self.n = inputs, labels, n_examples(labels, "labels")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all examples lie in memory."""
+        return True
+
+    def chunks(self, size: int) -> Iterator[tuple[Tree, Tree]]:
+        """Inputs and labels of ``size`` consecutive examples at a time; the last chunk may be smaller."""
+        for start in range(0, self.n, size):
+            chunk = slice(start, start + size)
+            yield take(self.inputs, chunk), take(self.labels, chunk)
+
+    def select(self, examples: Tensor) -> tuple[Tree, Tree]:
+        """Inputs and labels of the examples with these indices."""
+        return take(self.inputs, examples), take(self.labels, examples)
+
+
+class ExampleStream(ExampleSet):
+    """A fixed set of examples that is read anew, in the same order, in every pass.
+
+    Args:
+        source: a map-style data set, or batches ``(inputs, labels)`` that can be iterated again and again.
+        collate: joins single examples of a data set into a batch; its own by default.
+        prepare: applied to inputs and labels of each batch; it brings them to their device and type.
+        n: use only the first ones of a data set.
+        workers: processes that read a data set.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        prepare: Callable[[Tree, Tree], tuple[Tree, Tree]],
+        *,
+        collate: Callable[[list[Any]], Any] = default_collate,
+        n: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        self._source, self._prepare, self._collate, self._workers = source, prepare, collate, workers
+        self._has_indices = isinstance(source, Dataset) and not isinstance(source, IterableDataset)
+        self.n = n if n is not None else len(source) if self._has_indices else n_examples(self.labels, "labels")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all examples lie in memory."""
+        return False
+
+    @functools.cached_property
+    def labels(self) -> Tree:
+        """The labels of all examples, which are kept from the first pass on."""
+        return join([labels for _, labels in self._batches(256)])
+
+    def chunks(self, size: int) -> Iterator[tuple[Tree, Tree]]:
+        """Inputs and labels of exactly ``size`` consecutive examples at a time, joined or cut as needed; the last may be smaller."""
+        pending: list[tuple[Tree, Tree]] = []
+        count = 0
+        for batch in self._batches(size):
+            pending, count = [*pending, batch], count + n_examples(batch[1], "labels")
+            if count < size:
+                continue
+            whole = pending[0] if len(pending) == 1 else join(pending)
+            for start in range(0, count - size + 1, size):
+                yield take(whole, slice(start, start + size)) if count > size else whole
+            rest = count % size
+            pending, count = ([take(whole, slice(count - rest, count))] if rest else []), rest
+        if pending:
+            yield join(pending)
+
+    def select(self, examples: Tensor) -> tuple[Tree, Tree]:
+        """Inputs and labels of the examples with these indices, in their order."""
+        wanted = examples.tolist()
+        if self._has_indices:
+            return self._prepare(*_pair(self._collate([self._source[index] for index in wanted])))
+        kept: dict[int, tuple[Tree, Tree]] = {}
+        start = 0
+        for inputs, labels in self._batches(256):
+            stop = start + n_examples(labels, "labels")
+            for index in {index for index in wanted if start <= index < stop}:
+                kept[index] = take((inputs, labels), slice(index - start, index - start + 1))
+            start = stop
+        return join([kept[index] for index in wanted])
+
+    def _batches(self, size: int) -> Iterator[tuple[Tree, Tree]]:
+        batches = self._source
+        if self._has_indices:
+            ordered = _FirstExamples(self._source, self.n)
+            batches = DataLoader(ordered, batch_size=size, collate_fn=self._collate, num_workers=self._workers)
+        for batch in batches:
+            yield self._prepare(*_pair(batch))
+
+
+class _FirstExamples(Dataset[Any]):
+    def __init__(self, source: Any, n: int) -> None:
+        self._source, self._n = source, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: int) -> Any:
+        return self._source[index]
+
+
+def _pair(batch: Any) -> tuple[Tree, Tree]:
+    """Inputs and labels of a batch: a dict with ``labels``, or a sequence that ends with the labels."""
+    if isinstance(batch, Mapping):
+        entries = dict(batch)
+        for key in ("labels", "label"):
+            if key in entries:
+                return {name: value for name, value in entries.items() if name != key}, entries[key]
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return (batch[0] if len(batch) == 2 else tuple(batch[:-1])), batch[-1]
+    raise ReplicationError(
+        f"A batch is a {type(batch).__name__} without labels; give batches (inputs, labels), or dicts with an entry 'labels'."
+    )
+
+
+def examples_of(inputs: Any, labels: Any, device: torch.device | str | None, dtype: torch.dtype) -> ExampleSet:
+    """The examples in any of the forms that users have.
+
+    Args:
+        inputs: a tree of tensors or arrays ``[n, ...]``; or, with ``labels=None``, a ``Dataset``, a ``DataLoader``, or batches
+            ``(inputs, labels)`` that can be iterated again. A loader that shuffles is read in the order of its data set.
+        labels: a tree of tensors or arrays ``[n, ...]``.
+        device: where to put the examples; by default where the inputs are.
+        dtype: of floating-point inputs. Labels keep their type.
+
+    Raises:
+        ReplicationError: no examples, unequal numbers of inputs and labels, an iterator that can be read only once, or a loader that
+            samples.
+
+    Example:
+        >>> examples_of(DataLoader(TensorDataset(torch.zeros(5, 2), torch.zeros(5)), shuffle=True), None, None, torch.float32).n
+        5
+    """
+    if isinstance(inputs, TensorDataset) and labels is None:
+        inputs, labels = _pair(inputs.tensors)
+    if labels is None:
+        return _stream_of(inputs, device or "cpu", dtype)
+    inputs, labels = map_tensors(lambda tensor: tensor, (inputs, labels))
+    lengths = [len(tensor) if tensor.dim() else 1 for tensor in (*tensors_of(inputs)[:1], *tensors_of(labels)[:1])]
+    if len(lengths) == 2 and (lengths[0] == 0 or lengths[0] != lengths[1]):
+        raise ReplicationError(f"{lengths[0]} inputs and {lengths[1]} labels were given; give one label for each of at least one input.")
+    n_examples(inputs), n_examples(labels, "labels")
+    device = device if device is not None else tensors_of(inputs)[0].device
+    return ExampleSet(convert(inputs, device, dtype), map_tensors(lambda tensor: tensor.to(device), labels))
+
+
+def _stream_of(source: Any, device: torch.device | str, dtype: torch.dtype) -> ExampleSet:
+    def prepare(inputs: Tree, labels: Tree) -> tuple[Tree, Tree]:
+        return convert(inputs, device, dtype), map_tensors(lambda tensor: tensor.to(device), labels)
+
+    if isinstance(source, DataLoader):
+        return _stream_of_loader(source, prepare)
+    if isinstance(source, Dataset) and not isinstance(source, IterableDataset):
+        return ExampleStream(source, prepare)
+    if isinstance(source, Tensor | np.ndarray | Mapping) or not hasattr(source, "__iter__"):
+        raise ReplicationError(f"Inputs of type {type(source).__name__} were given without labels; give labels, a Dataset or a DataLoader.")
+    if iter(source) is source:
+        raise ReplicationError("The inputs are an iterator that can be read only once; give a Dataset, a DataLoader, or a list of batches.")
+    return ExampleStream(source, prepare)
+
+
+def _stream_of_loader(loader: DataLoader[Any], prepare: Callable[[Tree, Tree], tuple[Tree, Tree]]) -> ExampleSet:
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return ExampleStream(loader, prepare)
+    sampler: Any = loader.sampler
+    dataset: Any = loader.dataset
+    whole = len(dataset)
+    permutes = isinstance(sampler, RandomSampler) and not sampler.replacement and sampler.num_samples == whole
+    if not isinstance(sampler, SequentialSampler) and not permutes:
+        raise ReplicationError(
+            f"The DataLoader draws its examples by a {type(sampler).__name__}; the loss needs a fixed set, so give a DataLoader without it."
+        )
+    n = whole // loader.batch_size * loader.batch_size if loader.drop_last and not permutes else whole
+    return ExampleStream(dataset, prepare, collate=loader.collate_fn, n=n, workers=loader.num_workers)
