@@ -8,17 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from figures.style import HELPS, HURTS, LOSS, NEUTRAL, Quantities, Tables, not_recorded
+from figures.style import GREY, HELPS, HURTS, LOSS, NEUTRAL, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "views"
 _EARLY = 10  # iterations shown on a linear axis; later ones on a logarithmic one
 _TICKS = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: books of the loss, lead of the bottom layer, gap of the classes, sharpness and loss, layers at half of the loss change."""
-    if MEASUREMENT not in tables:
-        return {}
     views = tables[MEASUREMENT]
     seeds = sorted(views["losses"]["seed"].unique())
     found: dict[str, dict[int, float]] = {}
@@ -105,9 +104,7 @@ def _half_way(views: dict[str, pd.DataFrame]) -> dict[str, float]:
 def draw(tables: Tables) -> Figure:
     """Four panels below each other with one time axis; lines are means over seeds, bands their range."""
     figure, panels = plt.subplots(4, 1, figsize=(6.6, 9.6), sharex=MEASUREMENT in tables)
-    if MEASUREMENT not in tables:
-        for axes in panels:
-            not_recorded(axes, "four views")
+    if note_missing(tables, MEASUREMENT, panels, "four views"):
         return figure
     views = tables[MEASUREMENT]
     layers = list(dict.fromkeys(views["allocation"]["layer"]))
@@ -161,13 +158,13 @@ def _draw_convergence(axes: Axes, convergence: pd.DataFrame, colours: list[objec
 def _draw_stiffness(axes: Axes, stiffness: pd.DataFrame) -> None:
     _band(axes, stiffness, "within", color=HELPS, label="within classes")
     _band(axes, stiffness, "between", color=HURTS, label="between classes")
-    _band(axes, stiffness, "within_permuted", color="#888888", ls=":", label="within, labels permuted")
+    _band(axes, stiffness, "within_permuted", color=GREY, ls=":", label="within, labels permuted")
     axes.axhline(0, color="black", lw=0.6)
     axes.set_ylabel("stiffness: mean cosine\nof examples' gradients")
 
 
 def _draw_curvature(axes: Axes, curvature: pd.DataFrame) -> None:
-    for path, colour, what in (("training", LOSS, ""), ("random", "#888888", ", as far in a random direction")):
+    for path, colour, what in (("training", LOSS, ""), ("random", GREY, ", as far in a random direction")):
         rows = curvature[curvature["path"] == path]
         for column, style in (("largest", "-"), ("smallest", "--")):
             _band(axes, rows, column, color=colour, ls=style, label=f"{column}{what}")

@@ -19,7 +19,7 @@ from figures.residual_nets import (
     training_accuracies,
     trend_legend,
 )
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, empty_figure, is_measured, requires
 from figures.surfaces import NOSHORT, measure_of
 
 MEASUREMENT = "depth_surfaces"
@@ -33,10 +33,9 @@ def deepest_fitted_depth(tables: Tables) -> int:
     return depth_of((fitted or without[1:2] or without)[-1])
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: what depth does to the basin with and without shortcuts, and how well nets are fitted."""
-    if MEASUREMENT not in tables:
-        return {}
     accuracy, within_1 = training_accuracies(tables, MEASUREMENT), measure_of(tables, MEASUREMENT, "area_below_centre_plus_1")
     shortcuts, without = split_by_shortcuts(accuracy.columns)
     shallow, deep = shortcuts[0], shortcuts[-1]
@@ -78,10 +77,8 @@ def _ratio(values: pd.DataFrame, above: str, below: str) -> pd.Series:
 
 def draw(tables: Tables) -> Figure:
     """Top with shortcuts, bottom without, depth rising to the right; at the right the numbers of all seeds."""
-    if MEASUREMENT not in tables:
-        figure, axes = plt.subplots(figsize=(6, 3))
-        not_recorded(axes, "ResNets of several depths")
-        return figure
+    if not is_measured(tables, MEASUREMENT):
+        return empty_figure("ResNets of several depths")
     rows = split_by_shortcuts(training_accuracies(tables, MEASUREMENT).columns)
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(2.6 * columns + 3.3, 6.2))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.residual_nets import STATISTICS, WITH, WITHOUT, split_by_shortcuts, title_of
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import GREY, Quantities, Tables, empty_figure, is_measured, requires
 from figures.surfaces import NOSHORT, seed_zero
 from replication.landscape.grid import as_grid
 from replication.landscape.surface_measures import CHANCE
@@ -35,10 +35,9 @@ def untrained(tables: Tables) -> pd.DataFrame:
     return rows.assign(ratio=(rows["smallest"] / rows["largest"]).abs()).pivot(index="seed", columns="run", values="ratio")
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: how much of the basin has tiny negative eigenvalues, and what taking the shortcuts away does to the median."""
-    if MEASUREMENT not in tables:
-        return {}
     points, middle = points_of(tables), medians(tables)
     shortcuts, without = split_by_shortcuts(middle.columns)
     basin = points[(points["loss"] < CHANCE) & points["ratio"].notna() & points["run"].isin(shortcuts)]
@@ -54,10 +53,8 @@ def quantities(tables: Tables) -> Quantities:
 
 def draw(tables: Tables) -> Figure:
     """One map for each net, the same colours, with the edge of the basin; at the right medians and values before training of all seeds."""
-    if MEASUREMENT not in tables:
-        figure, axes = plt.subplots(figsize=(6, 3))
-        not_recorded(axes, "maps of eigenvalues")
-        return figure
+    if not is_measured(tables, MEASUREMENT):
+        return empty_figure("maps of eigenvalues")
     runs = [run for part in split_by_shortcuts(map(str, medians(tables))) for run in part]
     figure = plt.figure(figsize=(2.9 * len(runs) + 4, 3.7))
     maps, strip = figure.subfigures(1, 2, width_ratios=[2.9 * len(runs) + 0.7, 3.3], squeeze=False)[0]
@@ -76,7 +73,7 @@ def _draw_map(axes: Axes, points: pd.DataFrame, run: str) -> AxesImage:
     half = (alphas[1] - alphas[0]) / 2
     extent = (alphas[0] - half, alphas[-1] + half, betas[0] - half, betas[-1] + half)
     axes.set_facecolor("white")
-    axes.patch.set(hatch="xxx", edgecolor="#999999")
+    axes.patch.set(hatch="xxx", edgecolor=GREY)
     image = axes.imshow(ratio, origin="lower", extent=extent, cmap="viridis", vmin=0, vmax=BRIGHTEST)
     loss = as_grid(points, "loss")[0]
     inside = np.isfinite(loss) & (loss < CHANCE)

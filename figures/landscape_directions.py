@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from figures.landscape_sharpness import LINES, seed_of
 from figures.residual_nets import FITTED, fit_line, title_of, training_accuracies
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import LOSS, Quantities, Tables, note_missing
 from figures.surfaces import NOSHORT, draw_contours
 from figures.vgg9 import MODE, SGD, by_seed, label
 
@@ -47,16 +47,12 @@ def draw(tables: Tables) -> Figure:
     figure = plt.figure(figsize=(12, 9.5))
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 2], squeeze=False)[:, 0]
     for number, (axes, run) in enumerate(zip(top.subplots(1, len(SGD), sharey=True), SGD, strict=True)):
-        if LINES in tables:
+        if not note_missing(tables, LINES, axes, label(run)):
             _draw_curves(axes, seed_of(tables[LINES]["lines"], run))
             axes.set(title=label(run), ylabel="" if number else "training loss (cross-entropy)")
-        else:
-            not_recorded(axes, label(run))
     top.suptitle(f"VGG-9 along filter-normalised random directions, one line each; {MODE}", fontsize=9)
-    if REPEATED in tables:
+    if not note_missing(tables, REPEATED, bottom.subplots(), "repeated surfaces"):
         _draw_repeated(bottom, tables)
-    else:
-        not_recorded(bottom.subplots(), "repeated surfaces")
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from figures.ranks import rank_correlation
 from figures.residual_nets import WITH, WITHOUT, error_percent, title_of
-from figures.style import HELPS, NEUTRAL, Quantities, Tables, not_recorded
+from figures.style import AMBER, HELPS, NEUTRAL, ORANGE, Quantities, Tables, note_missing, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surfaces")
@@ -86,8 +86,8 @@ def draw(tables: Tables) -> Figure:
         _draw_errors(left, errors, _images(tables))
         _draw_flatness(right, errors, _areas(tables))
     else:
-        not_recorded(left, "test errors")
-        not_recorded(right, "flatness and test error")
+        write_not_recorded(left, "test errors")
+        write_not_recorded(right, "flatness and test error")
     _draw_trainings(lower, tables)
     sns.despine(figure)
     return figure
@@ -104,7 +104,7 @@ def _colour(run: str) -> str:
 
 
 def _diamond(recalled: bool) -> dict[str, Any]:
-    return {"marker": "D", "ms": 7, "lw": 0, "mec": "#a06a00", "mfc": "white" if recalled else "#e0a030"}
+    return {"marker": "D", "ms": 7, "lw": 0, "mec": ORANGE, "mfc": "white" if recalled else AMBER}
 
 
 def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
@@ -145,8 +145,7 @@ def _draw_flatness(axes: Axes, errors: pd.DataFrame, areas: pd.DataFrame) -> Non
 
 
 def _draw_trainings(axes: Axes, tables: Tables) -> None:
-    if DEEP not in tables:
-        not_recorded(axes, "the deepest net without shortcuts")
+    if note_missing(tables, DEEP, axes, "the deepest net without shortcuts"):
         return
     last = int(tables[DEEP]["log"]["step"].max())
     for run, colour in ((DEEP, WITHOUT), (SHALLOW, HELPS)):

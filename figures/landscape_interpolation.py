@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import FAINT_GREY, GREY, HURTS, LIGHT_GREY, LOSS, Quantities, Tables, note_missing, requires
 from figures.surfaces import seed_zero
 from figures.vgg9 import COLOURS, MODE, PAIRS, SMALL, SMALL_DECAY, by_seed, label, twin_of
 
@@ -19,10 +19,9 @@ DECAY = {"": "without weight decay", "_decay": "with weight decay"}
 START, END = 0.0, 1.0  # the small-batch and the large-batch minimiser
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: widths of both basins, growth and difference of norms, what wrong batch norm statistics cost."""
-    if MEASUREMENT not in tables:
-        return {}
     lines = tables[MEASUREMENT]["interpolation"]
     first, last = (_norms(tables[MEASUREMENT]["norms"], place) for place in (0, -1))
     found: Quantities = {
@@ -105,9 +104,7 @@ def _at(curves: pd.DataFrame, alpha: float) -> pd.Series:
 def draw(tables: Tables) -> Figure:
     """Rows: without and with weight decay; columns: interpolation, norms, histograms; the first seed opaque, the others pale."""
     figure, grid = plt.subplots(2, 3, figsize=(12, 6.6))
-    if MEASUREMENT not in tables:
-        for axes in grid.flat:
-            not_recorded(axes, "VGG-9")
+    if note_missing(tables, MEASUREMENT, grid.flat, "VGG-9"):
         return figure
     found = tables[MEASUREMENT]
     for row, (ending, (small, large)) in zip(grid, PAIRS.items(), strict=True):
@@ -129,12 +126,12 @@ def _draw_interpolation(axes: Axes, lines: pd.DataFrame, small: str) -> None:
             axes.plot(rows["alpha"], rows["loss"], color=LOSS, **style)
             twin.plot(rows["alpha"], 100 * rows["accuracy"].where(np.isfinite(rows["loss"])), color=HURTS, **style)
     wrong = seed_zero(_curves(lines, small, statistics=False))
-    axes.plot(wrong["alpha"], wrong["loss"], color="#888888", lw=0.9)
+    axes.plot(wrong["alpha"], wrong["loss"], color=GREY, lw=0.9)
     finite = seed_zero(_curves(lines, small)).loc[lambda rows: np.isfinite(rows["loss"]), "alpha"]
     for end, limit in ((lines["alpha"].min(), finite.min()), (lines["alpha"].max(), finite.max())):
-        axes.axvspan(end, limit, color="#eeeeee", lw=0)
+        axes.axvspan(end, limit, color=FAINT_GREY, lw=0)
     for minimiser in (START, END):
-        axes.axvline(minimiser, color="#bbbbbb", lw=0.8, ls=":")
+        axes.axvline(minimiser, color=LIGHT_GREY, lw=0.8, ls=":")
     axes.set(xlabel="alpha (0: small batch, 1: large batch)", xlim=(-0.5, 1.5), xticks=[-0.5, 0, 0.5, 1, 1.5])
 
 
@@ -144,8 +141,8 @@ def _lines_in_words() -> list[Line2D | Patch]:
         Line2D([], [], color=HURTS, label="accuracy"),
         Line2D([], [], color="black", label="training"),
         Line2D([], [], color="black", ls="--", label="test"),
-        Patch(color="#eeeeee", label="no finite loss: a variance\nis extrapolated below 0"),
-        Line2D([], [], color="#888888", lw=0.9, label="training loss, batch norm's\nstatistics left at the\nsmall batch's"),
+        Patch(color=FAINT_GREY, label="no finite loss: a variance\nis extrapolated below 0"),
+        Line2D([], [], color=GREY, lw=0.9, label="training loss, batch norm's\nstatistics left at the\nsmall batch's"),
     ]
 
 

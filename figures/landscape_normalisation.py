@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from figures.landscape_sharpness import LINES, seed_of
 from figures.ranks import permuted_rank_correlation, rank_correlation
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import GREEN, GREY, Quantities, Tables, note_missing, requires
 from figures.surfaces import seed_zero
 from figures.vgg9 import COLOURS, MODE, SGD, SMALL, SURFACES, by_row, by_seed, draw_spread, error_percent, label
 
@@ -19,10 +19,9 @@ LARGEST = float(np.finfo(np.float32).max)  # what a loss beyond float32 counts a
 SHOWN = (1e-3, 1e4)  # of the loss
 
 
+@requires(LINES)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: what rescaling the weights changes, and how much better filter normalisation orders the nets by test error."""
-    if LINES not in tables:
-        return {}
     found: Quantities = {}
     for name, copies in COPIES.items():
         for how, ending in (("filter", ""), ("none", "_unnormalised")):
@@ -60,9 +59,7 @@ def _rises(lines: pd.DataFrame, how: str) -> pd.DataFrame:
 def draw(tables: Tables) -> Figure:
     """The nets of the first seed under each normalisation on one axis of the loss; right: one net and its rescaled copies."""
     figure, panels = plt.subplots(1, 4, figsize=(15, 4))
-    if LINES not in tables:
-        for axes in panels:
-            not_recorded(axes, "VGG-9")
+    if note_missing(tables, LINES, panels, "VGG-9"):
         return figure
     lines = tables[LINES]["lines"]
     limits = _limits(lines)
@@ -92,7 +89,7 @@ def _with_error(tables: Tables, run: str) -> str:
 def _draw_rescaled(axes: Axes, rescaled: pd.DataFrame, limits: tuple[float, float]) -> None:
     """The same function with other weights: three curves that must coincide, and three that do not."""
     rows = rescaled[rescaled["run"] == SMALL]
-    for how, colour in (("filter", "#2a9d4a"), ("none", "#888888")):
+    for how, colour in (("filter", GREEN), ("none", GREY)):
         for factor, style, size in ((1.0, "o-", 8), (10.0, "s--", 5), (0.1, "^:", 3)):
             found = rows[(rows["normalise"] == how) & np.isclose(rows["factor"], factor) & rows["epsilon"]].replace(
                 [np.inf, -np.inf], np.nan

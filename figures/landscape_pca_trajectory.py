@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
-from figures.style import NEUTRAL, Quantities, Tables, not_recorded
+from figures.style import GREY, NEUTRAL, PALE_YELLOW, Quantities, Tables, note_missing, requires
 from figures.surfaces import draw_contours, seed_zero
 from figures.trajectory_paths import MEASUREMENT, PATH, draw_path, path_of
 from figures.vgg9 import MODE, SMALL_DECAY, by_seed, label
@@ -20,10 +20,9 @@ LEVELS = np.geomspace(1e-3, 1e2, 21)
 SHARES = {"captured_by_two": "ratio", "captured_by_two_random_walk": "random_walk"}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: shares of two principal components, beyond those of random walks; how much less steps cross contours late than early."""
-    if MEASUREMENT not in tables:
-        return {}
     shares = two_axes(tables)
     beyond = shares[["ratio", "one_walk"]].sub(shares["random_walk"], axis=0).groupby("seed").min()
     angles = tables[MEASUREMENT]["angles"]
@@ -55,9 +54,7 @@ def draw(tables: Tables) -> Figure:
     figure = plt.figure(figsize=(17, 7.2))
     left, right = figure.subfigures(1, 2, width_ratios=[4.6, 1], squeeze=False)[0]
     grid = left.subplots(len(LAYOUT), len(LAYOUT[0]))
-    if MEASUREMENT not in tables:
-        for axes in (*grid.flat, right.subplots()):
-            not_recorded(axes, "VGG-9")
+    if note_missing(tables, MEASUREMENT, (*grid.flat, right.subplots()), "VGG-9"):
         return figure
     for runs, row in zip(LAYOUT, grid, strict=True):
         for run, axes in zip(runs, row, strict=True):
@@ -90,11 +87,11 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
         rows = 100 * shares.xs(run, level="run")
         names = [None] * 3 if place else ["random walks with\nthe same steps (mean)", "single random walk", "training path, each seed"]
         axes.barh(place, rows["random_walk"].mean(), color=NEUTRAL, height=0.6, label=names[0])
-        axes.plot(rows["one_walk"], [place + 0.2] * len(rows), "|", color="#777777", ms=7, label=names[1])
+        axes.plot(rows["one_walk"], [place + 0.2] * len(rows), "|", color=GREY, ms=7, label=names[1])
         axes.plot(rows["ratio"], [place] * len(rows), "o", color=PATH, ms=4, label=names[2])
     axes.set_yticks(range(len(runs)), [_name(run).replace(", weight", ",\nweight") for run in runs], fontsize=7)
     axes.invert_yaxis()
-    axes.axvspan(40, 90, color="#f4d58d", alpha=0.35, lw=0, label="published: 40 to 90 %", zorder=0)
+    axes.axvspan(40, 90, color=PALE_YELLOW, alpha=0.35, lw=0, label="published: 40 to 90 %", zorder=0)
     axes.set(xlim=(0, 100), xlabel="variance in two components (%)")
     axes.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.4, -0.1))
 

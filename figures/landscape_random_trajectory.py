@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import FAINT_GREY, Quantities, Tables, note_missing, requires
 from figures.trajectory_paths import MEASUREMENT, draw_path, path_of
 from figures.vgg9 import SMALL, label
 
@@ -14,10 +14,9 @@ TITLES = {"a": "two random directions", "b": "a random direction and the one to 
 AXES = {"random": ("random direction 1", "random direction 2"), "random_final": ("from the end towards the start", "random direction 1")}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: cosines of random directions over their formula, shares of the path that planes capture in per cent."""
-    if MEASUREMENT not in tables:
-        return {}
     cosines, captured = tables[MEASUREMENT]["cosines"], tables[MEASUREMENT]["captured"]
     ratios = cosines.assign(own=cosines["mean"] / cosines["formula"], shared=cosines["shared"] / cosines["formula"]).groupby("seed")
     shares = {plane: 100 * rows.groupby("seed")["share"].agg(["min", "max"]) for plane, rows in captured.groupby("plane")}
@@ -33,8 +32,7 @@ def draw(tables: Tables) -> Figure:
     """(a) the path on two random directions, its axes zoomed; (b) one of them and the direction to the end; (c) enlarged."""
     figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.9))
     for axes, (letter, plane) in zip(panels, PLANES.items(), strict=True):
-        if MEASUREMENT not in tables:
-            not_recorded(axes, "VGG-9")
+        if note_missing(tables, MEASUREMENT, axes, "VGG-9"):
             continue
         draw_path(axes, path_of(tables[MEASUREMENT]["paths"], SMALL, plane))
         share = 100 * _share(tables[MEASUREMENT]["captured"], plane)
@@ -43,8 +41,8 @@ def draw(tables: Tables) -> Figure:
         axes.set(xlabel=along, ylabel=across)
         if letter == "b":
             axes.set_aspect("equal", adjustable="datalim")
-        axes.axhline(0, color="#dddddd", lw=0.6, zorder=0)
-        axes.axvline(0, color="#dddddd", lw=0.6, zorder=0)
+        axes.axhline(0, color=FAINT_GREY, lw=0.6, zorder=0)
+        axes.axvline(0, color=FAINT_GREY, lw=0.6, zorder=0)
     if MEASUREMENT in tables:
         panels[2].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
         figure.suptitle(

@@ -7,17 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.ranks import permuted_rank_correlation, rank_correlation
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import HURTS, LOSS, Quantities, Tables, note_missing, requires
 from figures.surfaces import draw_contours, measure_of, seed_zero
 from figures.vgg9 import MODE, PAIRS, SGD, SMALL_DECAY, SURFACES, by_row, draw_spread, error_percent, label, title, twin_of
 
 LINES = "vgg9_lines"
 
 
+@requires(SURFACES)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: differences of test errors; sharpness against error; how much wider the small batch with weight decay is."""
-    if SURFACES not in tables:
-        return {}
     errors = error_percent(tables)
     (small, large), start = PAIRS[""], error_percent(tables, trained=False)
     found: Quantities = {f"error_difference{ending}": errors[second] - errors[first] for ending, (first, second) in PAIRS.items()}
@@ -36,16 +35,12 @@ def draw(tables: Tables) -> Figure:
     """A column per net of the first seed; top: loss and error along all directions; bottom: contours of its first surface."""
     figure, grid = plt.subplots(2, len(SGD), figsize=(13, 6.6))
     for number, (run, (top, bottom)) in enumerate(zip(SGD, grid.T, strict=True)):
-        if LINES in tables:
+        if not note_missing(tables, LINES, top, label(run)):
             inner = (number > 0, number < len(SGD) - 1)
             _draw_lines(top, seed_of(tables[LINES]["lines"], run), inner)
-        else:
-            not_recorded(top, label(run))
-        if SURFACES in tables:
+        if not note_missing(tables, SURFACES, bottom, label(run)):
             image = draw_contours(bottom, seed_zero(tables[SURFACES]["surface"].query("run == @run")))
             bottom.set(xlabel="alpha", ylabel="" if number else "beta")
-        else:
-            not_recorded(bottom, label(run))
         top.set_title(title(tables, run), fontsize=8.5)
     if LINES in tables:
         names = "lines: mean and range\nover directions"

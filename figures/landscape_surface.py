@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_by_shortcuts, title_of, training_accuracies
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, seed_zero
 from replication.landscape.export import CEILING, OFFSET, heights, html, vts
 from replication.landscape.grid import as_grid
@@ -75,7 +75,7 @@ def draw(tables: Tables) -> Figure:
         else:
             axes.set_axis_off()
             empty = figure.add_axes(axes.get_position())
-            not_recorded(empty, title_of(run))
+            write_not_recorded(empty, title_of(run))
     colours = ScalarMappable(Normalize(LOW, HIGH), mpl.colormaps["viridis"])
     ticks = (0, 0.1, 0.3, 1, 3, 10)
     bar = figure.colorbar(colours, ax=grid, shrink=0.5, pad=0.02, ticks=list(heights(np.array(ticks, dtype=float))))

@@ -20,7 +20,7 @@ from figures.residual_nets import (
     training_accuracies,
     trend_legend,
 )
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, empty_figure, is_measured, requires, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENT = "width_surfaces"
@@ -33,10 +33,9 @@ def widening(tables: Tables) -> pd.Series:
     return (channels / channels.min()).sort_values(kind="stable")
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: rank correlations of k with the basin's area and with the test error."""
-    if MEASUREMENT not in tables:
-        return {}
     k, area, errors = widening(tables), measure_of(tables, MEASUREMENT, "area_below_chance"), error_percent(tables, MEASUREMENT)
     kinds = {noshort: [run for run in k.index if run.endswith(NOSHORT) == noshort] for noshort in (False, True)}
 
@@ -55,10 +54,8 @@ def quantities(tables: Tables) -> Quantities:
 
 def draw(tables: Tables) -> Figure:
     """Top with shortcuts, bottom without, k rising to the right; at the right area and test error of all seeds against k."""
-    if MEASUREMENT not in tables:
-        figure, axes = plt.subplots(figsize=(6, 3))
-        not_recorded(axes, "wide ResNets")
-        return figure
+    if not is_measured(tables, MEASUREMENT):
+        return empty_figure("wide ResNets")
     k = widening(tables)
     factors = sorted(set(k))
     figure = plt.figure(figsize=(2.6 * len(factors) + 3.3, 6.2))
@@ -71,7 +68,7 @@ def draw(tables: Tables) -> Figure:
             if found:
                 draw_net(axes, tables, MEASUREMENT, found[0], name)
             else:
-                not_recorded(axes, name)
+                write_not_recorded(axes, name)
     level_bar(panels, grid)
     panels.suptitle(f"First seed, filter-normalised random directions; {STATISTICS}", fontsize=8)
     _draw_numbers(strip.subplots(2, 1), tables, k)

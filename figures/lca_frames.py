@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from figures.style import HELPS, HURTS, Quantities, Tables, not_recorded
+from figures.style import HELPS, HURTS, LIGHT_GREY, Quantities, Tables, empty_figure, is_measured, requires
 from replication.measurements.lca_frames import SCALE_PERCENTILE, WHITE
 
 MEASUREMENT = "mnist_fc_frames"
@@ -25,11 +25,10 @@ LEGEND = (
 )
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed and phase (iterations counted from 1): per cent of the weights that visibly help, hurt, or are white, over its frames;
     helping among the coloured; the same with gradients shuffled and with a colour scale for every frame; the difference of white."""
-    if MEASUREMENT not in tables:
-        return {}
     shares = tables[MEASUREMENT]["shares"]
     found: Quantities = {}
     for phase, (first, last) in PHASES.items():
@@ -81,10 +80,8 @@ def _tiles(rows: np.ndarray, columns: int = 5) -> np.ndarray:
 
 def draw(tables: Tables) -> Figure:
     """A row of frames for each layer, and below the shares of green, red and white in every frame."""
-    if "pixels" not in tables.get(MEASUREMENT, {}):
-        figure, axes = plt.subplots()
-        not_recorded(axes, "allocation to single parameters")
-        return figure
+    if not is_measured(tables, MEASUREMENT, table="pixels"):
+        return empty_figure("allocation to single parameters")
     images = images_of(tables)
     steps = list(next(iter(images.values())))
     shown = [steps[index] for index in np.unique(np.linspace(0, len(steps) - 1, SHOWN).round().astype(int))]
@@ -104,12 +101,12 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_image(axes: Axes, image: np.ndarray) -> None:
-    colours = COLOURS.with_extremes(bad="#b8bcc4")
+    colours = COLOURS.with_extremes(bad=LIGHT_GREY)
     shown = axes.imshow(np.where(np.abs(image) < WHITE, 0, image), cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
     shown.set_clip_on(False)  # SVG names a clip after its unrounded place, whose last bit varies, and the same tables give the same bytes
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
-        spine.set_color("#b8bcc4")
+        spine.set_color(LIGHT_GREY)
 
 
 def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
@@ -126,7 +123,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
 
 def extras(tables: Tables) -> dict[str, bytes]:
     """The animation of all frames, ``{".gif": ...}``; empty where no pictures were measured. The same tables give the same bytes."""
-    if "pixels" not in tables.get(MEASUREMENT, {}):
+    if not is_measured(tables, MEASUREMENT, table="pixels"):
         return {}
     images = images_of(tables)
     shares = tables[MEASUREMENT]["frames"]

@@ -8,24 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.lca_resnet_layers import BASELINE, FIRST, LAST, layers_of, others, total_of
-from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, is_measured, requires, write_not_recorded
 from replication.claims.statistics import mean_interval
 
 MEASUREMENTS = ("resnet20_layers", "resnet20_frozen_layers")
 FROZEN = {"last": ("resnet20_frozen_last", LAST), "first": ("resnet20_frozen_first", FIRST)}
 
 
-def _totals(tables: Tables) -> pd.DataFrame | None:
-    if any(name not in tables for name in MEASUREMENTS):
-        return None
+def _totals(tables: Tables) -> pd.DataFrame:
     return pd.concat([tables[name]["totals"] for name in MEASUREMENTS], ignore_index=True)
 
 
+@requires(*MEASUREMENTS)
 def quantities(tables: Tables) -> Quantities:
     """Paired by seed: change of the total loss and of the other layers' sum, against the run in which nothing is frozen."""
     totals = _totals(tables)
-    if totals is None:
-        return {}
     found: Quantities = {}
     for name, (run, layer) in FROZEN.items():
         found[f"frozen_{name}_layer_total"] = total_of(totals, run, layer).abs()
@@ -39,11 +36,11 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """Left: layers, solid normal and hatched with the last layer frozen, means over seeds; right: paired change of the total loss."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8), width_ratios=[3.2, 1])
-    totals = _totals(tables)
-    if totals is None:
-        not_recorded(left, "ResNet-20")
-        not_recorded(right, "frozen layers")
+    if not is_measured(tables, *MEASUREMENTS):
+        write_not_recorded(left, "ResNet-20")
+        write_not_recorded(right, "frozen layers")
         return figure
+    totals = _totals(tables)
     _draw_layers(left, totals)
     _draw_differences(right, totals)
     sns.despine(figure)

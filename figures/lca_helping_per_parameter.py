@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.networks import RowTables, quantities_of, rows_of
-from figures.style import HELPS, Quantities, Tables
+from figures.style import GREY, HELPS, Quantities, Tables
 
 EXTREMES = (0.1, 99.9)  # percentiles; minimum and maximum depend on the number of parameters
 
@@ -68,7 +68,7 @@ def _draw_network(panels: list[Axes], tables: RowTables) -> None:
     for axes, scale in zip(panels, ("linear", "log"), strict=True):
         axes.bar(bins["low"], 100 * bins["parameters"] / total, width=width, align="edge", color=HELPS, alpha=0.7, label="measured")
         axes.step(bins["low"], 100 * bins["coins"] / total, where="post", color="black", lw=1, label="independent coins\n(binomial null)")
-        axes.axvline(50, color="#999999", ls="--", lw=0.8)
+        axes.axvline(50, color=GREY, ls="--", lw=0.8)
         axes.set_yscale(scale)
         if scale == "log":
             axes.set_ylim(50 / total, 300 * max(bins["parameters"].max(), bins["coins"].max()) / total)

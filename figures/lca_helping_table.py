@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.lca_helping_over_time import helping_share
-from figures.style import LOSS, Quantities, Tables
+from figures.style import GREY, LOSS, Quantities, Tables
 from replication.claims.statistics import mean_interval
 
 # run: network, optimiser, published per cent and its spread (recalled: never gates anything) or None
@@ -82,7 +82,7 @@ def draw(tables: Tables) -> Figure:
     axes.set(xlabel="parameters that help in an iteration (%, zeros left out)", xlim=(min(values) - 1, max(values) + 2))
     for column, heading in ((1.13, "Table 1\n(recalled,\nnot checked)"), (1.5, "measured\nmean [90 %]")):
         axes.text(column, 1.02, heading, transform=axes.transAxes, ha="center", va="bottom", fontsize=7)
-    axes.plot([], [], "D", mfc="white", color="#888888", label="Table 1 (recalled)")
+    axes.plot([], [], "D", mfc="white", color=GREY, label="Table 1 (recalled)")
     axes.plot([], [], "o", color=LOSS, label="measured: seeds, interval")
     axes.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     sns.despine(figure)
@@ -95,16 +95,16 @@ def _at_right(axes: Axes, column: float, place: int, text: str, colour: str) -> 
 
 def _draw_published(axes: Axes, place: int, published: tuple[float, float | None] | None) -> None:
     if published is None:
-        _at_right(axes, 1.13, place, "none", "#888888")
+        _at_right(axes, 1.13, place, "none", GREY)
         return
     mean, spread = published
-    axes.errorbar(mean, place, xerr=spread, fmt="D", mfc="white", color="#888888", ms=5)
-    _at_right(axes, 1.13, place, f"{mean:.2f}" + (f" ± {spread:g}" if spread else ""), "#666666")
+    axes.errorbar(mean, place, xerr=spread, fmt="D", mfc="white", color=GREY, ms=5)
+    _at_right(axes, 1.13, place, f"{mean:.2f}" + (f" ± {spread:g}" if spread else ""), GREY)
 
 
 def _draw_measured(axes: Axes, place: int, share: pd.Series | None) -> None:
     if share is None:
-        _at_right(axes, 1.5, place, "not measured here", "#888888")
+        _at_right(axes, 1.5, place, "not measured here", GREY)
         return
     low, high = mean_interval(share.to_list())
     if len(share) > 1:

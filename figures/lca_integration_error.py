@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.networks import RowTables, quantities_of, rows_of
-from figures.style import LOSS, Quantities, Tables
+from figures.style import LOSS, ORANGE, PURPLE, TEAL, Quantities, Tables
 
 THRESHOLD = 1e-3  # loss units per iteration: the official code's criterion
-RULES = {"first_order": ("first order", "#e07a1f"), "trapezoid": ("trapezoid", "#8e6bbf"), "lca": ("Simpson", "#2a9d8f")}
+RULES = {"first_order": ("first order", ORANGE), "trapezoid": ("trapezoid", PURPLE), "lca": ("Simpson", TEAL)}
 
 
 def quantities(tables: Tables) -> Quantities:

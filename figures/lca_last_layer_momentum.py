@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.lca_resnet_layers import BASELINE, LAST, layers_of, others, total_of
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import LOSS, RED, Quantities, Tables, is_measured, note_missing, requires
 
 MEASUREMENTS = ("resnet20_layers", "resnet20_momentum_layers")
 ARMS = {"fixed": ("resnet20_delay", "lr fixed"), "rescaled": ("resnet20_rescaled", "lr rescaled to keep lr / (1 - momentum)")}
@@ -16,9 +16,7 @@ FULL_DELAY = 9  # momentum 0.9: the baseline
 OMITTED = 10  # layers the published figure leaves out for legibility
 
 
-def _totals(tables: Tables) -> pd.DataFrame | None:
-    if any(name not in tables for name in MEASUREMENTS):
-        return None
+def _totals(tables: Tables) -> pd.DataFrame:
     return pd.concat([tables[name]["totals"] for name in MEASUREMENTS], ignore_index=True)
 
 
@@ -29,11 +27,10 @@ def runs_of(totals: pd.DataFrame, arm: str) -> dict[int, str]:
     return dict(sorted((found | {FULL_DELAY: BASELINE}).items()))
 
 
+@requires(*MEASUREMENTS)
 def quantities(tables: Tables) -> Quantities:
     """Per arm and seed: rank correlation with the delay of the last layer's LCA and of the others' sum, and with the delays shuffled."""
     totals = _totals(tables)
-    if totals is None:
-        return {}
     found: Quantities = {}
     for arm in ARMS:
         runs = runs_of(totals, arm)
@@ -56,17 +53,15 @@ def _correlation(table: pd.DataFrame, delays: list[int]) -> pd.Series:
 def draw(tables: Tables) -> Figure:
     """A row per arm. Left: bars per layer for each delay; right: the last layer's total and the others' sum against the delay."""
     figure, grid = plt.subplots(len(ARMS), 2, figsize=(10.5, 6.4), width_ratios=[2.2, 1])
-    totals = _totals(tables)
-    for (left, right), (arm, (_, title)) in zip(grid, ARMS.items(), strict=True):
-        if totals is None:
-            not_recorded(left, f"ResNet-20, {title}")
-            not_recorded(right, f"ResNet-20, {title}")
+    for row, (arm, (_, title)) in zip(grid, ARMS.items(), strict=True):
+        if note_missing(tables, MEASUREMENTS, row, f"ResNet-20, {title}"):
             continue
+        (left, right), totals = row, _totals(tables)
         runs = runs_of(totals, arm)
         _draw_layers(left, totals, runs)
         left.set_title(f"CIFAR-ResNet-20, last layer's {title}")
         _draw_against_delay(right, totals, runs)
-    if totals is not None:
+    if is_measured(tables, *MEASUREMENTS):
         grid[0, 0].legend(fontsize=7, title="mean delay m / (1 - m)\nof the last layer", title_fontsize=7, ncols=2)
         grid[0, 1].legend(fontsize=7, loc="best")
         sns.despine(figure)
@@ -87,7 +82,7 @@ def _draw_layers(axes: Axes, totals: pd.DataFrame, runs: dict[int, str]) -> None
 def _draw_against_delay(axes: Axes, totals: pd.DataFrame, runs: dict[int, str]) -> None:
     last = pd.DataFrame({delay: total_of(totals, run, LAST) for delay, run in runs.items()})
     rest = pd.DataFrame({delay: others(totals, run, (LAST,)) for delay, run in runs.items()})
-    for table, colour, label in ((last, "#d1495b", "last layer"), (rest, LOSS, "all others")):
+    for table, colour, label in ((last, RED, "last layer"), (rest, LOSS, "all others")):
         axes.plot(table.columns, table.T, color=colour, lw=0.6, alpha=0.5)
         axes.plot(table.columns, table.mean(), "o-", color=colour, ms=4, label=f"{label} (thin: seeds)")
     axes.axhline(0, color="black", lw=0.8)

@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import GREY, HELPS, HURTS, LOSS, PALE_GREEN, Quantities, Tables, note_missing
 
 NETWORKS = {"mnist_fc_lca": ("mnist_fc", "MNIST-FC"), "lenet_lca": ("lenet", "MNIST-LeNet")}
 
@@ -42,9 +42,7 @@ def draw(tables: Tables) -> Figure:
     for column, (measurement, (_, title)) in enumerate(NETWORKS.items()):
         above, below = axes[0, column], axes[1, column]
         above.set_title(title)
-        if measurement not in tables:
-            not_recorded(above, title)
-            not_recorded(below, title)
+        if note_missing(tables, measurement, (above, below), title):
             continue
         layers = tables[measurement]["layers"]
         _draw_totals(above, layers)
@@ -61,7 +59,7 @@ def _draw_totals(axes: Axes, layers: pd.DataFrame) -> None:
     mean = per_tensor.groupby(["layer", "part"], sort=False)["lca"].mean().unstack("part")
     names = list(mean.index)
     axes.bar(names, mean["kernel"], color=[HELPS if v < 0 else HURTS for v in mean["kernel"]], width=0.65, label="kernel")
-    axes.bar(names, mean["bias"], bottom=mean["kernel"], color="#8fd3a3", width=0.65, label="bias")
+    axes.bar(names, mean["bias"], bottom=mean["kernel"], color=PALE_GREEN, width=0.65, label="bias")
     totals = layer_totals(layers)
     axes.plot(totals["layer"], totals["total"], "o", ms=3, mfc="white", mec="black", mew=0.8, label="layer, each seed")
     axes.axhline(0, color="black", lw=0.8)
@@ -76,7 +74,7 @@ def _draw_shares(axes: Axes, totals: pd.DataFrame) -> None:
     for column in ("total", "parameters"):
         shares[column] = 100 * shares[column] / shares.groupby("seed")[column].transform("sum")
     equal = np.geomspace(0.02, 100)
-    axes.plot(equal, equal, ls="--", color="#999999", lw=1, label="equal per parameter")
+    axes.plot(equal, equal, ls="--", color=GREY, lw=1, label="equal per parameter")
     axes.plot(shares["parameters"], shares["total"], "o", ms=5, color=LOSS, alpha=0.7)
     for layer, group in shares.groupby("layer", sort=False):
         place = (group["parameters"].iloc[0], group["total"].mean())

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.networks import NETWORKS, RowTables, quantities_of
-from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import HELPS, HURTS, LOSS, ORANGE, Quantities, Tables, note_missing
 
 NO_MOMENTUM = "mnist_fc_no_momentum_lca"
 ROLES = ("most helping", "most hurting")
@@ -61,9 +61,7 @@ def draw(tables: Tables) -> Figure:
     columns = [(measurement, title, role) for measurement, (_, title) in NETWORKS.items() for role in ROLES]
     figure, grid = plt.subplots(3, len(columns), figsize=(3.1 * len(columns), 5.4), sharex="col")
     for panels, (measurement, title, role) in zip(grid.T, columns, strict=True):
-        if measurement not in tables or "traces" not in tables[measurement]:
-            for axes in panels:
-                not_recorded(axes, title)
+        if note_missing(tables, measurement, panels, title, table="traces"):
             continue
         traces = tables[measurement]["traces"]
         run = traces[(traces["seed"] == traces["seed"].min()) & (traces["role"] == role)]
@@ -78,7 +76,7 @@ def draw(tables: Tables) -> Figure:
 def _draw_parameter(panels: list[Axes], run: pd.DataFrame) -> None:
     weight, gradient, lca = panels
     weight.plot(run["step"], run["weight"], color=LOSS, lw=1)
-    gradient.plot(run["step"], run["gradient"], color="#e07a1f", lw=1)
+    gradient.plot(run["step"], run["gradient"], color=ORANGE, lw=1)
     gradient.axhline(0, color="black", lw=0.6)
     lca.bar(run["step"], run["lca"], width=1, color=[HELPS if value < 0 else HURTS for value in run["lca"]])
     lca.axhline(0, color="black", lw=0.6)

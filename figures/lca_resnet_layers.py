@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, note_missing, requires
 
 MEASUREMENT, BASELINE = "resnet20_layers", "resnet20"
 FIRST, LAST = "conv", "fc"  # kernel and bias
@@ -29,10 +29,9 @@ def others(totals: pd.DataFrame, run: str, without: tuple[str, ...], column: str
     return rows.groupby("seed")[column].sum()
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Totals of the first and the last layer, whole and without the opening phase, their standard errors, and the control's."""
-    if MEASUREMENT not in tables:
-        return {}
     totals = tables[MEASUREMENT]["totals"]
     found: Quantities = {}
     for name, layer in (("first", FIRST), ("last", LAST)):
@@ -48,9 +47,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """A bar per layer (mean over seeds), every seed as a dot with its sampling error; above whole, below without the opening phase."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 5.4), sharex=True)
-    if MEASUREMENT not in tables:
-        not_recorded(above, "ResNet-20")
-        not_recorded(below, "ResNet-20")
+    if note_missing(tables, MEASUREMENT, (above, below), "ResNet-20"):
         return figure
     layers = layers_of(tables[MEASUREMENT]["totals"], BASELINE)
     _draw_totals(above, layers, "lca", "standard_error")

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import GREY, LIGHT_GREY, LOSS, Quantities, Tables, note_missing, requires
 from replication.claims.statistics import LEVEL
 
 EXACT, FRESH, FIXED, MINIBATCH = (f"mnist_fc_lca{tail}" for tail in ("", "_fresh", "_fixed", "_minibatch"))
@@ -30,10 +30,9 @@ def totals(tables: Tables, measurement: str) -> pd.DataFrame:
     return joined.assign(error_percent=100 * (joined["estimate"] / joined["exact"] - 1))
 
 
+@requires(EXACT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: error of the layer totals, bias and coverage over steps and layers, and the share of gradients that was computed."""
-    if EXACT not in tables:
-        return {}
     found: Quantities = {}
     for measurement in (name for name in NAMES if name in tables):
         ending = "" if measurement == FRESH else measurement.removeprefix(EXACT)
@@ -69,9 +68,7 @@ def _half_width(run: pd.DataFrame) -> pd.Series:
 def draw(tables: Tables) -> Figure:
     """Cumulative sums per layer, exact and sampled; the totals' errors in per cent; how often the steps' intervals cover."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6))
-    if EXACT not in tables or FRESH not in tables:
-        for axes in (left, middle, right):
-            not_recorded(axes, "sampled LCA")
+    if note_missing(tables, (EXACT, FRESH), (left, middle, right), "sampled LCA"):
         return figure
     joined = by_layer(tables, FRESH)
     _draw_cumulative(left, joined[joined["seed"] == joined["seed"].min()])
@@ -105,7 +102,7 @@ def _draw_totals(axes: Axes, tables: Tables) -> None:
         half = 100 * _half_width(compared) / compared["exact"].abs()
         label = f"{NAMES[measurement]}, {100 * compared['share'].iloc[0]:.3g} %"
         axes.errorbar(place, compared["error_percent"], half, fmt="o", ms=3, lw=0.8, color=colour, label=label)
-    axes.axhspan(-2, 2, color="#cccccc", alpha=0.5, lw=0, zorder=0)
+    axes.axhspan(-2, 2, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0)
     axes.set_xticks(range(len(layers)), layers)
     axes.set_yscale("symlog", linthresh=10)
     axes.set(xlabel="layer", ylabel="error of the layer's total (%)")
@@ -118,7 +115,7 @@ def _draw_coverage(axes: Axes, joined: pd.DataFrame) -> None:
     score = ((joined["estimate"] - joined["exact"]).abs() / joined["standard_error"]).to_numpy()
     freedom = joined["groups"].to_numpy() - 1
     covered = [100 * float(np.mean(score <= stats.t.ppf((1 + level) / 2, freedom))) for level in levels]
-    axes.plot([0, 100], [0, 100], ls="--", color="#999999", lw=1, label="as promised")
+    axes.plot([0, 100], [0, 100], ls="--", color=GREY, lw=1, label="as promised")
     axes.plot(100 * levels, covered, color=LOSS, lw=1.6, label="measured, all seeds, steps and layers")
     axes.set(xlabel="nominal level of the interval (%)", ylabel="intervals that hold the exact value (%)", xlim=(0, 100), ylim=(0, 100))
     axes.set_title("coverage of the steps' intervals")

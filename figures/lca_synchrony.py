@@ -7,14 +7,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, Quantities, Tables, note_missing, requires
 from replication.lca import peaks
 
 MEASUREMENT = "mnist_fc_lca"
 PEAKS = 20  # the deepest of each layer and class
 DRAWS = 2000
 REACH = 20  # iterations that near shifts go at most; momentum 0.9 remembers ten
-LAYERS, ALL = ("#3b6fb6", "#e0a23c", "#5aa469", "#8a63a8"), "#d62839"
+LAYERS, ALL = (BLUE, ORANGE, GREEN, PURPLE), RED
 NULLS = {
     "shifted": "A: each layer shifted in time",
     "near": f"A, at most {REACH} iterations",
@@ -41,14 +41,13 @@ def nulls_of(marks: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+@requires(MEASUREMENT, table="classes")
 def quantities(tables: Tables) -> Quantities:
     """Per seed: the count, and its ratio to each null with the p value.
 
     The controls are what the same numbers are on average once all layers but the first were shifted again, far or near; and the
     count with each layer taken from another seed, where no step is shared and only the course of training is.
     """
-    if "classes" not in tables.get(MEASUREMENT, {}):
-        return {}
     classes = tables[MEASUREMENT]["classes"]
     runs = {seed: classes[classes["seed"] == seed] for seed in classes["seed"].unique().tolist()}
     marks = {seed: marks_of(run) for seed, run in runs.items()}
@@ -77,9 +76,7 @@ def _of_seed(marks: np.ndarray, seed: int) -> dict[str, float]:
 def draw(tables: Tables) -> Figure:
     """Left: rows of classes, a dot for each layer's peak, red where all layers peak. Right: the nulls beside what was observed."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(2.6, 1))
-    if "classes" not in tables.get(MEASUREMENT, {}):
-        not_recorded(left, "LCA by class")
-        not_recorded(right, "LCA by class")
+    if note_missing(tables, MEASUREMENT, (left, right), "LCA by class", table="classes"):
         return figure
     classes = tables[MEASUREMENT]["classes"]
     seed = int(classes["seed"].min())
@@ -112,7 +109,7 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
     """The distribution of each null as a row of bars, drawn to equal height; the observed count as a line."""
     for number, (name, null) in enumerate(nulls.items()):
         values, counts = np.unique(null, return_counts=True)
-        axes.bar(values, 0.75 * counts / counts.max(), bottom=-number, width=0.8, color="#9aa3b2", lw=0)
+        axes.bar(values, 0.75 * counts / counts.max(), bottom=-number, width=0.8, color=GREY, lw=0)
         words = f"{NULLS[name]}: mean {null.mean():.2g}, ratio {peaks.ratio(observed, null):.3g}, p {_p(observed, null)}"
         axes.text(0, 0.8 - number, words, fontsize=6.5, va="bottom")
     axes.axvline(observed, color=ALL, lw=1.6)

@@ -7,16 +7,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import HELPS, HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import GREY, HELPS, HURTS, LOSS, ORANGE, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "lca_toy"
-FIRST, SECOND = LOSS, "#d98324"
+FIRST, SECOND = LOSS, ORANGE
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: what the sum misses and what the idle parameter gets, each with gradients shuffled too; totals of the oscillation."""
-    if MEASUREMENT not in tables:
-        return {}
     found = tables[MEASUREMENT]
     rows: dict[int, dict[str, float]] = {}
     for seed in found["idle"]["seed"].unique().tolist():
@@ -56,9 +55,7 @@ def totals_of(oscillation: pd.DataFrame) -> pd.DataFrame:
 def draw(tables: Tables) -> Figure:
     """Above: the path on the loss and each parameter's cumulative allocation. Below: the same for the oscillation, and against momentum."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7))
-    if MEASUREMENT not in tables:
-        for each in axes.flat:
-            not_recorded(each, "the two-parameter losses")
+    if note_missing(tables, MEASUREMENT, axes.flat, "the two-parameter losses"):
         return figure
     found = {name: table[table["seed"] == table["seed"].min()] for name, table in tables[MEASUREMENT].items()}
     _draw_surface(axes[0, 0], found["path"], found["idle"])
@@ -109,7 +106,7 @@ def _draw_against_momentum(axes: Axes, oscillation: pd.DataFrame) -> None:
         axes.plot(separate["momentum"], separate[f"lca_{parameter}"], "x" if parameter == "theta_1" else "+", color=colour, label=label)
     axes.plot(coupled["momentum"], coupled["lca_theta_1"] + coupled["lca_theta_2"], color="black", lw=1, ls="--", label="loss change")
     axes.axhline(0, color="black", lw=0.6)
-    axes.axvline(0.5, color="#999999", lw=0.8, ls=":")
+    axes.axvline(0.5, color=GREY, lw=0.8, ls=":")
     axes.set(xlabel=r"momentum of $\theta_2$ ($\theta_1$: 0.5, dotted)", ylabel="LCA summed over the run (loss units)")
     axes.set_title("an illustration of a hypothesis, no proof")
     axes.legend(fontsize=7)

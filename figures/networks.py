@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, note_missing
 
 # measurement: start of the quantities' names, title; MNIST-FC, which every figure has, goes without
 NETWORKS = {"resnet20_lca": ("resnet20_", "CIFAR-ResNet-20"), "mnist_fc_lca": ("", "MNIST-FC")}
@@ -27,10 +27,7 @@ def rows_of(tables: Tables, draw_row: Callable[[list[Axes], RowTables], None], *
     """A row of panels for every network."""
     figure, grid = plt.subplots(len(NETWORKS), columns, figsize=(width, 3.2 * len(NETWORKS)), squeeze=False)
     for row, (measurement, (_, title)) in zip(grid, NETWORKS.items(), strict=True):
-        if measurement in tables:
+        if not note_missing(tables, measurement, row, title):
             draw_row(list(row), tables[measurement])
             row[0].set_title(f"{title}: {row[0].get_title()}")
-        else:
-            for axes in row:
-                not_recorded(axes, title)
     return figure

@@ -6,18 +6,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREEN, RED, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "groups"
-GROUPS = {"generalising": "#2a9d4a", "memorising": "#d1495b", "between": "#1f3b73"}
+GROUPS = {"generalising": GREEN, "memorising": RED, "between": BLUE}
 SOFTMAX = "softmax"
 LAST = 3  # hidden layers that the claim is of
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per quartet of networks: memorising minus generalising distance, in the last hidden layers and at the softmax; accuracies."""
-    if MEASUREMENT not in tables:
-        return {}
     distances = tables[MEASUREMENT]["distances"]
     accuracy = tables[MEASUREMENT]["accuracy"]
     return {
@@ -42,12 +41,10 @@ def draw(tables: Tables) -> Figure:
     """Left: on training images; right: on test images; lines are means, points the seeds."""
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 3.9), sharey=True)
     for axes, split in zip(panels, ("train", "test"), strict=True):
-        if MEASUREMENT in tables:
+        if not note_missing(tables, MEASUREMENT, axes, "two groups"):
             distances = tables[MEASUREMENT]["distances"]
             _draw_split(axes, distances[distances["split"] == split])
             axes.set_title({"train": "training images", "test": "test images"}[split], fontsize=10)
-        else:
-            not_recorded(axes, "two groups")
     sns.despine(figure)
     return figure
 

@@ -5,18 +5,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, ORANGE, RED, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "noisy_layers"
 WEAK, STRONG = "standard deviation 0.1", "as strong as the signal"
 PANELS = (WEAK, "variance 0.1", STRONG)
-MEASURES = {"mean": ("mean CCA", "#d1495b"), "svcca": ("SVCCA", "#e07b39"), "pwcca": ("PWCCA", "#1f3b73")}
+MEASURES = {"mean": ("mean CCA", RED), "svcca": ("SVCCA", ORANGE), "pwcca": ("PWCCA", BLUE)}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: PWCCA above the mean with half the directions shared; the smallest gap in the order mean, SVCCA, PWCCA."""
-    if MEASUREMENT not in tables:
-        return {}
     table = tables[MEASUREMENT]["similarity"]
     weak = table[table["noise"] == WEAK].set_index(["seed", "shared"])
     strong = table[table["noise"] == STRONG].set_index(["seed", "shared"])
@@ -34,9 +33,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """A panel per noise; points are seeds, lines their means."""
     figure, panels = plt.subplots(1, len(PANELS), figsize=(11, 3.5), sharey=True)
-    if MEASUREMENT not in tables:
-        for axes in panels:
-            not_recorded(axes, "noisy layers")
+    if note_missing(tables, MEASUREMENT, panels, "noisy layers"):
         return figure
     table = tables[MEASUREMENT]["similarity"]
     for axes, noise in zip(panels, PANELS, strict=True):
@@ -45,8 +42,8 @@ def draw(tables: Tables) -> Figure:
         for name, (label, colour) in MEASURES.items():
             axes.plot(rows["shared"], rows[name], ".", ms=3, color=colour, alpha=0.6)
             axes.plot(means.index, means[name], "-", color=colour, lw=1.6, label=label)
-        axes.plot(means.index, means["svcca_variance"], ":", color="#e07b39", lw=1.4, label="SVCCA, 99 % of variance")
-        axes.plot(means.index, means["floor"], "--", color="#999999", lw=1, label="mean CCA of nothing but noise")
+        axes.plot(means.index, means["svcca_variance"], ":", color=ORANGE, lw=1.4, label="SVCCA, 99 % of variance")
+        axes.plot(means.index, means["floor"], "--", color=GREY, lw=1, label="mean CCA of nothing but noise")
         axes.set(xlabel="shared directions", ylabel="similarity", ylim=(0, 1.03))
         axes.set_title(f"noise: {noise}", fontsize=9)
     panels[-1].legend(fontsize=6, loc="upper left")

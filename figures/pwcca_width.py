@@ -7,17 +7,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import NEUTRAL, Quantities, Tables, not_recorded
+from figures.style import BLUE, NEUTRAL, RED, Quantities, Tables, requires, write_not_recorded
 
 MEASUREMENT = "widths"
-STATES = {"trained": "#1f3b73", "untrained": "#d1495b"}
+STATES = {"trained": BLUE, "untrained": RED}
 SPLITS = {"test": ("-", "test images"), "train": (":", "training images")}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair of networks: by how much the distance falls from the narrowest to the widest, and its correlation with test accuracy."""
-    if MEASUREMENT not in tables:
-        return {}
     distances, networks = tables[MEASUREMENT]["distances"], tables[MEASUREMENT]["networks"]
     wide = {state: _by_width(distances, state, "test") for state in (*STATES, "shuffled")}
     falls = {state: rows.iloc[:, 0] - rows.iloc[:, -1] for state, rows in wide.items()}
@@ -50,7 +49,7 @@ def draw(tables: Tables) -> Figure:
         _draw_accuracy(panels[1], distances, networks)
     else:
         for axes, what in zip(panels, ("distance by width", "distance by accuracy"), strict=True):
-            not_recorded(axes, what)
+            write_not_recorded(axes, what)
     sns.despine(figure)
     return figure
 

@@ -13,11 +13,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
-from figures.style import Tables
+from figures.style import BLUE, RED, Tables
 from figures.surfaces import LEVELS, NOSHORT, draw_contours, network_value, seed_zero
 
 FITTED = 0.9  # of training accuracy: below it there is no minimiser to look around
-WITH, WITHOUT = "#1f3b73", "#d1495b"  # shortcuts
+WITH, WITHOUT = BLUE, RED  # shortcuts
 STATISTICS = "evaluation mode, unperturbed running statistics"
 
 

@@ -21,17 +21,16 @@ from figures.stiffness_tables import (
     pick,
     summary,
 )
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, note_missing, requires
 from replication.schema.stiffness import ALL_BUT_LAST
 
 VEHICLES = (0, 1, 8, 9)  # airplane, automobile, ship, truck
 PUBLISHED = {0: "0", 1600: "50 steps", 672000: "14 epochs", 1584000: "33 epochs"}
 
 
+@requires(CIFAR10)
 def quantities(tables: Tables) -> Quantities:
     """At the start, after 50 steps and at the end: diagonal and cells off the diagonal of the sign matrix, with controls."""
-    if CIFAR10 not in tables:
-        return {}
     start, early, end = (nth_step(tables, CIFAR10, CNN, number) for number in (0, 1, -1))
     sign = summary(tables, CIFAR10, CNN, "sign")
     found: Quantities = {
@@ -64,9 +63,7 @@ def draw(tables: Tables) -> Figure:
     figure, grid = plt.subplots(4, 4, figsize=(8.6, 8.8), sharex=True, sharey=True)
     for axes, (examples, when) in zip(grid[0], PUBLISHED.items(), strict=True):
         draw_matrix(axes, np.array(CNN_CIFAR10[examples]).T, f"published, {when}")
-    if CIFAR10 not in tables:
-        for axes in grid[1:].flat:
-            not_recorded(axes, "CNN on CIFAR-10")
+    if note_missing(tables, CIFAR10, grid[1:].flat, "CNN on CIFAR-10"):
         return figure
     losses = tables[CIFAR10]["losses"]
     seed = int(losses["seed"].min())

@@ -7,15 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_tables import FC, MNIST, TRIVIAL, at, class_matrix, draw_matrix, layers_of, nth_step, pick, step_axis, summary
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, ORANGE, Quantities, Tables, note_missing, requires
 
 ORACLE = {"initialisation": "torch", "scaling": "unit sphere"}
 
 
+@requires(MNIST)
 def quantities(tables: Tables) -> Quantities:
     """Before training: the analytic oracle; over training: how far the cosine diagonal and the off-diagonal signs fade."""
-    if MNIST not in tables:
-        return {}
     found: Quantities = {}
     for kind in ("cosine", "sign"):
         oracle = pick(tables[MNIST]["starts"], run=FC, kind=kind, **ORACLE).set_index("seed")
@@ -38,9 +37,7 @@ def draw(tables: Tables) -> Figure:
     above, below = figure.subfigures(2, 1, height_ratios=[1.75, 1])  # type: ignore[misc]
     grid = above.subplots(2, 4, sharex=True, sharey=True)
     left, right = below.subplots(1, 2, width_ratios=[1.1, 1])
-    if MNIST not in tables:
-        for axes in (*grid.flat, left, right):
-            not_recorded(axes, "FC on MNIST")
+    if note_missing(tables, MNIST, (*grid.flat, left, right), "FC on MNIST"):
         return figure
     losses = tables[MNIST]["losses"]
     seed = int(losses["seed"].min())
@@ -69,10 +66,8 @@ def _draw_starts(axes: Axes, starts: pd.DataFrame) -> None:
         for place, (initialisation, scaling) in enumerate(cases):
             values = pick(starts, kind=kind, initialisation=initialisation, scaling=scaling)["between"]
             label = f"{kind}, between classes" if not place else None
-            axes.plot(
-                [place + shift] * len(values), values, marker, ms=4, color={"sign": "#1f3b73", "cosine": "#e08a1e"}[kind], label=label
-            )
-    axes.axhline(-1 / 9, color="#777777", lw=0.8, ls="--", label="cosine -1/9: aligned features, uniform outputs")
+            axes.plot([place + shift] * len(values), values, marker, ms=4, color={"sign": BLUE, "cosine": ORANGE}[kind], label=label)
+    axes.axhline(-1 / 9, color=GREY, lw=0.8, ls="--", label="cosine -1/9: aligned features, uniform outputs")
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(range(len(cases)), [f"{init},\n{scaling}" for init, scaling in cases])
     axes.set(ylabel="stiffness before training", xlabel="initialisation, scaling of the inputs", ylim=(-1.08, 0.35))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures.ranks import rank_correlation
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
 from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, reordered, spread_line, step_axis
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import GREY, HURTS, LOSS, Quantities, Tables, note_missing, requires
 
 LOSS_COMPARED = 0.1
 LAYERS = ("fc1", "relu1", "fc2", "relu2", "fc3", "relu3")  # version 1's layers 1 to 6, if it counted dense and ReLU apart
@@ -18,10 +18,9 @@ RISING = 0.6  # cosine similarity from which the published input curve rises
 SHARE = 0.001  # of all pairs that a drawn bin holds
 
 
+@requires(MNIST)
 def quantities(tables: Tables) -> Quantities:
     """At training loss 0.1: slope and critical length, the input's rise, the dip and the crossings of hidden layers; fall over training."""
-    if MNIST not in tables:
-        return {}
     steps = at_loss(tables, MNIST, FC, LOSS_COMPARED)
     lengths = pick(tables[MNIST]["lengths"], run=FC, kind="cosine").set_index(["seed", "step"])
     relative = lengths["length"] / lengths["largest_distance"]
@@ -76,10 +75,7 @@ def draw(tables: Tables) -> Figure:
         published.plot(crossing, 0, "|", ms=12, color=plt.get_cmap("viridis")(layer / 6))
         published.annotate(str(layer), (crossing, -0.14), ha="center", fontsize=7)
     published.set_title("published (version 1, Figure 9), read off; ticks: crossings of layers 2 to 5", fontsize=8)
-    if MNIST not in tables:
-        for axes in (ours, fit, over_training):
-            not_recorded(axes, "FC on MNIST")
-    else:
+    if not note_missing(tables, MNIST, (ours, fit, over_training), "FC on MNIST"):
         _draw_curves(ours, tables)
         _draw_fit(fit, tables)
         _draw_lengths(over_training, tables)
@@ -131,7 +127,7 @@ def _draw_lengths(axes: Axes, tables: Tables) -> None:
     one = lengths.xs(seed, level="seed")
     axes.errorbar(
         one.index, one["length"], [one["length"] - one["low"], one["high"] - one["length"]],
-        fmt=".", ms=3, lw=0.8, color="#777777", label=f"seed {seed}: 90 % interval over examples",
+        fmt=".", ms=3, lw=0.8, color=GREY, label=f"seed {seed}: 90 % interval over examples",
     )  # fmt: skip
     axes.axhline(one["largest_distance"].max(), color="black", lw=0.8, ls="--", label="largest distance in the data")
     step_axis(axes)

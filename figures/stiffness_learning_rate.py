@@ -13,17 +13,16 @@ from figures import stiffness_published
 from figures.ranks import rank_correlation
 from figures.stiffness_distance import LAYERS
 from figures.stiffness_tables import RATES, nth_step, pick, reordered
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import ORANGE, PALE_BLUE, Quantities, Tables, note_missing, requires
 from replication.claims.statistics import mean_interval
 
 LOSS_COMPARED = 0.1
 PEAK = 3e-4  # up to here version 1's hidden layers rise
 
 
+@requires(RATES)
 def quantities(tables: Tables) -> Quantities:
     """By seed: how domain sizes, stiffness and critical length go with the rate, and the same with the rates in another order."""
-    if RATES not in tables:
-        return {}
     at_loss, at_epoch = by_rate(tables, LOSS_COMPARED), by_rate(tables, None)
     found: Quantities = {}
     for name, table, column in (
@@ -92,10 +91,7 @@ def draw(tables: Tables) -> Figure:
     for name, colour in zip(stiffness_published.DOMAIN_SIZES, colours.values(), strict=True):
         published.plot(stiffness_published.RATES, stiffness_published.DOMAIN_SIZES[name], "o-", ms=3, color=colour, label=name)
     published.set_title("published (version 1, Figure 10), loss 0.1", fontsize=8)
-    if RATES not in tables:
-        for axes in (ours, length, within, epoch, between):
-            not_recorded(axes, "FC on Fashion-MNIST")
-    else:
+    if not note_missing(tables, RATES, (ours, length, within, epoch, between), "FC on Fashion-MNIST"):
         at_loss = by_rate(tables, LOSS_COMPARED)
         for name, colour in colours.items():
             column = "domain_pixels" if name == "input" else f"domain_{name}"
@@ -134,7 +130,7 @@ def _draw_comparison(axes: Axes, tables: Tables, column: str, label: str) -> Non
     targets = sorted(set(tables[RATES]["checkpoints"]["target"].dropna()), reverse=True)
     for target, colour in zip(targets, sns.color_palette("Blues", len(targets) + 1)[1:], strict=True):
         _draw_means(axes, by_rate(tables, target), column, label=f"equal training loss {target:g}", color=colour)
-    _draw_means(axes, by_rate(tables, None), column, label="equal epoch", color="#e08a1e", ls="--")
+    _draw_means(axes, by_rate(tables, None), column, label="equal epoch", color=ORANGE, ls="--")
     axes.set_ylabel(label)
     axes.legend(fontsize=6.5, loc="upper left" if column == "between_sign" else "lower left")
 
@@ -142,8 +138,8 @@ def _draw_comparison(axes: Axes, tables: Tables, column: str, label: str) -> Non
 def _draw_losses(axes: Axes, tables: Tables) -> None:
     """What "equal epoch" compares: the training loss that each rate has reached by then, and how near the equal losses were met."""
     for target in sorted(set(tables[RATES]["checkpoints"]["target"].dropna()), reverse=True):
-        _draw_means(axes, by_rate(tables, target), "train_loss", label=f"nearest to {target:g}", color="#7f9fd0")
-    _draw_means(axes, by_rate(tables, None), "train_loss", label="at the equal epoch", color="#e08a1e", ls="--")
+        _draw_means(axes, by_rate(tables, target), "train_loss", label=f"nearest to {target:g}", color=PALE_BLUE)
+    _draw_means(axes, by_rate(tables, None), "train_loss", label="at the equal epoch", color=ORANGE, ls="--")
     axes.set_yscale("log")
     axes.set_ylabel("training loss at the comparison")
     axes.legend(fontsize=6.5, loc="lower left")

@@ -25,7 +25,7 @@ from figures.stiffness_tables import (
     step_axis,
     summary,
 )
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import HURTS, LOSS, ORANGE, Quantities, Tables, note_missing
 from replication.schema.stiffness import ALL_BUT_LAST
 
 NETWORKS = {
@@ -79,15 +79,13 @@ def draw(tables: Tables) -> Figure:
     """A column per network: losses above; within and between classes below; the vertical line is the lowest validation loss."""
     figure, grid = plt.subplots(2, len(NETWORKS), figsize=(11, 6.2), sharex="col", height_ratios=[1, 1.5])
     for (above, below), (measurement, run, title) in zip(grid.T, NETWORKS.values(), strict=True):
-        if measurement not in tables:
-            not_recorded(above, title)
-            not_recorded(below, title)
+        if note_missing(tables, measurement, (above, below), title):
             continue
         turn = float(onset(tables, measurement, run).mean())
         _draw_losses(above, pick(tables[measurement]["losses"], run=run))
         _draw_stiffness(below, tables, measurement, run)
         for axes in (above, below):
-            axes.axvline(turn, color="#e0a030", lw=5, alpha=0.45, zorder=0, label="onset of overfitting" if axes is above else None)
+            axes.axvline(turn, color=ORANGE, lw=5, alpha=0.45, zorder=0, label="onset of overfitting" if axes is above else None)
         above.set_title(title)
         above.legend(fontsize=7)
         step_axis(below)
@@ -109,7 +107,7 @@ def _draw_stiffness(axes: Axes, tables: Tables, measurement: str, run: str) -> N
     looks = (
         ("within", "cosine", "total", HURTS, "-", "within class, cosine"),
         ("within", "sign", "total", HURTS, ":", "within class, sign"),
-        ("within", "sign", ALL_BUT_LAST, "#e08a1e", "--", "within class, sign, without the last layer"),
+        ("within", "sign", ALL_BUT_LAST, ORANGE, "--", "within class, sign, without the last layer"),
         ("between", "sign", "total", LOSS, ":", "between classes, sign"),
         ("between", "cosine", "total", LOSS, "-", "between classes, cosine"),
     )

@@ -20,16 +20,15 @@ from figures.stiffness_tables import (
     step_axis,
     summary,
 )
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import GREY, HURTS, LOSS, Quantities, Tables, note_missing, requires
 
 LOSS_COMPARED = 0.15
 RUNS = {FC: ("true labels", LOSS), FC_RANDOM: ("random labels", HURTS)}
 
 
+@requires(MNIST)
 def quantities(tables: Tables) -> Quantities:
     """Random over true labels: within-class cosine at equal training loss; between-class sign while random labels are not learnt."""
-    if MNIST not in tables:
-        return {}
     true, random = (at(summary(tables, MNIST, run, "cosine")["within"], at_loss(tables, MNIST, run, LOSS_COMPARED)) for run in RUNS)
     later = at(summary(tables, MNIST, FC, "cosine")["within"], nth_step(tables, MNIST, FC, -1))
     return {
@@ -56,9 +55,7 @@ def draw(tables: Tables) -> Figure:
     left, right = figure.subfigures(1, 2, width_ratios=[1.05, 1])  # type: ignore[misc]
     grid = left.subplots(2, 2, sharex=True, sharey=True)
     curves = right.subplots(3, 1, sharex=True)
-    if MNIST not in tables:
-        for axes in (*grid.flat, *curves):
-            not_recorded(axes, "FC on MNIST")
+    if note_missing(tables, MNIST, (*grid.flat, *curves), "FC on MNIST"):
         return figure
     seed = int(tables[MNIST]["losses"]["seed"].min())
     for column, (run, (label, _)) in zip(grid.T, RUNS.items(), strict=True):
@@ -85,7 +82,7 @@ def _draw_curves(panels: list[Axes], tables: Tables) -> None:
         spread_line(panels[1], summary(tables, MNIST, run, "cosine")["within"], label=f"{label}, cosine", color=colour)
         spread_line(panels[1], summary(tables, MNIST, run, "sign")["within"], label=f"{label}, sign", color=colour, ls=":")
         spread_line(panels[2], summary(tables, MNIST, run, "sign")["between"], label=label, color=colour)
-    panels[0].axhline(LOSS_COMPARED, color="#777777", lw=0.8, ls="--")
+    panels[0].axhline(LOSS_COMPARED, color=GREY, lw=0.8, ls="--")
     panels[0].set(ylabel="training loss", yscale="log")
     panels[1].set(ylabel="within class", ylim=(0, 1.05))
     panels[2].set(ylabel="between (sign)", ylim=(-1, 0.4))

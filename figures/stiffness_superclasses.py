@@ -8,15 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_tables import CIFAR100, CIFAR100_CNN, class_matrix, draw_matrix, nth_step, pick
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import LOSS, PALE_BLUE, Quantities, Tables, note_missing, requires
 
 LEVELS = {"super_class": "super-classes", "kingdom": "living or not"}
 
 
+@requires(CIFAR100)
 def quantities(tables: Tables) -> Quantities:
     """At the last step, signs: how much stiffer classes of one group are than others, and the p-value against random groupings."""
-    if CIFAR100 not in tables:
-        return {}
     end = nth_step(tables, CIFAR100, CIFAR100_CNN, -1)
     contrasts = pick(tables[CIFAR100]["contrasts"], run=CIFAR100_CNN, mode="train_train", kind="sign")
     contrasts = contrasts[contrasts["step"] == contrasts["seed"].map(end)]
@@ -32,9 +31,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """Left and middle: the matrix by class number and sorted by super-class. Right: means by how closely classes are related."""
     figure, (plain, blocks, bars) = plt.subplots(1, 3, figsize=(12, 4.4), width_ratios=[1, 1, 0.9])
-    if CIFAR100 not in tables:
-        for axes in (plain, blocks, bars):
-            not_recorded(axes, "CNN on CIFAR-100")
+    if note_missing(tables, CIFAR100, (plain, blocks, bars), "CNN on CIFAR-100"):
         return figure
     seed = int(tables[CIFAR100]["losses"]["seed"].min())
     step = int(nth_step(tables, CIFAR100, CIFAR100_CNN, -1)[seed])
@@ -64,7 +61,7 @@ def _draw_levels(axes: Axes, tables: Tables) -> None:
     names = list(dict.fromkeys(levels["level"]))
     steps = sorted(set(pick(tables[CIFAR100]["checkpoints"], run=CIFAR100_CNN)["step"]))
     cases = [(kind, step) for kind in ("sign", "cosine") for step in (steps[-2:] if len(steps) > 1 else steps)]
-    colours = sns.color_palette("Paired", len(cases)) if len(cases) > 2 else [LOSS, "#9fb3d9"]
+    colours = sns.color_palette("Paired", len(cases)) if len(cases) > 2 else [LOSS, PALE_BLUE]
     for number, ((kind, step), colour) in enumerate(zip(cases, colours, strict=True)):
         values = pick(levels, kind=kind, step=step)
         for place, name in enumerate(names):

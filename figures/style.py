@@ -1,5 +1,7 @@
 """The common look of the figures, and how they are saved."""
 
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,8 +18,13 @@ from matplotlib.figure import Figure
 
 Tables = dict[str, dict[str, pd.DataFrame]]
 Quantities = dict[str, pd.Series]  # by name: one estimate per seed, the index holding the seeds
+QuantitiesOf = Callable[[Tables], Quantities]
 
-HELPS, HURTS, NEUTRAL, LOSS = "#2a9d4a", "#d1495b", "#c9ccd1", "#1f3b73"  # green helps and red hurts, as in the paper
+# the one palette: hues for what is compared, greys for references, controls and published values
+BLUE, RED, GREEN, ORANGE, PURPLE, TEAL = "#1f3b73", "#d1495b", "#2a9d4a", "#e07b39", "#8e6bbf", "#2a9d8f"
+SKY, AMBER, PALE_BLUE, PALE_GREEN, PALE_YELLOW = "#56b4e9", "#e6ab02", "#9fb3d9", "#8fd3a3", "#f4d58d"
+GREY, LIGHT_GREY, FAINT_GREY = "#888888", "#c9ccd1", "#e8e8e8"
+LOSS, HELPS, HURTS, NEUTRAL = BLUE, GREEN, RED, LIGHT_GREY  # green helps and red hurts, as in the LCA paper
 FORMATS = ("pdf", "svg", "png")
 
 sns.set_theme(context="paper", style="ticks", font_scale=1.05)
@@ -26,7 +33,7 @@ mpl.rcParams.update({"svg.hashsalt": "replication", "figure.constrained_layout.u
 
 def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:
     """Write a figure as PDF, SVG and PNG with ``stamp`` below it; the same figure gives the same bytes."""
-    figure.text(0.5, -0.02, stamp, ha="center", va="top", fontsize=7, color="#555555", wrap=False)
+    figure.text(0.5, -0.02, stamp, ha="center", va="top", fontsize=7, color=GREY, wrap=False)
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
     for extension in FORMATS:
         with atomic(folder / f"{name}.{extension}") as temporary:
@@ -34,7 +41,43 @@ def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:
     plt.close(figure)
 
 
-def not_recorded(axes: Axes, what: str) -> None:
+def is_measured(tables: Tables, *measurements: str, table: str | None = None) -> bool:
+    """Whether all these measurements have tables at this scale, ``table`` among them where one is named."""
+    return all(name in tables and (table is None or table in tables[name]) for name in measurements)
+
+
+def requires(*measurements: str, table: str | None = None) -> Callable[[QuantitiesOf], QuantitiesOf]:
+    """For a figure's ``quantities``: there are none if a measurement has no tables (or not ``table``)."""
+
+    def decorated(quantities: QuantitiesOf) -> QuantitiesOf:
+        @functools.wraps(quantities)
+        def of_measured(tables: Tables) -> Quantities:
+            return quantities(tables) if is_measured(tables, *measurements, table=table) else {}
+
+        return of_measured
+
+    return decorated
+
+
+def note_missing(
+    tables: Tables, measurements: str | Sequence[str], panels: Axes | Iterable[Axes], what: str, *, table: str | None = None
+) -> bool:
+    """Whether a measurement has no tables (or not ``table``); if so, every panel says that ``what`` is not recorded yet."""
+    if is_measured(tables, *([measurements] if isinstance(measurements, str) else measurements), table=table):
+        return False
+    for axes in [panels] if isinstance(panels, Axes) else panels:
+        write_not_recorded(axes, what)
+    return True
+
+
+def empty_figure(what: str) -> Figure:
+    """A figure of one panel, which says that ``what`` is not recorded yet: where the number of panels depends on the tables."""
+    figure, axes = plt.subplots(figsize=(6, 3))
+    write_not_recorded(axes, what)
+    return figure
+
+
+def write_not_recorded(axes: Axes, what: str) -> None:
     """Say in an empty panel that its measurement has not been made at this scale."""
-    axes.text(0.5, 0.5, f"{what}:\nnot recorded yet", ha="center", va="center", transform=axes.transAxes, color="#777777")
+    axes.text(0.5, 0.5, f"{what}:\nnot recorded yet", ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_axis_off()

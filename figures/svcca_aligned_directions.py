@@ -6,16 +6,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, ORANGE, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "toy_networks"
-COLOURS = {"a": "#1f3b73", "b": "#e07b39"}
+COLOURS = {"a": BLUE, "b": ORANGE}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair: fourth coefficient, trained and untrained; smallest correlation of the top four neurons by rank, and with any neuron."""
-    if MEASUREMENT not in tables:
-        return {}
     measured = tables[MEASUREMENT]
     pairs = measured["pairs"].groupby("seed")[["svcca", "ranked_neurons", "best_neuron"]].min()
     coefficients = measured["coefficients"]
@@ -35,9 +34,7 @@ def draw(tables: Tables) -> Figure:
     """Upper: top neurons of both networks; lower: top directions, the second network's up to sign; right: all coefficients."""
     figure = plt.figure(figsize=(13.5, 4.8))
     grid = figure.subplots(2, 5, width_ratios=[1, 1, 1, 1, 1.4])
-    if MEASUREMENT not in tables:
-        for axes in grid.ravel():
-            not_recorded(axes, "toy networks")
+    if note_missing(tables, MEASUREMENT, grid.ravel(), "toy networks"):
         return figure
     measured = tables[MEASUREMENT]
     shown, pairs = (measured[name][measured[name]["seed"] == measured[name]["seed"].min()] for name in ("shown", "pairs"))
@@ -65,7 +62,7 @@ def _draw_coefficients(axes: Axes, coefficients: pd.DataFrame) -> None:
     first = coefficients[coefficients["seed"] == coefficients["seed"].min()]
     for networks, style in (("trained", "-"), ("untrained", "--")):
         rows = first[first["networks"] == networks]
-        axes.plot(rows["index"], rows["coefficient"], style, color="#333333", lw=1.4, label=f"{networks} networks")
+        axes.plot(rows["index"], rows["coefficient"], style, color="black", lw=1.4, label=f"{networks} networks")
     axes.set(xlabel="SVCCA direction", ylabel="coefficient", ylim=(0, 1.03))
     axes.set_title("blue: network a, orange: network b\n(top neurons by norm)", fontsize=8.5)
     axes.legend(fontsize=8)

@@ -7,18 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.layer_maps import DYNAMICS, ENDS, of_network, rows_in_order
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import AMBER, BLUE, GREY, RED, SKY, Quantities, Tables, note_missing, requires
 
 AUTOMOBILE, CAT, DOG, TRUCK = 1, 3, 5, 9
 PAIRS, OTHER_PAIRS = ((CAT, DOG), (AUTOMOBILE, TRUCK)), ((CAT, AUTOMOBILE), (DOG, TRUCK))
 LAST_PAIRS = ((CAT, TRUCK), (DOG, AUTOMOBILE))
-NAMES = {CAT: ("cat", "#8c2d04"), DOG: ("dog", "#fe9929"), AUTOMOBILE: ("automobile", "#08519c"), TRUCK: ("truck", "#6baed6")}
+NAMES = {CAT: ("cat", RED), DOG: ("dog", AMBER), AUTOMOBILE: ("automobile", BLUE), TRUCK: ("truck", SKY)}
 
 
+@requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: gap between the curves of unlike classes minus that of alike ones, mean over the blocks; the same wrongly paired."""
-    if DYNAMICS not in tables:
-        return {}
     classes = _blocks(of_network(tables, "classes", "resnet"))
     wide = classes.pivot(index=["seed", "row"], columns="class", values="correlation")
     gap = {pairs: _gap(wide, pairs) for pairs in (PAIRS, OTHER_PAIRS, LAST_PAIRS)}
@@ -38,9 +37,7 @@ def _blocks(classes: pd.DataFrame) -> pd.DataFrame:
 def draw(tables: Tables) -> Figure:
     """Left: the four classes, points are seeds; right: all ten, mean over seeds."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    if DYNAMICS not in tables:
-        for axes in (left, right):
-            not_recorded(axes, "classes")
+    if note_missing(tables, DYNAMICS, (left, right), "classes"):
         return figure
     classes = of_network(tables, "classes", "resnet")
     classes = classes[~classes["row"].isin(ENDS)]
@@ -52,7 +49,7 @@ def draw(tables: Tables) -> Figure:
         left.plot(range(len(rows)), means.loc[label], "-", color=colour, lw=1.6, label=name)
     left.set_title("alike: cat and dog, automobile and truck", fontsize=9)
     for label in means.index:
-        right.plot(range(len(rows)), means.loc[label], "-", lw=1.1, color=NAMES.get(label, ("", "#999999"))[1])
+        right.plot(range(len(rows)), means.loc[label], "-", lw=1.1, color=NAMES.get(label, ("", GREY))[1])
     right.set_title("all ten classes (grey: the other six)", fontsize=9)
     for axes in (left, right):
         _label(axes, rows)

@@ -6,20 +6,19 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREEN, GREY, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "convnet_pairs"
 METHODS = {
-    "two networks": ("SVCCA against another seed", "#1f3b73", "-"),
-    "logits": ("SVCCA against the logits", "#2a9d4a", "-"),
-    "random neurons": ("random neurons, others at 0", "#777777", ":"),
+    "two networks": ("SVCCA against another seed", BLUE, "-"),
+    "logits": ("SVCCA against the logits", GREEN, "-"),
+    "random neurons": ("random neurons, others at 0", GREY, ":"),
 }
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair, all five layers compressed: accuracy change at 0.35 of every layer, methods compared at the smallest fraction."""
-    if MEASUREMENT not in tables:
-        return {}
     measured = tables[MEASUREMENT]
     full = measured["full"].set_index("seed")["accuracy"]
     compression = measured["compression"]
@@ -38,16 +37,14 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """Left: all five layers, by fraction; right: at 0.35, layer after layer; means over pairs."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8), sharey=True)
-    if MEASUREMENT not in tables:
-        not_recorded(left, "compression")
-        not_recorded(right, "compression")
+    if note_missing(tables, MEASUREMENT, (left, right), "compression"):
         return figure
     measured = tables[MEASUREMENT]
     compression = measured["compression"]
     _draw_fractions(left, compression[compression["layers"] == compression["layers"].max()])
     _draw_layers(right, compression[compression["fraction"] == 0.35])
     for axes in (left, right):
-        axes.axhline(measured["full"]["accuracy"].mean(), color="#999999", ls="--", lw=1)
+        axes.axhline(measured["full"]["accuracy"].mean(), color=GREY, ls="--", lw=1)
     left.legend(fontsize=8, loc="lower right")
     sns.despine(figure)
     return figure

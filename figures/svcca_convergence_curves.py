@@ -7,13 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.layer_maps import DYNAMICS, ENDS, NETWORKS, depth_correlation, of_network, rows_in_order
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import RED, Quantities, Tables, note_missing, requires
 
 
+@requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: rank correlation of depth with the similarity averaged over the kept steps between the start and the end."""
-    if DYNAMICS not in tables:
-        return {}
     found: Quantities = {}
     for run in NETWORKS:
         curves = of_network(tables, "curves", run)
@@ -31,10 +30,8 @@ def draw(tables: Tables) -> Figure:
     """A panel per network, dark near the input; lines are means over seeds. ResNet: after additions."""
     figure, panels = plt.subplots(1, len(NETWORKS), figsize=(11, 4), sharey=True)
     for axes, (run, title) in zip(panels, NETWORKS.items(), strict=True):
-        if DYNAMICS in tables:
+        if not note_missing(tables, DYNAMICS, axes, title):
             _draw_network(axes, of_network(tables, "curves", run), title)
-        else:
-            not_recorded(axes, title)
     sns.despine(figure)
     return figure
 
@@ -46,7 +43,7 @@ def _draw_network(axes: Axes, curves: pd.DataFrame, title: str) -> None:
     for colour, row in zip(colours, rows, strict=True):
         axes.plot(means.columns, means.loc[row], "o-", ms=3, lw=1.3, color=colour, label=row)
     for row, style in (("logits", "--"), ("out", ":")):
-        axes.plot(means.columns, means.loc[row], style, lw=1.3, color="#d1495b", label=row)
+        axes.plot(means.columns, means.loc[row], style, lw=1.3, color=RED, label=row)
     axes.set(xlabel="iteration", ylabel="SVCCA with the layer at the end", ylim=(0, 1.03))
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=7, ncols=2, loc="lower right")

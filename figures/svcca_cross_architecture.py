@@ -5,13 +5,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.layer_maps import DYNAMICS, draw_map, rows_in_order, wide_mean
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, note_missing, requires
 
 
+@requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: mean over the lower third of both minus mean over the ResNet's upper and the convnet's lower third."""
-    if DYNAMICS not in tables:
-        return {}
     cross = tables[DYNAMICS]["cross"]
     return {
         "lower_minus_upper": _contrast(cross, "fourier"),
@@ -31,9 +30,7 @@ def _contrast(cross: pd.DataFrame, value: str) -> pd.Series:
 def draw(tables: Tables) -> Figure:
     """Left: Fourier CCA, mean over frequencies; right: CCA of means over space; both mean over seeds."""
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.2))
-    if DYNAMICS not in tables:
-        for axes in panels:
-            not_recorded(axes, "convnet and ResNet")
+    if note_missing(tables, DYNAMICS, panels, "convnet and ResNet"):
         return figure
     cross = tables[DYNAMICS]["cross"]
     for axes, value, title in zip(

@@ -6,17 +6,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "convnet_pairs"
 SHOWN = {"fc1": (50, 100), "p2": (150, 300)}  # neurons, as in the paper
 DIRECTIONS, NEURONS = 20, 100
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair, fc1: accuracy on 20 directions minus that with these on 100 neurons, and on all of them (which changes nothing)."""
-    if MEASUREMENT not in tables:
-        return {}
     double = tables[MEASUREMENT]["double"]
     rows = double[(double["row"] == "fc1") & (double["directions"] == DIRECTIONS)]
     wide = rows.pivot(index="seed", columns="neurons", values="accuracy")
@@ -28,10 +27,8 @@ def draw(tables: Tables) -> Figure:
     """A panel per layer, mean over pairs."""
     figure, panels = plt.subplots(1, len(SHOWN), figsize=(9, 3.6), sharey=True)
     for axes, (row, neurons) in zip(panels, SHOWN.items(), strict=True):
-        if MEASUREMENT in tables:
+        if not note_missing(tables, MEASUREMENT, axes, row):
             _draw_layer(axes, tables[MEASUREMENT], row, neurons)
-        else:
-            not_recorded(axes, row)
     sns.despine(figure)
     return figure
 
@@ -40,10 +37,10 @@ def _draw_layer(axes: Axes, measured: dict[str, pd.DataFrame], row: str, neurons
     means = measured["double"][measured["double"]["row"] == row].groupby(["neurons", "directions"])["accuracy"].mean().unstack()
     chosen = [m for m in neurons if m in means.index] or list(means.index[1:-1])
     colours = sns.color_palette("flare", len(chosen))
-    axes.plot(means.columns, means.loc[0], "o-", ms=4, color="#1f3b73", label="SVCCA directions")
+    axes.plot(means.columns, means.loc[0], "o-", ms=4, color=BLUE, label="SVCCA directions")
     for m, colour in zip(chosen, colours, strict=True):
         axes.plot(means.columns, means.loc[m], "s--", ms=3.5, color=colour, label=f"and on {m} neurons")
-    axes.axhline(measured["full"]["accuracy"].mean(), color="#999999", ls="--", lw=1)
+    axes.axhline(measured["full"]["accuracy"].mean(), color=GREY, ls="--", lw=1)
     axes.set(xlabel="top SVCCA directions", ylabel="test accuracy")
     axes.set_title(f"{row}, {int(measured['full'][row].iloc[0])} neurons (dashed: whole layer)", fontsize=9)
     axes.legend(fontsize=8, loc="lower right")

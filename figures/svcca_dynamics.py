@@ -19,16 +19,15 @@ from figures.layer_maps import (
     same_layer,
     wide_mean,
 )
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, note_missing, requires
 
 PERCENTS = (0, 35, 75, 100)
 PUBLISHED = Path(__file__).parent / "published" / "svcca_figure4.json"
 
 
+@requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: rank correlations with depth, batch norm pairs, residual stripes, the top of the convnet."""
-    if DYNAMICS not in tables:
-        return {}
     found: Quantities = {}
     for run in NETWORKS:
         diagonal, broken = same_layer(of_network(tables, "matrices", run)), of_network(tables, "controls", run)
@@ -89,12 +88,10 @@ def draw(tables: Tables) -> Figure:
     for number, (run, title) in enumerate(NETWORKS.items()):
         for column, percent in enumerate(PERCENTS):
             ours, theirs = grid[2 * number, column], grid[2 * number + 1, column]
-            if DYNAMICS in tables:
+            if not note_missing(tables, DYNAMICS, ours, title):
                 matrix = wide_mean(at_percent(of_network(tables, "matrices", run), percent), "layer_a", "layer_b", "similarity")
                 image = draw_map(ours, matrix)
                 ours.set_title(f"{title}, {percent} % of training: measured", fontsize=8.5)
-            else:
-                not_recorded(ours, title)
             image = draw_map(theirs, published(run, percent))
             theirs.set_title(f"{title}, {percent} %: published (weighted)", fontsize=8.5)
             for axes in (ours, theirs):

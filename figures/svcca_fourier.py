@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "fourier_theorem"
 CASES = {
@@ -16,10 +16,9 @@ CASES = {
 }
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: off-block over on-block covariance (Frobenius), what the DFT does to it, and the coefficients' largest difference."""
-    if MEASUREMENT not in tables:
-        return {}
     ratios = tables[MEASUREMENT]["ratios"].pivot(index="seed", columns="case", values="off_block_over_on_block")
     differences = tables[MEASUREMENT]["coefficients"].pivot(index="seed", columns="padding", values="largest_difference")
     pixel = ratios["no translations, pixel basis"]
@@ -36,9 +35,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """Norms of covariance blocks, one pixel per pair of positions or frequencies, relative to the largest; first seed."""
     figure, panels = plt.subplots(1, len(CASES), figsize=(11, 3.1))
-    if MEASUREMENT not in tables:
-        for axes in panels:
-            not_recorded(axes, "Fourier basis")
+    if note_missing(tables, MEASUREMENT, panels, "Fourier basis"):
         return figure
     measured = tables[MEASUREMENT]
     blocks = measured["blocks"][measured["blocks"]["seed"] == measured["blocks"]["seed"].min()]

@@ -6,12 +6,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREEN, GREY, Quantities, Tables, note_missing
 
 COST = "freeze_cost"
 NETWORKS = {"convnet": "convnet", "resnet": "ResNet"}
 AT_START = "convnet_frozen_at_start"
-BASE, FROZEN = "#1f3b73", "#2a9d4a"
+BASE, FROZEN = BLUE, GREEN
 
 
 def quantities(tables: Tables) -> Quantities:
@@ -51,21 +51,17 @@ def draw(tables: Tables) -> Figure:
     """A panel per network: test accuracy over training, mean and standard error over seeds; right: compute."""
     figure, panels = plt.subplots(1, 3, figsize=(12.5, 3.7), width_ratios=[1.3, 1.3, 1])
     for axes, (run, title) in zip(panels[:2], NETWORKS.items(), strict=True):
-        if run in tables and f"{run}_frozen" in tables:
+        if not note_missing(tables, (run, f"{run}_frozen"), axes, title):
             _draw_accuracy(axes, tables, run, title)
-        else:
-            not_recorded(axes, title)
-    if COST in tables:
+    if not note_missing(tables, COST, panels[2], "compute"):
         _draw_cost(panels[2], tables[COST]["cost"])
-    else:
-        not_recorded(panels[2], "compute")
     sns.despine(figure)
     return figure
 
 
 def _draw_accuracy(axes: Axes, tables: Tables, run: str, title: str) -> None:
     lines = [(run, "all layers trained", BASE, "-"), (f"{run}_frozen", "frozen bottom-up", FROZEN, "-")]
-    lines += [(AT_START, "control: all but the last frozen at the start", "#999999", ":")] if run == "convnet" else []
+    lines += [(AT_START, "control: all but the last frozen at the start", GREY, ":")] if run == "convnet" else []
     for name, label, colour, style in lines:
         if name in tables:
             by_step = _test(tables, name).groupby("step")["accuracy"]

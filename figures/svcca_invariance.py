@@ -6,17 +6,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, LOSS, ORANGE, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "linear_maps"
-BEFORE, AFTER = "#1f3b73", "#e07b39"
+BEFORE, AFTER = BLUE, ORANGE
 SHOWN = ("permuted", "rotated", "scaled", "all three")
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: deviations from 1 and changes under maps, aligned directions of any size, means of independent layers."""
-    if MEASUREMENT not in tables:
-        return {}
     measured = tables[MEASUREMENT]
     recovered = measured["recovered"].pivot(index="seed", columns="transformation", values="largest_deviation")
     changes = measured["invariance"].pivot(index="seed", columns="map", values="largest_difference")
@@ -45,9 +44,7 @@ def draw(tables: Tables) -> Figure:
     """Two neurons before and after each map and their canonical variates; coefficients of aligned layers; the sample-size curve."""
     figure = plt.figure(figsize=(11.5, 7.2))
     grid = figure.subplots(3, 4, height_ratios=[1, 1, 1.15])
-    if MEASUREMENT not in tables:
-        for axes in grid.ravel():
-            not_recorded(axes, "linear maps")
+    if note_missing(tables, MEASUREMENT, grid.ravel(), "linear maps"):
         return figure
     measured = tables[MEASUREMENT]
     first = measured["shown"][measured["shown"]["seed"] == measured["shown"]["seed"].min()]
@@ -89,7 +86,7 @@ def _draw_noise(axes: Axes, noise: pd.DataFrame) -> None:
     rows = noise[noise["neurons_y"] == p]
     axes.plot(rows["examples"], rows["mean"], "o", ms=4, color=LOSS, label=f"two independent layers of {p} neurons, all seeds")
     theory = rows.groupby("examples")["floor"].mean()
-    axes.plot(theory.index, theory, "--", color="#777777", lw=1.2, label="expected in theory")
+    axes.plot(theory.index, theory, "--", color=GREY, lw=1.2, label="expected in theory")
     axes.set(xlabel="examples", ylabel="mean CCA coefficient", xscale="log", ylim=(0, 1.05))
     axes.set_title("similarity of nothing, by number of examples", fontsize=9)
     axes.legend(fontsize=8)

@@ -6,23 +6,22 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, ORANGE, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "convnet_pairs"
 ROWS = ("p2", "fc1", "fc2")
 LINES = {
-    "svcca": ("SVCCA directions", "#1f3b73", "-"),
-    "largest neurons, least squares": ("largest activations, least squares", "#e07b39", "-"),
-    "largest neurons, others 0": ("largest activations, others at 0", "#e07b39", ":"),
-    "random neurons, least squares": ("random neurons, least squares", "#777777", "-"),
-    "random neurons, others 0": ("random neurons, others at 0", "#777777", ":"),
+    "svcca": ("SVCCA directions", BLUE, "-"),
+    "largest neurons, least squares": ("largest activations, least squares", ORANGE, "-"),
+    "largest neurons, others 0": ("largest activations, others at 0", ORANGE, ":"),
+    "random neurons, least squares": ("random neurons, least squares", GREY, "-"),
+    "random neurons, others 0": ("random neurons, others at 0", GREY, ":"),
 }
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair, fc1: accuracy change at 25 dimensions, and ratios of the dimensions that 95 % of the accuracy takes."""
-    if MEASUREMENT not in tables:
-        return {}
     measured = tables[MEASUREMENT]
     full = measured["full"].set_index("seed")["accuracy"]
     fc1 = measured["projections"][measured["projections"]["row"] == "fc1"]
@@ -53,10 +52,8 @@ def draw(tables: Tables) -> Figure:
     """A panel per layer, mean over pairs; the dashed line is the full layer."""
     figure, panels = plt.subplots(1, len(ROWS), figsize=(11, 3.6), sharey=True)
     for axes, row in zip(panels, ROWS, strict=True):
-        if MEASUREMENT in tables:
+        if not note_missing(tables, MEASUREMENT, axes, row):
             _draw_layer(axes, tables[MEASUREMENT], row)
-        else:
-            not_recorded(axes, row)
     if MEASUREMENT in tables:
         figure.legend(*panels[0].get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside upper center")
     sns.despine(figure)
@@ -68,6 +65,6 @@ def _draw_layer(axes: Axes, measured: dict[str, pd.DataFrame], row: str) -> None
     for name, (label, colour, style) in LINES.items():
         means = rows[rows["projection"] == name].groupby("k")["accuracy"].mean()
         axes.plot(means.index, means, style, marker=".", ms=4, lw=1.3, color=colour, label=label)
-    axes.axhline(measured["full"]["accuracy"].mean(), color="#999999", ls="--", lw=1)
+    axes.axhline(measured["full"]["accuracy"].mean(), color=GREY, ls="--", lw=1)
     axes.set(xlabel="directions or neurons k", ylabel="test accuracy", xscale="log")
     axes.set_title(f"{row}, {int(measured['full'][row].iloc[0])} neurons", fontsize=10)

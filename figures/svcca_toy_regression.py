@@ -6,22 +6,21 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import BLUE, GREY, ORANGE, RED, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "toy_networks"
 NEURONS = "largest neurons, others 0"
 LINES = {
-    "svcca": ("SVCCA directions", "#1f3b73", "o-"),
-    "largest neurons, least squares": ("largest neurons, least squares", "#e07b39", "s--"),
-    "random neurons, least squares": ("random neurons, least squares", "#999999", "^--"),
-    NEURONS: ("largest neurons, others at 0", "#d1495b", "v:"),
+    "svcca": ("SVCCA directions", BLUE, "o-"),
+    "largest neurons, least squares": ("largest neurons, least squares", ORANGE, "s--"),
+    "random neurons, least squares": ("random neurons, least squares", GREY, "^--"),
+    NEURONS: ("largest neurons, others at 0", RED, "v:"),
 }
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per pair: relative squared error of the output at 30 directions or neurons, and the largest ratio of successive errors."""
-    if MEASUREMENT not in tables:
-        return {}
     errors = tables[MEASUREMENT]["errors"].pivot(index=["seed", "k"], columns="projection", values="relative_error")
     most = errors.index.get_level_values("k").max()
     at_most = errors.xs(most, level="k")
@@ -40,9 +39,7 @@ def quantities(tables: Tables) -> Quantities:
 def draw(tables: Tables) -> Figure:
     """The four outputs along the input for every k, first pair; errors of all pairs against neurons."""
     figure, grid = plt.subplots(1, 5, figsize=(14, 3.3), width_ratios=[1, 1, 1, 1, 1.5])
-    if MEASUREMENT not in tables:
-        for axes in grid:
-            not_recorded(axes, "toy network")
+    if note_missing(tables, MEASUREMENT, grid, "toy network"):
         return figure
     outputs = tables[MEASUREMENT]["outputs"]
     outputs = outputs[outputs["seed"] == outputs["seed"].min()]

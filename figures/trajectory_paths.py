@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from figures.style import BLUE, RED
+
 MEASUREMENT = "vgg9_trajectories"
-PATH, DROPS = "#1f3b73", "#d1495b"
+PATH, DROPS = BLUE, RED
 DROPPED = (1 / 2, 3 / 4, 11 / 12)  # of training: where the paper divides the learning rate by ten
 
 

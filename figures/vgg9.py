@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures import residual_nets
-from figures.style import HURTS, LOSS, Tables
+from figures.style import AMBER, BLUE, HURTS, LOSS, ORANGE, SKY, Tables
 
 SMALL, LARGE, SMALL_DECAY, LARGE_DECAY = SGD = ("vgg9_small", "vgg9_large", "vgg9_small_decay", "vgg9_large_decay")
 PAIRS = {"": (SMALL, LARGE), "_decay": (SMALL_DECAY, LARGE_DECAY)}
-COLOURS = {SMALL: "#1f77b4", LARGE: "#d95f02", SMALL_DECAY: "#56b4e9", LARGE_DECAY: "#e6ab02"}
+COLOURS = {SMALL: BLUE, LARGE: ORANGE, SMALL_DECAY: SKY, LARGE_DECAY: AMBER}
 PUBLISHED_ERRORS = {SMALL: 7.37, LARGE: 11.07, SMALL_DECAY: 6.0, LARGE_DECAY: 10.19}  # per cent, figure 3: secondary, full scale only
 SURFACES = "vgg9_surfaces"
 MODE = "evaluation mode, batch norm with the trained net's running statistics"
