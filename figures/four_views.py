@@ -20,13 +20,13 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: books of the loss, lead of the bottom layer, gap of the classes, sharpness and loss, layers at half of the loss change."""
     views = tables[MEASUREMENT]
     seeds = sorted(views["losses"]["seed"].unique())
-    found: dict[str, dict[int, float]] = {}
+    estimates: dict[str, dict[int, float]] = {}
     for seed in seeds:
         own = {name: table[table["seed"] == seed] for name, table in views.items()}
         values = _books(own) | _leads(own["convergence"]) | _stiffness(own["stiffness"]) | _curvature(own) | _half_way(own)
         for name, value in values.items():
-            found.setdefault(name, {})[seed] = value
-    return {name: pd.Series(values) for name, values in found.items()}
+            estimates.setdefault(name, {})[seed] = value
+    return {name: pd.Series(values) for name, values in estimates.items()}
 
 
 def _books(views: dict[str, pd.DataFrame]) -> dict[str, float]:
@@ -36,9 +36,9 @@ def _books(views: dict[str, pd.DataFrame]) -> dict[str, float]:
     allocation = views["allocation"]
     missed = allocation.groupby("step")["error"].first().sum()
     totals = allocation.groupby("layer", sort=False)[["lca", "lca_shuffled"]].sum()
-    found = {f"unexplained{end}": abs(totals[f"lca{end}"].sum() + missed - change) / abs(change) for end in ("", "_shuffled")}
-    found |= {f"missed_percent{end}": 100 * abs(totals[f"lca{end}"].sum() / change - 1) for end in ("", "_shuffled")}
-    return found | {f"{layer}_total": total for layer, total in totals["lca"].items()}
+    estimates = {f"unexplained{end}": abs(totals[f"lca{end}"].sum() + missed - change) / abs(change) for end in ("", "_shuffled")}
+    estimates |= {f"missed_percent{end}": 100 * abs(totals[f"lca{end}"].sum() / change - 1) for end in ("", "_shuffled")}
+    return estimates | {f"{layer}_total": total for layer, total in totals["lca"].items()}
 
 
 def _leads(convergence: pd.DataFrame) -> dict[str, float]:
@@ -79,13 +79,13 @@ def _stiffness(stiffness: pd.DataFrame) -> dict[str, float]:
 def _curvature(views: dict[str, pd.DataFrame]) -> dict[str, float]:
     """Rank correlation of the largest eigenvalue with the training loss, and how much of the negative curvature is left at the end."""
     losses = views["losses"].set_index("step")["loss"]
-    found = {}
+    estimates = {}
     for path, rows in views["curvature"].groupby("path"):
         end = "" if path == "training" else f"_{path}"
         by_step = rows.set_index("step")
-        found[f"sharpness_follows_loss{end}"] = by_step["largest"].corr(losses.loc[by_step.index], method="spearman")
-        found[f"negative_curvature_left{end}"] = by_step["smallest"].iloc[-1] / by_step["smallest"].iloc[0]
-    return found
+        estimates[f"sharpness_follows_loss{end}"] = by_step["largest"].corr(losses.loc[by_step.index], method="spearman")
+        estimates[f"negative_curvature_left{end}"] = by_step["smallest"].iloc[-1] / by_step["smallest"].iloc[0]
+    return estimates
 
 
 def _half_way(views: dict[str, pd.DataFrame]) -> dict[str, float]:

@@ -20,8 +20,8 @@ SMALL, BRIGHTEST = 0.05, 0.5
 
 def points_of(tables: Tables) -> pd.DataFrame:
     """The maps; ``ratio`` is nan where the eigenvalues did not converge."""
-    found = tables[MEASUREMENT]["map"]
-    return found.assign(ratio=found["ratio"].where((found["converged"] == 1) & np.isfinite(found["ratio"])))
+    recorded = tables[MEASUREMENT]["map"]
+    return recorded.assign(ratio=recorded["ratio"].where((recorded["converged"] == 1) & np.isfinite(recorded["ratio"])))
 
 
 def medians(tables: Tables) -> pd.DataFrame:

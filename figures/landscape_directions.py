@@ -18,20 +18,20 @@ NEAR = 0.5  # the largest alpha at which curves are compared
 
 def quantities(tables: Tables) -> Quantities:
     """Per seed: variation of the curves over directions, and how far apart the surfaces with and without shortcuts stay."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     if LINES in tables:
         lines = tables[LINES]["lines"]
         rows = lines[(lines["normalise"] == "filter") & (lines["split"] == "train")]
-        found["curve_variation"] = by_seed(rows, _variation)
+        estimates["curve_variation"] = by_seed(rows, _variation)
         means = rows.groupby(["seed", "run", "alpha"], as_index=False)["loss"].mean()
-        found["curve_variation_across_nets"] = by_seed(means.assign(direction=means["run"], run="any"), _variation)
+        estimates["curve_variation_across_nets"] = by_seed(means.assign(direction=means["run"], run="any"), _variation)
     if REPEATED in tables:
         roughness = tables[REPEATED]["measures"].query("measure == 'roughness'")
         without = roughness["run"].str.endswith(NOSHORT)
         rough, twin = (roughness[rows].groupby("seed")["value"] for rows in (without, ~without))
-        found["roughness_gap"] = rough.min() - twin.max()
-        found["roughness_gap_exchanged"] = twin.min() - twin.max()
-    return found
+        estimates["roughness_gap"] = rough.min() - twin.max()
+        estimates["roughness_gap_exchanged"] = twin.min() - twin.max()
+    return estimates
 
 
 def _variation(rows: pd.DataFrame) -> float:

@@ -18,7 +18,7 @@ MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surf
 DEEP, SHALLOW = "resnet158_noshort", "resnet20"
 LAST, PERMUTATIONS = 100, 200
 IMAGES = 50_000  # of the published trainings
-# in per cent; secondary sources but for DenseNet, which is recalled (landscape specification, section 2)
+# per cent; from secondary sources, only DenseNet is recalled (docs/papers/landscape.md)
 PUBLISHED = {
     **{"resnet20": 7.37, "resnet56": 5.89, "resnet110": 5.79, "wide_k2": 5.07, "wide_k4": 4.34, "wide_k8": 3.93, "densenet": 4.37},
     **{"resnet20_noshort": 8.18, "resnet56_noshort": 13.31, "resnet110_noshort": 16.44},  # 56: at rate 0.1; 10.83 at 0.01
@@ -44,18 +44,18 @@ def _areas(tables: Tables) -> pd.DataFrame:
 
 def quantities(tables: Tables) -> Quantities:
     """Per seed: every net's test error, its rank correlation with flatness, last accuracies of the deepest net and of 20 layers."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     if any(name in tables for name in MEASUREMENTS):
         errors = joined(tables)
-        found |= {f"test_error_{run}": errors[run] for run in errors}
-        found["test_error_untrained"] = joined(tables, trained=False).mean(axis=1)
-        found |= _flatness(errors, _areas(tables))
+        estimates |= {f"test_error_{run}": errors[run] for run in errors}
+        estimates["test_error_untrained"] = joined(tables, trained=False).mean(axis=1)
+        estimates |= _flatness(errors, _areas(tables))
     if DEEP in tables:
         last = int(tables[DEEP]["log"]["step"].max())
-        found["accuracy_of_156"] = _last_accuracy(tables[DEEP]["log"], last)
+        estimates["accuracy_of_156"] = _last_accuracy(tables[DEEP]["log"], last)
         if SHALLOW in tables:
-            found["accuracy_of_shallow"] = _last_accuracy(tables[SHALLOW]["log"], last)
-    return found
+            estimates["accuracy_of_shallow"] = _last_accuracy(tables[SHALLOW]["log"], last)
+    return estimates
 
 
 def _flatness(errors: pd.DataFrame, areas: pd.DataFrame) -> Quantities:

@@ -24,7 +24,7 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: widths of both basins, growth and difference of norms, what wrong batch norm statistics cost."""
     lines = tables[MEASUREMENT]["interpolation"]
     first, last = (_norms(tables[MEASUREMENT]["norms"], place) for place in (0, -1))
-    found: Quantities = {
+    estimates: Quantities = {
         "norm_growth": last[SMALL] / first[SMALL] - 1,
         "norm_growth_decay": last[SMALL_DECAY] / first[SMALL_DECAY] - 1,
         "norm_difference_start": _relative_difference(first, *PAIRS[""]),
@@ -33,11 +33,11 @@ def quantities(tables: Tables) -> Quantities:
     }
     for ending, (small, large) in PAIRS.items():
         ends = (large, small) if ending else (small, large)
-        found[f"norm_difference{ending}"] = _relative_difference(last, *ends)
+        estimates[f"norm_difference{ending}"] = _relative_difference(last, *ends)
         for untrained in ("", "_untrained"):
             curves = _curves(lines, small, trained=not untrained)
-            found[f"width_difference{ending}{untrained}"] = by_seed(curves, _width_difference) * (-1 if ending else 1)
-    return found
+            estimates[f"width_difference{ending}{untrained}"] = by_seed(curves, _width_difference) * (-1 if ending else 1)
+    return estimates
 
 
 def _curves(lines: pd.DataFrame, small: str, *, split: str = "train", statistics: bool = True, trained: bool = True) -> pd.DataFrame:
@@ -106,11 +106,11 @@ def draw(tables: Tables) -> Figure:
     figure, grid = plt.subplots(2, 3, figsize=(12, 6.6))
     if note_missing(tables, MEASUREMENT, grid.flat, "VGG-9"):
         return figure
-    found = tables[MEASUREMENT]
+    measured = tables[MEASUREMENT]
     for row, (ending, (small, large)) in zip(grid, PAIRS.items(), strict=True):
-        _draw_interpolation(row[0], found["interpolation"], small)
-        _draw_norms(row[1], found["norms"], (small, large))
-        _draw_histograms(row[2], seed_zero(found["weights"]), (small, large))
+        _draw_interpolation(row[0], measured["interpolation"], small)
+        _draw_norms(row[1], measured["norms"], (small, large))
+        _draw_histograms(row[2], seed_zero(measured["weights"]), (small, large))
         for axes, what in zip(row, ("between the minimisers", "norm of the weights", "final weights"), strict=True):
             axes.set_title(f"{what}, {DECAY[ending]}", fontsize=9)
     figure.legend(handles=_lines_in_words(), fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

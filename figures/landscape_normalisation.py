@@ -22,19 +22,19 @@ SHOWN = (1e-3, 1e4)  # of the loss
 @requires(LINES)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: what rescaling the weights changes, and how much better filter normalisation orders the nets by test error."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     for name, copies in COPIES.items():
         for how, ending in (("filter", ""), ("none", "_unnormalised")):
             rows = tables[LINES]["rescaled"].query(copies)
             rows = rows[rows["normalise"] == how]
-            found[f"{name}{ending}"] = by_seed(rows, _largest_difference)
+            estimates[f"{name}{ending}"] = by_seed(rows, _largest_difference)
     if SURFACES not in tables:
-        return found
+        return estimates
     errors, rises = error_percent(tables), {how: _rises(tables[LINES]["lines"], how) for how in ("filter", "none")}
     for correlation, ending in ((rank_correlation, ""), (permuted_rank_correlation, "_permuted")):
         filtered, unnormalised = (by_row(correlation, rises[how], errors) for how in ("filter", "none"))
-        found[f"filter_minus_unnormalised_correlation{ending}"] = filtered - unnormalised
-    return found
+        estimates[f"filter_minus_unnormalised_correlation{ending}"] = filtered - unnormalised
+    return estimates
 
 
 def _largest_difference(rows: pd.DataFrame) -> float:
@@ -91,10 +91,10 @@ def _draw_rescaled(axes: Axes, rescaled: pd.DataFrame, limits: tuple[float, floa
     rows = rescaled[rescaled["run"] == SMALL]
     for how, colour in (("filter", GREEN), ("none", GREY)):
         for factor, style, size in ((1.0, "o-", 8), (10.0, "s--", 5), (0.1, "^:", 3)):
-            found = rows[(rows["normalise"] == how) & np.isclose(rows["factor"], factor) & rows["epsilon"]].replace(
+            curve = rows[(rows["normalise"] == how) & np.isclose(rows["factor"], factor) & rows["epsilon"]].replace(
                 [np.inf, -np.inf], np.nan
             )
             name = f"{TITLES[how]}, weights x {factor:g}"
-            axes.plot(found["alpha"], found["loss"], style, color=colour, ms=size, lw=1, mfc="none", label=name)
+            axes.plot(curve["alpha"], curve["loss"], style, color=colour, ms=size, lw=1, mfc="none", label=name)
     axes.set(xlabel="alpha", yscale="log", ylim=limits, title=f"{label(SMALL)}, kernels rescaled")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))

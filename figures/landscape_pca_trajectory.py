@@ -69,10 +69,10 @@ def draw(tables: Tables) -> Figure:
 
 
 def _draw_plane(axes: Axes, tables: Tables, run: str) -> QuadContourSet:
-    found = tables[MEASUREMENT]
-    image = draw_contours(axes, seed_zero(found["surface"].query("run == @run")), LEVELS, log=True)
-    draw_path(axes, path_of(found["paths"], run, "pca"))
-    shares = seed_zero(found["variance"].query("run == @run")).set_index("axis")["ratio"]
+    measured = tables[MEASUREMENT]
+    image = draw_contours(axes, seed_zero(measured["surface"].query("run == @run")), LEVELS, log=True)
+    draw_path(axes, path_of(measured["paths"], run, "pca"))
+    shares = seed_zero(measured["variance"].query("run == @run")).set_index("axis")["ratio"]
     axes.set_title(_name(run), fontsize=9)
     axes.set_xlabel(f"1st component: {100 * shares[1]:.1f} %", fontsize=8)
     axes.set_ylabel(f"2nd component: {100 * shares[2]:.1f} %", fontsize=8)

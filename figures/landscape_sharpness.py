@@ -19,16 +19,16 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: differences of test errors; sharpness against error; how much wider the small batch with weight decay is."""
     errors = error_percent(tables)
     (small, large), start = PAIRS[""], error_percent(tables, trained=False)
-    found: Quantities = {f"error_difference{ending}": errors[second] - errors[first] for ending, (first, second) in PAIRS.items()}
-    found["error_difference_untrained"] = start[large] - start[small]
+    estimates: Quantities = {f"error_difference{ending}": errors[second] - errors[first] for ending, (first, second) in PAIRS.items()}
+    estimates["error_difference_untrained"] = start[large] - start[small]
     sharpness = measure_of(tables, SURFACES, "rise_0.25").fillna(np.inf)  # a circle that meets a loss that is not finite
-    found["sharpness_error_correlation"] = by_row(rank_correlation, sharpness, errors)
-    found["sharpness_error_correlation_permuted"] = by_row(permuted_rank_correlation, sharpness, errors)
+    estimates["sharpness_error_correlation"] = by_row(rank_correlation, sharpness, errors)
+    estimates["sharpness_error_correlation_permuted"] = by_row(permuted_rank_correlation, sharpness, errors)
     area = measure_of(tables, SURFACES, "area_below_centre_plus_1")
     margins = pd.DataFrame({run: area[run] - area.drop(columns=run).max(axis=1) for run in area})
-    found["widest_margin"] = margins[SMALL_DECAY]
-    found["widest_margin_others"] = margins.drop(columns=SMALL_DECAY).mean(axis=1)
-    return found
+    estimates["widest_margin"] = margins[SMALL_DECAY]
+    estimates["widest_margin_others"] = margins.drop(columns=SMALL_DECAY).mean(axis=1)
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

@@ -26,26 +26,26 @@ ELEVATION, AZIMUTH = 32, -58
 def runs_of(tables: Tables) -> dict[str, str]:
     """The measurement of every run: ResNets with shortcuts, without, DenseNet."""
     parts = split_by_shortcuts(tables[DEPTHS]["surface"]["run"].unique()) if DEPTHS in tables else ([], [])
-    found = {run: DEPTHS for part in parts for run in part}
-    return found | (dict.fromkeys(tables[DENSE]["surface"]["run"].unique(), DENSE) if DENSE in tables else {})
+    measurements = {run: DEPTHS for part in parts for run in part}
+    return measurements | (dict.fromkeys(tables[DENSE]["surface"]["run"].unique(), DENSE) if DENSE in tables else {})
 
 
 def quantities(tables: Tables) -> Quantities:
     """Per seed: how convex the basins are, the loss before training and a step away (with shortcuts only where DenseNet is there too)."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     runs = runs_of(tables)
     if DENSE in tables:
-        found["dense_negative_curvature_in_basin"] = measure_of(tables, DENSE, "negative_curvature_in_basin")[list(runs)[-1]]
+        estimates["dense_negative_curvature_in_basin"] = measure_of(tables, DENSE, "negative_curvature_in_basin")[list(runs)[-1]]
     if DEPTHS in tables:
         deepest = split_by_shortcuts(run for run in runs if runs[run] == DEPTHS)[1][-1]
-        found["deepest_noshort_negative_curvature_in_basin"] = measure_of(tables, DEPTHS, "negative_curvature_in_basin")[deepest]
-        found["convexity_level_deepest_noshort"] = measure_of(tables, DEPTHS, "convexity_level")[deepest]
+        estimates["deepest_noshort_negative_curvature_in_basin"] = measure_of(tables, DEPTHS, "negative_curvature_in_basin")[deepest]
+        estimates["convexity_level_deepest_noshort"] = measure_of(tables, DEPTHS, "convexity_level")[deepest]
     first = {run: tables[run]["log"].query("step == 1").set_index("seed")["loss"] for run in runs if run in tables}
     if first:
-        found["largest_initial_loss_with_shortcuts"] = pd.DataFrame(first).max(axis=1)
+        estimates["largest_initial_loss_with_shortcuts"] = pd.DataFrame(first).max(axis=1)
     if DEPTHS in tables and DENSE in tables:
-        found |= _with_shortcuts(tables, [run for run in runs if not run.endswith(NOSHORT)])
-    return found
+        estimates |= _with_shortcuts(tables, [run for run in runs if not run.endswith(NOSHORT)])
+    return estimates
 
 
 def _with_shortcuts(tables: Tables, runs: list[str]) -> Quantities:

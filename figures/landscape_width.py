@@ -63,10 +63,10 @@ def draw(tables: Tables) -> Figure:
     grid = panels.subplots(2, len(factors), squeeze=False)
     for row, (line, runs) in enumerate(zip(grid, split_by_shortcuts(k.index), strict=True)):
         for axes, factor in zip(line, factors, strict=True):
-            found = [run for run in runs if k[run] == factor]
+            matching = [run for run in runs if k[run] == factor]
             name = f"k = {factor:g}, {'no' if row else 'with'} shortcuts"
-            if found:
-                draw_net(axes, tables, MEASUREMENT, found[0], name)
+            if matching:
+                draw_net(axes, tables, MEASUREMENT, matching[0], name)
             else:
                 write_not_recorded(axes, name)
     level_bar(panels, grid)

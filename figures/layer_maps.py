@@ -9,7 +9,7 @@ from matplotlib.image import AxesImage
 from figures.style import Quantities, Tables
 
 DYNAMICS = "dynamics"
-NETWORKS = {"convnet": "convnet", "resnet": "ResNet"}
+RUN_TITLES = {"convnet": "convnet", "resnet": "ResNet"}
 ENDS = ("in", "logits", "out")  # which the paper leaves out of "bottom-up": they are special
 
 
@@ -66,6 +66,6 @@ def draw_map(axes: Axes, matrix: pd.DataFrame, *, labels: bool = True) -> AxesIm
     return image
 
 
-def keep_finite(found: Quantities) -> Quantities:
+def keep_finite(estimates: Quantities) -> Quantities:
     """Quantities without those that smoke scale has no layers for."""
-    return {name: values for name, values in found.items() if len(values.dropna())}
+    return {name: values for name, values in estimates.items() if len(values.dropna())}

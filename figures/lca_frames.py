@@ -30,21 +30,21 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed and phase (iterations counted from 1): per cent of the weights that visibly help, hurt, or are white, over its frames;
     helping among the coloured; the same with gradients shuffled and with a colour scale for every frame; the difference of white."""
     shares = tables[MEASUREMENT]["shares"]
-    found: Quantities = {}
+    estimates: Quantities = {}
     for phase, (first, last) in PHASES.items():
         within = shares[(shares["step"] + 1).between(first, last or np.inf)]
         sums = within.drop(columns="layer").groupby("seed").sum()
         for ending in ("", "_shuffled", "_own_scale"):
             coloured = sums[f"helping{ending}"] + sums[f"hurting{ending}"]
-            found[f"helping_of_coloured_percent_{phase}{ending}"] = 100 * sums[f"helping{ending}"] / coloured
-            found[f"white_percent_{phase}{ending}"] = 100 * sums[f"white{ending}"] / sums["parameters"]
-        found[f"helping_percent_{phase}"] = 100 * sums["helping"] / sums["parameters"]
-        found[f"hurting_percent_{phase}"] = 100 * sums["hurting"] / sums["parameters"]
-        found[f"exactly_zero_percent_{phase}"] = 100 * sums["exactly_zero"] / sums["parameters"]
+            estimates[f"helping_of_coloured_percent_{phase}{ending}"] = 100 * sums[f"helping{ending}"] / coloured
+            estimates[f"white_percent_{phase}{ending}"] = 100 * sums[f"white{ending}"] / sums["parameters"]
+        estimates[f"helping_percent_{phase}"] = 100 * sums["helping"] / sums["parameters"]
+        estimates[f"hurting_percent_{phase}"] = 100 * sums["hurting"] / sums["parameters"]
+        estimates[f"exactly_zero_percent_{phase}"] = 100 * sums["exactly_zero"] / sums["parameters"]
     for ending in ("", "_own_scale"):
-        found[f"white_gain_percent{ending}"] = found[f"white_percent_101_on{ending}"] - found[f"white_percent_1_to_10{ending}"]
-    found["worst_frame_error"] = tables[MEASUREMENT]["frames"].groupby("seed")["error"].agg(lambda error: error.abs().max())
-    return {name: values for name, values in found.items() if len(values)}
+        estimates[f"white_gain_percent{ending}"] = estimates[f"white_percent_101_on{ending}"] - estimates[f"white_percent_1_to_10{ending}"]
+    estimates["worst_frame_error"] = tables[MEASUREMENT]["frames"].groupby("seed")["error"].agg(lambda error: error.abs().max())
+    return {name: values for name, values in estimates.items() if len(values)}
 
 
 def images_of(tables: Tables) -> dict[str, dict[int, np.ndarray]]:
@@ -55,14 +55,14 @@ def images_of(tables: Tables) -> dict[str, dict[int, np.ndarray]]:
     pixels, shares = tables[MEASUREMENT]["pixels"], tables[MEASUREMENT]["shares"]
     seed = pixels["seed"].min()
     scales = shares[shares["seed"] == seed].groupby("layer")["colour_scale"].first()
-    found: dict[str, dict[int, np.ndarray]] = {}
+    images: dict[str, dict[int, np.ndarray]] = {}
     for number, (layer, part) in enumerate(pixels[pixels["seed"] == seed].groupby("layer", sort=False)):
         name = str(layer)
         shape = (part["step"].nunique(), part["unit"].nunique(), part["input"].nunique())
         values = part["lca"].to_numpy().reshape(shape) / scales[name]
         steps = [int(step) for step in part["step"].unique()]
-        found[name] = {step: _tiles(each) if number == 0 else each for step, each in zip(steps, values, strict=True)}
-    return found
+        images[name] = {step: _tiles(each) if number == 0 else each for step, each in zip(steps, values, strict=True)}
+    return images
 
 
 def _tiles(rows: np.ndarray, columns: int = 5) -> np.ndarray:

@@ -23,14 +23,14 @@ def _totals(tables: Tables) -> pd.DataFrame:
 def quantities(tables: Tables) -> Quantities:
     """Paired by seed: change of the total loss and of the other layers' sum, against the run in which nothing is frozen."""
     totals = _totals(tables)
-    found: Quantities = {}
+    estimates: Quantities = {}
     for name, (run, layer) in FROZEN.items():
-        found[f"frozen_{name}_layer_total"] = total_of(totals, run, layer).abs()
-        found[f"frozen_{name}_loss_difference"] = others(totals, run, ()) - others(totals, BASELINE, ())
-        found[f"frozen_{name}_others_difference"] = others(totals, run, (layer,)) - others(totals, BASELINE, (layer,))
-        found[f"unfrozen_{name}_layer_total"] = total_of(totals, BASELINE, layer)
-        found[f"unfrozen_{name}_layer_movement"] = found[f"unfrozen_{name}_layer_total"].abs()
-    return found
+        estimates[f"frozen_{name}_layer_total"] = total_of(totals, run, layer).abs()
+        estimates[f"frozen_{name}_loss_difference"] = others(totals, run, ()) - others(totals, BASELINE, ())
+        estimates[f"frozen_{name}_others_difference"] = others(totals, run, (layer,)) - others(totals, BASELINE, (layer,))
+        estimates[f"unfrozen_{name}_layer_total"] = total_of(totals, BASELINE, layer)
+        estimates[f"unfrozen_{name}_layer_movement"] = estimates[f"unfrozen_{name}_layer_total"].abs()
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

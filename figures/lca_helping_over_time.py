@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
-from figures.networks import RowTables, quantities_of, rows_of
+from figures.lca_networks import RowTables, quantities_of, rows_of
 from figures.style import HELPS, HURTS, LOSS, NEUTRAL, Quantities, Tables
 
 SMOOTHING = 1.0  # iterations: standard deviation of the published curve's Gaussian filter; never applied to statistics

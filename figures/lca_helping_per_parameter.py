@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.networks import RowTables, quantities_of, rows_of
+from figures.lca_networks import RowTables, quantities_of, rows_of
 from figures.style import GREY, HELPS, Quantities, Tables
 
 EXTREMES = (0.1, 99.9)  # percentiles; minimum and maximum depend on the number of parameters

@@ -39,33 +39,33 @@ def counts_of(tables: Tables, run: str) -> pd.DataFrame | None:
 
 def shares(tables: Tables, ending: str = "") -> dict[str, pd.Series]:
     """Per run and seed: mean share over the iterations that all optimisers of the network have."""
-    found: dict[str, pd.Series] = {}
+    by_network: dict[str, pd.Series] = {}
     for network in dict.fromkeys(name for name, _, _ in ROWS.values()):
         counts = {run: counts_of(tables, run) for run, (name, _, _) in ROWS.items() if name == network}
         measured = {run: table for run, table in counts.items() if table is not None}
         common = min((table["step"].max() for table in measured.values()), default=0)
         for run, table in measured.items():
             kept = table[table["step"] <= common]
-            found[run] = helping_share(kept, f"helping{ending}", f"hurting{ending}").groupby(kept["seed"]).mean()
-    return found
+            by_network[run] = helping_share(kept, f"helping{ending}", f"hurting{ending}").groupby(kept["seed"]).mean()
+    return by_network
 
 
 def quantities(tables: Tables) -> Quantities:
     """The shares, the same under shuffled gradients, and what momentum and SGD add."""
     endings = ("", "_shuffled")
-    found = {f"{run}_helping_percent{ending}": share for ending in endings for run, share in shares(tables, ending).items()}
+    estimates = {f"{run}_helping_percent{ending}": share for ending in endings for run, share in shares(tables, ending).items()}
     for name, minuend, subtrahend in (
         ("momentum_gain_mnist_fc", "mnist_fc", "mnist_fc_no_momentum"),
         *((f"sgd_over_adam_{network}", network, f"{network}_adam") for network in ("mnist_fc", "lenet", "resnet20", "allcnn")),
     ):
         for ending in endings:
             pair = [f"{network}_helping_percent{ending}" for network in (minuend, subtrahend)]
-            if all(each in found for each in pair):
-                found[f"{name}{ending}"] = found[pair[0]] - found[pair[1]]
+            if all(each in estimates for each in pair):
+                estimates[f"{name}{ending}"] = estimates[pair[0]] - estimates[pair[1]]
     residual = [share for run, share in shares(tables).items() if run.startswith("resnet20")]
     if residual:
-        found["resnet20_highest_helping_percent"] = pd.concat(residual, axis=1).max(axis=1)
-    return found
+        estimates["resnet20_highest_helping_percent"] = pd.concat(residual, axis=1).max(axis=1)
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
-from figures.networks import RowTables, quantities_of, rows_of
+from figures.lca_networks import RowTables, quantities_of, rows_of
 from figures.style import HELPS, HURTS, Quantities, Tables
 from replication.lca.distributions import gaussian_share_beyond, weibull_fit
 

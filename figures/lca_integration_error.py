@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.networks import RowTables, quantities_of, rows_of
+from figures.lca_networks import RowTables, quantities_of, rows_of
 from figures.style import LOSS, ORANGE, PURPLE, TEAL, Quantities, Tables
 
 THRESHOLD = 1e-3  # loss units per iteration: the official code's criterion

@@ -23,25 +23,25 @@ def _totals(tables: Tables) -> pd.DataFrame:
 def runs_of(totals: pd.DataFrame, arm: str) -> dict[int, str]:
     """Delay in iterations, m / (1 - m) -> run, in rising order."""
     start = ARMS[arm][0]
-    found = {int(run.removeprefix(start)): run for run in totals["run"].unique() if run.startswith(start)}
-    return dict(sorted((found | {FULL_DELAY: BASELINE}).items()))
+    runs = {int(run.removeprefix(start)): run for run in totals["run"].unique() if run.startswith(start)}
+    return dict(sorted((runs | {FULL_DELAY: BASELINE}).items()))
 
 
 @requires(*MEASUREMENTS)
 def quantities(tables: Tables) -> Quantities:
     """Per arm and seed: rank correlation with the delay of the last layer's LCA and of the others' sum, and with the delays shuffled."""
     totals = _totals(tables)
-    found: Quantities = {}
+    estimates: Quantities = {}
     for arm in ARMS:
         runs = runs_of(totals, arm)
         last = pd.DataFrame({delay: total_of(totals, run, LAST) for delay, run in runs.items()})
         rest = pd.DataFrame({delay: others(totals, run, (LAST,)) for delay, run in runs.items()})
         for name, table in (("last_layer", last), ("others", rest)):
-            found[f"{name}_delay_correlation_{arm}"] = _correlation(table, list(runs))
-            found[f"{name}_delay_correlation_{arm}_shuffled"] = _correlation(table, [*list(runs)[1::2], *list(runs)[::2]])
-        found[f"last_layer_total_no_delay_{arm}"] = last[min(runs)]
-    found["last_layer_total_full_delay"] = last[FULL_DELAY]
-    return found
+            estimates[f"{name}_delay_correlation_{arm}"] = _correlation(table, list(runs))
+            estimates[f"{name}_delay_correlation_{arm}_shuffled"] = _correlation(table, [*list(runs)[1::2], *list(runs)[::2]])
+        estimates[f"last_layer_total_no_delay_{arm}"] = last[min(runs)]
+    estimates["last_layer_total_full_delay"] = last[FULL_DELAY]
+    return estimates
 
 
 def _correlation(table: pd.DataFrame, delays: list[int]) -> pd.Series:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures.style import GREY, HELPS, HURTS, LOSS, PALE_GREEN, Quantities, Tables, note_missing
 
-NETWORKS = {"mnist_fc_lca": ("mnist_fc", "MNIST-FC"), "lenet_lca": ("lenet", "MNIST-LeNet")}
+MNIST_NETWORKS = {"mnist_fc_lca": ("mnist_fc", "MNIST-FC"), "lenet_lca": ("lenet", "MNIST-LeNet")}
 
 
 def layer_totals(layers: pd.DataFrame, column: str = "lca") -> pd.DataFrame:
@@ -20,26 +20,26 @@ def layer_totals(layers: pd.DataFrame, column: str = "lca") -> pd.DataFrame:
 
 def quantities(tables: Tables) -> Quantities:
     """Largest (least helping) layer total and its rank correlation with size, per network and seed; and per layer its total."""
-    found: Quantities = {}
-    for measurement, (network, _) in NETWORKS.items():
+    estimates: Quantities = {}
+    for measurement, (network, _) in MNIST_NETWORKS.items():
         if measurement not in tables:
             continue
         for column, ending in (("lca", ""), ("lca_shuffled", "_shuffled")):
             totals = layer_totals(tables[measurement]["layers"], column)
-            found[f"{network}_largest_layer_total{ending}"] = totals.groupby("seed")["total"].max()
-            found[f"{network}_size_rank_correlation{ending}"] = pd.Series(
+            estimates[f"{network}_largest_layer_total{ending}"] = totals.groupby("seed")["total"].max()
+            estimates[f"{network}_size_rank_correlation{ending}"] = pd.Series(
                 {seed: -group["total"].corr(group["parameters"], method="spearman") for seed, group in totals.groupby("seed")}
             )
             if not ending:
                 for layer, group in totals.groupby("layer", sort=False):
-                    found[f"{network}_{layer}_total"] = group.set_index("seed")["total"]
-    return found
+                    estimates[f"{network}_{layer}_total"] = group.set_index("seed")["total"]
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:
     """Above: total per layer, kernel and bias stacked. Below: share of the loss change against share of the parameters."""
     figure, axes = plt.subplots(2, 2, figsize=(7.2, 5.4))
-    for column, (measurement, (_, title)) in enumerate(NETWORKS.items()):
+    for column, (measurement, (_, title)) in enumerate(MNIST_NETWORKS.items()):
         above, below = axes[0, column], axes[1, column]
         above.set_title(title)
         if note_missing(tables, measurement, (above, below), title):

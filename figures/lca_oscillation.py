@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.networks import NETWORKS, RowTables, quantities_of
+from figures.lca_networks import MEASURED_NETWORKS, RowTables, quantities_of
 from figures.style import HELPS, HURTS, LOSS, ORANGE, Quantities, Tables, note_missing
 
 NO_MOMENTUM = "mnist_fc_no_momentum_lca"
@@ -16,25 +16,25 @@ ROLES = ("most helping", "most hurting")
 
 def quantities(tables: Tables) -> Quantities:
     """Per network and seed: iterations between two turns of a weight and of a gradient, and the extreme parameters' net LCA."""
-    found = quantities_of(tables, _of_network)
+    estimates = quantities_of(tables, _of_network)
     if NO_MOMENTUM in tables:
-        found |= {f"{name}_no_momentum": values for name, values in _periods(tables[NO_MOMENTUM]["oscillation"]).items()}
+        estimates |= {f"{name}_no_momentum": values for name, values in _periods(tables[NO_MOMENTUM]["oscillation"]).items()}
         if "mnist_fc_lca" in tables:
-            ratio = found["weight_turn_period"] / found["weight_turn_period_no_momentum"]
-            found |= {"weight_turn_period_ratio": ratio, "weight_turn_period_ratio_random_walk": _random_walk_ratio(ratio)}
-    return found
+            ratio = estimates["weight_turn_period"] / estimates["weight_turn_period_no_momentum"]
+            estimates |= {"weight_turn_period_ratio": ratio, "weight_turn_period_ratio_random_walk": _random_walk_ratio(ratio)}
+    return estimates
 
 
 def _of_network(tables: RowTables) -> Quantities:
-    found = _periods(tables["oscillation"])
+    estimates = _periods(tables["oscillation"])
     if "traces" not in tables:
-        return found
+        return estimates
     traces = tables["traces"]
     for role in ROLES:
         of_role = traces[traces["role"] == role]
-        found[f"{role.replace(' ', '_')}_net"] = of_role.groupby("seed")["lca"].sum()
-    found["most_hurting_net_shuffled"] = pd.Series({seed: _shuffled_net(run) for seed, run in of_role.groupby("seed")})
-    return found
+        estimates[f"{role.replace(' ', '_')}_net"] = of_role.groupby("seed")["lca"].sum()
+    estimates["most_hurting_net_shuffled"] = pd.Series({seed: _shuffled_net(run) for seed, run in of_role.groupby("seed")})
+    return estimates
 
 
 def _periods(oscillation: pd.DataFrame) -> Quantities:
@@ -58,7 +58,7 @@ def _random_walk_ratio(ratio: pd.Series) -> pd.Series:
 
 def draw(tables: Tables) -> Figure:
     """A column per network and role; rows: weight, gradient, LCA in a window in the middle of training."""
-    columns = [(measurement, title, role) for measurement, (_, title) in NETWORKS.items() for role in ROLES]
+    columns = [(measurement, title, role) for measurement, (_, title) in MEASURED_NETWORKS.items() for role in ROLES]
     figure, grid = plt.subplots(3, len(columns), figsize=(3.1 * len(columns), 5.4), sharex="col")
     for panels, (measurement, title, role) in zip(grid.T, columns, strict=True):
         if note_missing(tables, measurement, panels, title, table="traces"):

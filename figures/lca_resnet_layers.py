@@ -33,15 +33,15 @@ def others(totals: pd.DataFrame, run: str, without: tuple[str, ...], column: str
 def quantities(tables: Tables) -> Quantities:
     """Totals of the first and the last layer, whole and without the opening phase, their standard errors, and the control's."""
     totals = tables[MEASUREMENT]["totals"]
-    found: Quantities = {}
+    estimates: Quantities = {}
     for name, layer in (("first", FIRST), ("last", LAST)):
         for column in ("lca", "lca_late", "lca_shuffled", "standard_error"):
             ending = column.removeprefix("lca").removeprefix("standard_error") + ("_standard_error" if column == "standard_error" else "")
-            found[f"{name}_layer_total{ending}"] = total_of(totals, BASELINE, layer, column)
+            estimates[f"{name}_layer_total{ending}"] = total_of(totals, BASELINE, layer, column)
     kernels = layers_of(totals, BASELINE)
-    found["layers_with_positive_total"] = (kernels["lca"] > 0).groupby(kernels["seed"]).sum().astype(float)
-    found["others_total"] = others(totals, BASELINE, (FIRST, LAST))
-    return found
+    estimates["layers_with_positive_total"] = (kernels["lca"] > 0).groupby(kernels["seed"]).sum().astype(float)
+    estimates["others_total"] = others(totals, BASELINE, (FIRST, LAST))
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

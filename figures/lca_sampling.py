@@ -25,28 +25,30 @@ def by_layer(tables: Tables, measurement: str) -> pd.DataFrame:
 def totals(tables: Tables, measurement: str) -> pd.DataFrame:
     """Per seed and layer: the total over the run with its standard error, the exact total and the error in per cent."""
     exact = tables[EXACT]["layers"].groupby(["seed", "layer"], sort=False)["lca"].sum().rename("exact").reset_index()
-    found = tables[measurement]["totals"].query("kind == 'layer'").rename(columns={"lca": "estimate", "name": "layer"})
-    joined = found.merge(exact, on=["seed", "layer"])
+    estimates = tables[measurement]["totals"].query("kind == 'layer'").rename(columns={"lca": "estimate", "name": "layer"})
+    joined = estimates.merge(exact, on=["seed", "layer"])
     return joined.assign(error_percent=100 * (joined["estimate"] / joined["exact"] - 1))
 
 
 @requires(EXACT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: error of the layer totals, bias and coverage over steps and layers, and the share of gradients that was computed."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     for measurement in (name for name in NAMES if name in tables):
         ending = "" if measurement == FRESH else measurement.removeprefix(EXACT)
         compared = totals(tables, measurement)
-        found[f"worst_layer_total_error_percent{ending}"] = compared.groupby("seed")["error_percent"].agg(lambda error: error.abs().max())
+        estimates[f"worst_layer_total_error_percent{ending}"] = compared.groupby("seed")["error_percent"].agg(
+            lambda error: error.abs().max()
+        )
         score = (compared["estimate"] - compared["exact"]) / compared["standard_error"]
-        found[f"largest_total_z{ending}"] = score.abs().groupby(compared["seed"]).max()
+        estimates[f"largest_total_z{ending}"] = score.abs().groupby(compared["seed"]).max()
         points = 2 if measurement == FIXED else 3  # gradients in a step, of which the exact measurement needs 2
-        found[f"gradients_percent{ending}"] = 100 * points / 2 * compared.groupby("seed")["share"].first()
+        estimates[f"gradients_percent{ending}"] = 100 * points / 2 * compared.groupby("seed")["share"].first()
     if FRESH in tables:
         rows = {seed: _of_steps(run) for seed, run in by_layer(tables, FRESH).groupby("seed")}
         table = pd.DataFrame.from_dict(rows, orient="index")
-        found |= {str(name): table[name] for name in table}
-    return found
+        estimates |= {str(name): table[name] for name in table}
+    return estimates
 
 
 def _of_steps(run: pd.DataFrame) -> dict[str, float]:

@@ -62,15 +62,15 @@ def quantities(tables: Tables) -> Quantities:
 
 def _of_seed(marks: np.ndarray, seed: int) -> dict[str, float]:
     observed = peaks.coincidences(marks)
-    found: dict[str, float] = {"synchrony_count": observed}
+    estimates: dict[str, float] = {"synchrony_count": observed}
     nulls = nulls_of(marks, seed)
     for name, null in nulls.items():
-        found |= {f"synchrony_ratio_{name}": peaks.ratio(observed, null), f"synchrony_p_{name}": peaks.p_value(observed, null)}
+        estimates |= {f"synchrony_ratio_{name}": peaks.ratio(observed, null), f"synchrony_p_{name}": peaks.p_value(observed, null)}
     again = nulls_of(marks, seed + 1_000_000)
     for name in ("shifted", "near"):
-        found[f"synchrony_ratio_{name}_control"] = peaks.ratio(again[name].mean(), nulls[name])
-        found[f"synchrony_p_{name}_control"] = float(np.mean([peaks.p_value(count, nulls[name]) for count in again[name]]))
-    return found
+        estimates[f"synchrony_ratio_{name}_control"] = peaks.ratio(again[name].mean(), nulls[name])
+        estimates[f"synchrony_p_{name}_control"] = float(np.mean([peaks.p_value(count, nulls[name]) for count in again[name]]))
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

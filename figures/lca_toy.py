@@ -16,17 +16,17 @@ FIRST, SECOND = LOSS, ORANGE
 @requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: what the sum misses and what the idle parameter gets, each with gradients shuffled too; totals of the oscillation."""
-    found = tables[MEASUREMENT]
+    estimates = tables[MEASUREMENT]
     rows: dict[int, dict[str, float]] = {}
-    for seed in found["idle"]["seed"].unique().tolist():
-        run = found["idle"].query("seed == @seed")
+    for seed in estimates["idle"]["seed"].unique().tolist():
+        run = estimates["idle"].query("seed == @seed")
         change = run["loss_end"].iloc[-1] - run["loss_start"].iloc[0]
-        rows[seed] = {"idle_path_length": _path_length(found["path"].query("seed == @seed"))}
+        rows[seed] = {"idle_path_length": _path_length(estimates["path"].query("seed == @seed"))}
         for ending in ("", "_shuffled"):
             both = run[f"lca{ending}_theta_1"] + run[f"lca{ending}_theta_2"]
             rows[seed][f"toy_sum_error_percent{ending}"] = 100 * abs(both.sum() / change - 1)
             rows[seed][f"idle_allocation_percent{ending}"] = 100 * run[f"lca{ending}_theta_2"].abs().sum() / abs(change)
-        rows[seed] |= _of_oscillation(found["oscillation"].query("seed == @seed"))
+        rows[seed] |= _of_oscillation(estimates["oscillation"].query("seed == @seed"))
     table = pd.DataFrame.from_dict(rows, orient="index")
     return {str(name): table[name] for name in table}
 
@@ -57,16 +57,16 @@ def draw(tables: Tables) -> Figure:
     figure, axes = plt.subplots(2, 2, figsize=(9, 7))
     if note_missing(tables, MEASUREMENT, axes.flat, "the two-parameter losses"):
         return figure
-    found = {name: table[table["seed"] == table["seed"].min()] for name, table in tables[MEASUREMENT].items()}
-    _draw_surface(axes[0, 0], found["path"], found["idle"])
-    _draw_cumulative(axes[0, 1], found["idle"])
+    first_seed = {name: table[table["seed"] == table["seed"].min()] for name, table in tables[MEASUREMENT].items()}
+    _draw_surface(axes[0, 0], first_seed["path"], first_seed["idle"])
+    _draw_cumulative(axes[0, 1], first_seed["idle"])
     axes[0, 1].set_title("the idle parameter gets exactly nothing")
-    coupled = found["oscillation"].query("coupling != 0")
+    coupled = first_seed["oscillation"].query("coupling != 0")
     longest = coupled[coupled["delay"] == coupled["delay"].max()]
     _draw_cumulative(axes[1, 0], longest)
     momentum = longest["momentum"].iloc[0]
     axes[1, 0].set_title(f"coupled and oscillating: $\\theta_2$ lags (momentum {momentum:.2f}) and hurts")
-    _draw_against_momentum(axes[1, 1], found["oscillation"])
+    _draw_against_momentum(axes[1, 1], first_seed["oscillation"])
     sns.despine(figure)
     return figure
 

@@ -23,8 +23,8 @@ STATISTICS = "evaluation mode, unperturbed running statistics"
 
 def depth_of(run: str) -> int:
     """The depth in a run's name; DenseNet's is 121."""
-    found = re.search(r"\d+", run)
-    return int(found[0]) if found else 121
+    digits = re.search(r"\d+", run)
+    return int(digits[0]) if digits else 121
 
 
 def split_by_shortcuts(runs: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -33,7 +33,7 @@ def quantities(tables: Tables) -> Quantities:
     """At the start, after 50 steps and at the end: diagonal and cells off the diagonal of the sign matrix, with controls."""
     start, early, end = (nth_step(tables, CIFAR10, CNN, number) for number in (0, 1, -1))
     sign = summary(tables, CIFAR10, CNN, "sign")
-    found: Quantities = {
+    estimates: Quantities = {
         "smallest_diagonal_start": pd.Series({seed: m.diagonal().min() for seed, m in matrices(tables, CIFAR10, start, run=CNN)}),
         "diagonal_start_permuted": at(sign["within_permuted"], start),
         "diagonal_start": at(sign["within"], start),
@@ -41,16 +41,16 @@ def quantities(tables: Tables) -> Quantities:
     }
     for name in ("between", "between_flipped"):
         tail = name.removeprefix("between")
-        found[f"off_diagonal_start{tail}"] = at(sign[name], start)
-        found[f"off_diagonal_end{tail}"] = at(sign[name], end)
-        found[f"off_diagonal_rise_early{tail}"] = at(sign[name], early) - at(sign[name], start)
+        estimates[f"off_diagonal_start{tail}"] = at(sign[name], start)
+        estimates[f"off_diagonal_end{tail}"] = at(sign[name], end)
+        estimates[f"off_diagonal_rise_early{tail}"] = at(sign[name], early) - at(sign[name], start)
     for column, tail in (("stiffness", ""), ("stiffness_flipped", "_flipped")):
         cells = dict(matrices(tables, CIFAR10, early, run=CNN, column=column))
-        found[f"off_diagonal_spread_early{tail}"] = pd.Series({seed: off_diagonal(m).std() for seed, m in cells.items()})
-        found[f"vehicles_early{tail}"] = pd.Series({seed: _vehicles(m) for seed, m in cells.items()})
+        estimates[f"off_diagonal_spread_early{tail}"] = pd.Series({seed: off_diagonal(m).std() for seed, m in cells.items()})
+        estimates[f"vehicles_early{tail}"] = pd.Series({seed: _vehicles(m) for seed, m in cells.items()})
     but_last = summary(tables, CIFAR10, CNN, "sign", layer=ALL_BUT_LAST)
-    found["diagonal_end_all_but_last"] = at(but_last["within"], end)
-    return found
+    estimates["diagonal_end_all_but_last"] = at(but_last["within"], end)
+    return estimates
 
 
 def _vehicles(matrix: np.ndarray) -> float:

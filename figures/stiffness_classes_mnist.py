@@ -15,20 +15,20 @@ ORACLE = {"initialisation": "torch", "scaling": "unit sphere"}
 @requires(MNIST)
 def quantities(tables: Tables) -> Quantities:
     """Before training: the analytic oracle; over training: how far the cosine diagonal and the off-diagonal signs fade."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     for kind in ("cosine", "sign"):
         oracle = pick(tables[MNIST]["starts"], run=FC, kind=kind, **ORACLE).set_index("seed")
         for name in ("within", "between"):
-            found[f"oracle_{name}_{kind}"] = oracle[name]
-            found[f"oracle_{name}_{kind}_permuted"] = oracle[f"{name}_permuted"]
+            estimates[f"oracle_{name}_{kind}"] = oracle[name]
+            estimates[f"oracle_{name}_{kind}_permuted"] = oracle[f"{name}_permuted"]
     start, early, end = (nth_step(tables, MNIST, FC, number) for number in (0, 1, -1))
     cosine, sign = (summary(tables, MNIST, FC, kind) for kind in ("cosine", "sign"))
-    found["between_sign_start"] = at(sign["between"], start)
-    found["within_sign_end"] = at(sign["within"], end)
+    estimates["between_sign_start"] = at(sign["between"], start)
+    estimates["within_sign_end"] = at(sign["within"], end)
     for tail in ("", "_flipped"):
-        found[f"within_cosine_fall{tail}"] = at(cosine[f"within{tail}"], early) - at(cosine[f"within{tail}"], end)
-        found[f"between_sign_fade{tail}"] = at(sign[f"between{tail}"], start).abs() - at(sign[f"between{tail}"], end).abs()
-    return found
+        estimates[f"within_cosine_fall{tail}"] = at(cosine[f"within{tail}"], early) - at(cosine[f"within{tail}"], end)
+        estimates[f"between_sign_fade{tail}"] = at(sign[f"between{tail}"], start).abs() - at(sign[f"between{tail}"], end).abs()
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

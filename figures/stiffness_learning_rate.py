@@ -24,7 +24,7 @@ PEAK = 3e-4  # up to here version 1's hidden layers rise
 def quantities(tables: Tables) -> Quantities:
     """By seed: how domain sizes, stiffness and critical length go with the rate, and the same with the rates in another order."""
     at_loss, at_epoch = by_rate(tables, LOSS_COMPARED), by_rate(tables, None)
-    found: Quantities = {}
+    estimates: Quantities = {}
     for name, table, column in (
         ("within_cosine_at_equal_loss", at_loss, "within_cosine"),
         ("within_cosine_at_equal_epoch", at_epoch, "within_cosine"),
@@ -33,23 +33,23 @@ def quantities(tables: Tables) -> Quantities:
         ("length_at_equal_loss", at_loss, "length"),
         ("length_at_equal_epoch", at_epoch, "length"),
     ):
-        found[f"{name}_by_rate"] = _by_seed(table, column, rank_correlation)
-        found[f"{name}_by_rate_shuffled"] = _by_seed(table, column, rank_correlation, shuffled=True)
-    found["hidden_domain_rise"] = _by_seed(at_loss, "hidden_domain", _rise)
-    found["hidden_domain_rise_shuffled"] = _by_seed(at_loss, "hidden_domain", _rise, shuffled=True)
-    found["input_domain_rise"] = _by_seed(at_loss, "domain_pixels", _rise)
-    found["input_less_hidden_rise"] = found["input_domain_rise"] - found["hidden_domain_rise"]
-    found["input_less_hidden_rise_shuffled"] = (
-        _by_seed(at_loss, "domain_pixels", _rise, shuffled=True) - found["hidden_domain_rise_shuffled"]
+        estimates[f"{name}_by_rate"] = _by_seed(table, column, rank_correlation)
+        estimates[f"{name}_by_rate_shuffled"] = _by_seed(table, column, rank_correlation, shuffled=True)
+    estimates["hidden_domain_rise"] = _by_seed(at_loss, "hidden_domain", _rise)
+    estimates["hidden_domain_rise_shuffled"] = _by_seed(at_loss, "hidden_domain", _rise, shuffled=True)
+    estimates["input_domain_rise"] = _by_seed(at_loss, "domain_pixels", _rise)
+    estimates["input_less_hidden_rise"] = estimates["input_domain_rise"] - estimates["hidden_domain_rise"]
+    estimates["input_less_hidden_rise_shuffled"] = (
+        _by_seed(at_loss, "domain_pixels", _rise, shuffled=True) - estimates["hidden_domain_rise_shuffled"]
     )
-    return found
+    return estimates
 
 
 def by_rate(tables: Tables, target: float | None) -> pd.DataFrame:
     """A row per seed and rate at a training loss, or (None) at the last step that all rates have in common: all that is drawn."""
-    found = tables[RATES]
+    measured = tables[RATES]
     keys = ["seed", "run", "step"]
-    places = found["checkpoints"]
+    places = measured["checkpoints"]
     if target is None:
         runs = list(dict.fromkeys(places["run"]))
         places = places[places["target"].isna()]
@@ -58,23 +58,23 @@ def by_rate(tables: Tables, target: float | None) -> pd.DataFrame:
     else:
         places = places[places["target"] == target]
     table = places[[*keys, "learning_rate", "train_loss"]]
-    summary = pick(found["summary"], layer="total", mode="train_train")
+    summary = pick(measured["summary"], layer="total", mode="train_train")
     for kind in ("cosine", "sign"):
         values = pick(summary, kind=kind)[[*keys, "within", "between"]]
         table = table.merge(values.rename(columns={name: f"{name}_{kind}" for name in ("within", "between")}), on=keys)
-    table = table.merge(pick(found["lengths"], kind="cosine")[[*keys, "length"]], on=keys)
-    sizes = found["domains"].pivot(index=keys, columns="representation", values="size").add_prefix("domain_").reset_index()
+    table = table.merge(pick(measured["lengths"], kind="cosine")[[*keys, "length"]], on=keys)
+    sizes = measured["domains"].pivot(index=keys, columns="representation", values="size").add_prefix("domain_").reset_index()
     table = table.merge(sizes, on=keys).sort_values(["seed", "learning_rate"], ignore_index=True)
     hidden = table[[f"domain_{layer}" for layer in LAYERS]].to_numpy()
     return table.assign(hidden_domain=np.exp(np.log(hidden).mean(axis=1)))
 
 
 def _by_seed(table: pd.DataFrame, column: str, of: Callable[[np.ndarray, np.ndarray], float], *, shuffled: bool = False) -> pd.Series:
-    found = {}
+    estimates = {}
     for key, rows in table.groupby("seed"):
         seed, values = int(str(key)), rows[column].to_numpy()
-        found[seed] = of(rows["learning_rate"].to_numpy(), reordered(values, seed) if shuffled else values)
-    return pd.Series(found)
+        estimates[seed] = of(rows["learning_rate"].to_numpy(), reordered(values, seed) if shuffled else values)
+    return pd.Series(estimates)
 
 
 def _rise(rates: np.ndarray, sizes: np.ndarray) -> float:

@@ -28,7 +28,7 @@ from figures.stiffness_tables import (
 from figures.style import HURTS, LOSS, ORANGE, Quantities, Tables, note_missing
 from replication.schema.stiffness import ALL_BUT_LAST
 
-NETWORKS = {
+COLUMNS = {
     "fc_mnist": (MNIST, FC, "FC, MNIST"),
     "fc_fashion": (RATES, FASHION, "FC, Fashion-MNIST"),
     "cnn_cifar10": (CIFAR10, CNN, "CNN, CIFAR-10"),
@@ -38,8 +38,8 @@ MODES = ("train_train", "train_validation", "validation_validation")
 
 def quantities(tables: Tables) -> Quantities:
     """Change of within-class cosine after the onset, between-class sign at it, and the widest gap between the modes up to it."""
-    found: Quantities = {}
-    for name, (measurement, run, _) in NETWORKS.items():
+    estimates: Quantities = {}
+    for name, (measurement, run, _) in COLUMNS.items():
         if measurement not in tables:
             continue
         start, turn, end = nth_step(tables, measurement, run, 0), onset(tables, measurement, run), nth_step(tables, measurement, run, -1)
@@ -47,15 +47,15 @@ def quantities(tables: Tables) -> Quantities:
         reference = at(cosine["within"], turn)
         for tail in ("", "_flipped"):
             within = cosine[f"within{tail}"]
-            found[f"{name}_within_change_after_onset{tail}"] = (at(within, end) - at(within, turn)) / reference
-            found[f"{name}_within_trend_after_onset{tail}"] = _trends(within, turn)
-        found[f"{name}_between_sign_start"] = at(sign["between"], start)
-        found[f"{name}_between_sign_onset"] = at(sign["between"], turn)
-        found[f"{name}_onset_step"] = turn.astype(float)
+            estimates[f"{name}_within_change_after_onset{tail}"] = (at(within, end) - at(within, turn)) / reference
+            estimates[f"{name}_within_trend_after_onset{tail}"] = _trends(within, turn)
+        estimates[f"{name}_between_sign_start"] = at(sign["between"], start)
+        estimates[f"{name}_between_sign_onset"] = at(sign["between"], turn)
+        estimates[f"{name}_onset_step"] = turn.astype(float)
     if MNIST in tables:
         turn = onset(tables, MNIST, FC)
-        found["mode_gap"], found["mode_gap_random_labels"] = (_gap(tables, run, turn) for run in (FC, FC_RANDOM))
-    return found
+        estimates["mode_gap"], estimates["mode_gap_random_labels"] = (_gap(tables, run, turn) for run in (FC, FC_RANDOM))
+    return estimates
 
 
 def _trends(values: pd.Series, turn: pd.Series) -> pd.Series:
@@ -77,8 +77,8 @@ def _gap(tables: Tables, run: str, until: pd.Series) -> pd.Series:
 
 def draw(tables: Tables) -> Figure:
     """A column per network: losses above; within and between classes below; the vertical line is the lowest validation loss."""
-    figure, grid = plt.subplots(2, len(NETWORKS), figsize=(11, 6.2), sharex="col", height_ratios=[1, 1.5])
-    for (above, below), (measurement, run, title) in zip(grid.T, NETWORKS.values(), strict=True):
+    figure, grid = plt.subplots(2, len(COLUMNS), figsize=(11, 6.2), sharex="col", height_ratios=[1, 1.5])
+    for (above, below), (measurement, run, title) in zip(grid.T, COLUMNS.values(), strict=True):
         if note_missing(tables, measurement, (above, below), title):
             continue
         turn = float(onset(tables, measurement, run).mean())

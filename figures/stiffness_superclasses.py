@@ -19,13 +19,13 @@ def quantities(tables: Tables) -> Quantities:
     end = nth_step(tables, CIFAR100, CIFAR100_CNN, -1)
     contrasts = pick(tables[CIFAR100]["contrasts"], run=CIFAR100_CNN, mode="train_train", kind="sign")
     contrasts = contrasts[contrasts["step"] == contrasts["seed"].map(end)]
-    found: Quantities = {}
+    estimates: Quantities = {}
     for level in LEVELS:
         for grouping, tail in (("true", ""), ("random", "_random_grouping")):
             rows = pick(contrasts, level=level, grouping=grouping).set_index("seed")
-            found[f"{level}_contrast{tail}"] = rows["difference"]
-            found[f"{level}_p_value{tail}"] = rows["p_value"]
-    return found
+            estimates[f"{level}_contrast{tail}"] = rows["difference"]
+            estimates[f"{level}_p_value{tail}"] = rows["p_value"]
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:

@@ -27,8 +27,8 @@ def pick(table: pd.DataFrame, **where: object) -> pd.DataFrame:
 
 def summary(tables: Tables, measurement: str, run: str, kind: str, *, layer: str = "total", mode: str = "train_train") -> pd.DataFrame:
     """Within- and between-class stiffness of a run with its controls, indexed by seed and step."""
-    found = pick(tables[measurement]["summary"], run=run, layer=layer, mode=mode, kind=kind)
-    return found.set_index(["seed", "step"]).sort_index()
+    rows = pick(tables[measurement]["summary"], run=run, layer=layer, mode=mode, kind=kind)
+    return rows.set_index(["seed", "step"]).sort_index()
 
 
 def layers_of(tables: Tables, measurement: str, run: str) -> list[str]:
@@ -49,8 +49,8 @@ def at(values: pd.Series, steps: pd.Series) -> pd.Series:
 
 def nth_step(tables: Tables, measurement: str, run: str, number: int) -> pd.Series:
     """By seed: the ``number``-th of the steps measured in every seed (those given, not those at a loss); -1 is the last."""
-    found = pick(tables[measurement]["checkpoints"], run=run)
-    return found[found["target"].isna()].groupby("seed")["step"].agg(lambda steps: sorted(steps)[number])
+    rows = pick(tables[measurement]["checkpoints"], run=run)
+    return rows[rows["target"].isna()].groupby("seed")["step"].agg(lambda steps: sorted(steps)[number])
 
 
 def at_loss(tables: Tables, measurement: str, run: str, target: float) -> pd.Series:
@@ -60,15 +60,15 @@ def at_loss(tables: Tables, measurement: str, run: str, target: float) -> pd.Ser
 
 def onset(tables: Tables, measurement: str, run: str) -> pd.Series:
     """By seed: the measured step with the lowest validation loss, from which on the network overfits."""
-    found = pick(tables[measurement]["checkpoints"], run=run)
-    return found.loc[found.groupby("seed")["validation_loss"].idxmin()].set_index("seed")["step"]
+    rows = pick(tables[measurement]["checkpoints"], run=run)
+    return rows.loc[rows.groupby("seed")["validation_loss"].idxmin()].set_index("seed")["step"]
 
 
 def class_matrix(tables: Tables, measurement: str, seed: int, step: int, *, column: str = "stiffness", **where: object) -> pd.DataFrame:
     """C(a, b) of one network, rows the first and columns the second class; signs of the total among training examples by default."""
     chosen = {"kind": "sign", "layer": "total", "mode": "train_train"} | where
-    found = pick(tables[measurement]["classes"], seed=seed, step=step, **chosen)
-    return found.pivot(index="class_1", columns="class_2", values=column)
+    cells = pick(tables[measurement]["classes"], seed=seed, step=step, **chosen)
+    return cells.pivot(index="class_1", columns="class_2", values=column)
 
 
 def matrices(tables: Tables, measurement: str, steps: pd.Series, **where: object) -> Iterator[tuple[int, np.ndarray]]:

@@ -24,13 +24,13 @@ def quantities(tables: Tables) -> Quantities:
     compression = measured["compression"]
     whole = compression[compression["layers"] == compression["layers"].max()]
     wide = whole.pivot(index=["seed", "fraction"], columns="method", values="accuracy")
-    some, least = wide.xs(0.35, level="fraction"), wide.xs(whole["fraction"].min(), level="fraction")
+    at_35, at_least = wide.xs(0.35, level="fraction"), wide.xs(whole["fraction"].min(), level="fraction")
     return {
-        "accuracy_change_35_two_networks": some["two networks"] - full,
-        "accuracy_change_35_logits": some["logits"] - full,
-        "accuracy_change_35_random_neurons": some["random neurons"] - full,
-        "logits_minus_two_networks_05": least["logits"] - least["two networks"],
-        "random_minus_two_networks_05": least["random neurons"] - least["two networks"],
+        "accuracy_change_35_two_networks": at_35["two networks"] - full,
+        "accuracy_change_35_logits": at_35["logits"] - full,
+        "accuracy_change_35_random_neurons": at_35["random neurons"] - full,
+        "logits_minus_two_networks_05": at_least["logits"] - at_least["two networks"],
+        "random_minus_two_networks_05": at_least["random neurons"] - at_least["two networks"],
     }
 
 

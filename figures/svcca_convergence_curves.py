@@ -6,20 +6,20 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.layer_maps import DYNAMICS, ENDS, NETWORKS, depth_correlation, of_network, rows_in_order
+from figures.layer_maps import DYNAMICS, ENDS, RUN_TITLES, depth_correlation, of_network, rows_in_order
 from figures.style import RED, Quantities, Tables, note_missing, requires
 
 
 @requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: rank correlation of depth with the similarity averaged over the kept steps between the start and the end."""
-    found: Quantities = {}
-    for run in NETWORKS:
+    estimates: Quantities = {}
+    for run in RUN_TITLES:
         curves = of_network(tables, "curves", run)
         inner = curves[(curves["step"] > 0) & (curves["step"] < curves["step"].max())]
-        found[f"{run}_curve_depth_correlation"] = depth_correlation(_mean_over_steps(inner))
-        found[f"{run}_curve_depth_correlation_shuffled"] = depth_correlation(_mean_over_steps(of_network(tables, "controls", run)))
-    return found
+        estimates[f"{run}_curve_depth_correlation"] = depth_correlation(_mean_over_steps(inner))
+        estimates[f"{run}_curve_depth_correlation_shuffled"] = depth_correlation(_mean_over_steps(of_network(tables, "controls", run)))
+    return estimates
 
 
 def _mean_over_steps(curves: pd.DataFrame) -> pd.DataFrame:
@@ -28,8 +28,8 @@ def _mean_over_steps(curves: pd.DataFrame) -> pd.DataFrame:
 
 def draw(tables: Tables) -> Figure:
     """A panel per network, dark near the input; lines are means over seeds. ResNet: after additions."""
-    figure, panels = plt.subplots(1, len(NETWORKS), figsize=(11, 4), sharey=True)
-    for axes, (run, title) in zip(panels, NETWORKS.items(), strict=True):
+    figure, panels = plt.subplots(1, len(RUN_TITLES), figsize=(11, 4), sharey=True)
+    for axes, (run, title) in zip(panels, RUN_TITLES.items(), strict=True):
         if not note_missing(tables, DYNAMICS, axes, title):
             _draw_network(axes, of_network(tables, "curves", run), title)
     sns.despine(figure)

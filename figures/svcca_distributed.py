@@ -19,8 +19,8 @@ def quantities(tables: Tables) -> Quantities:
     double = tables[MEASUREMENT]["double"]
     rows = double[(double["row"] == "fc1") & (double["directions"] == DIRECTIONS)]
     wide = rows.pivot(index="seed", columns="neurons", values="accuracy")
-    some = NEURONS if NEURONS in wide else sorted(wide.columns)[-2]
-    return {"accuracy_lost_on_100_neurons": wide[0] - wide[some], "accuracy_lost_on_all_neurons": wide[0] - wide[wide.columns.max()]}
+    shown = NEURONS if NEURONS in wide else sorted(wide.columns)[-2]
+    return {"accuracy_lost_on_100_neurons": wide[0] - wide[shown], "accuracy_lost_on_all_neurons": wide[0] - wide[wide.columns.max()]}
 
 
 def draw(tables: Tables) -> Figure:

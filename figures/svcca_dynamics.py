@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from figures.layer_maps import (
     DYNAMICS,
-    NETWORKS,
+    RUN_TITLES,
     at_percent,
     depth_correlation,
     difference_of_rows,
@@ -28,18 +28,18 @@ PUBLISHED = Path(__file__).parent / "published" / "svcca_figure4.json"
 @requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: rank correlations with depth, batch norm pairs, residual stripes, the top of the convnet."""
-    found: Quantities = {}
-    for run in NETWORKS:
+    estimates: Quantities = {}
+    for run in RUN_TITLES:
         diagonal, broken = same_layer(of_network(tables, "matrices", run)), of_network(tables, "controls", run)
         for percent in (0, 35, 75):
-            found[f"{run}_depth_correlation_{percent}"] = depth_correlation(at_percent(diagonal, percent))
+            estimates[f"{run}_depth_correlation_{percent}"] = depth_correlation(at_percent(diagonal, percent))
         for percent in (35, 75):
-            found[f"{run}_depth_correlation_{percent}_shuffled"] = depth_correlation(_broken_at(broken, percent))
+            estimates[f"{run}_depth_correlation_{percent}_shuffled"] = depth_correlation(_broken_at(broken, percent))
     early = at_percent(same_layer(of_network(tables, "matrices", "convnet")), 35)
     broken = of_network(tables, "controls", "convnet")
-    found["out_minus_fc2_35"] = difference_of_rows(early, "out", "fc2")
-    found["out_minus_fc2_35_shuffled"] = difference_of_rows(_broken_at(broken, 35), "out", "fc2")
-    return found | _batch_norm(tables[DYNAMICS]["norms"]) | _stripes(at_percent(of_network(tables, "matrices", "resnet"), 100))
+    estimates["out_minus_fc2_35"] = difference_of_rows(early, "out", "fc2")
+    estimates["out_minus_fc2_35_shuffled"] = difference_of_rows(_broken_at(broken, 35), "out", "fc2")
+    return estimates | _batch_norm(tables[DYNAMICS]["norms"]) | _stripes(at_percent(of_network(tables, "matrices", "resnet"), 100))
 
 
 def _broken_at(controls: pd.DataFrame, percent: int) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def published(network: str, percent: int) -> pd.DataFrame:
 def draw(tables: Tables) -> Figure:
     """Rows: convnet ours (mean over seeds) and published, ResNet ours and published; columns: 0, 35, 75 and 100 % of training."""
     figure, grid = plt.subplots(4, len(PERCENTS), figsize=(12, 12.5))
-    for number, (run, title) in enumerate(NETWORKS.items()):
+    for number, (run, title) in enumerate(RUN_TITLES.items()):
         for column, percent in enumerate(PERCENTS):
             ours, theirs = grid[2 * number, column], grid[2 * number + 1, column]
             if not note_missing(tables, DYNAMICS, ours, title):

@@ -6,29 +6,29 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.layer_maps import RUN_TITLES
 from figures.style import BLUE, GREEN, GREY, Quantities, Tables, note_missing
 
 COST = "freeze_cost"
-NETWORKS = {"convnet": "convnet", "resnet": "ResNet"}
 AT_START = "convnet_frozen_at_start"
 BASE, FROZEN = BLUE, GREEN
 
 
 def quantities(tables: Tables) -> Quantities:
     """Paired by seed: final test accuracy with freezing minus without; compute saved (one seed: it is the same for all)."""
-    final = {run: _final(tables, run) for run in (*NETWORKS, *(f"{run}_frozen" for run in NETWORKS), AT_START) if run in tables}
-    found: Quantities = {}
-    for run in NETWORKS:
+    final = {run: _final(tables, run) for run in (*RUN_TITLES, *(f"{run}_frozen" for run in RUN_TITLES), AT_START) if run in tables}
+    estimates: Quantities = {}
+    for run in RUN_TITLES:
         if run in final and f"{run}_frozen" in final:
-            found[f"{run}_freeze_minus_base"] = (final[f"{run}_frozen"] - final[run]).dropna()
+            estimates[f"{run}_freeze_minus_base"] = (final[f"{run}_frozen"] - final[run]).dropna()
     if AT_START in final and "convnet" in final:
-        found[f"{AT_START}_minus_base"] = (final[AT_START] - final["convnet"]).dropna()
+        estimates[f"{AT_START}_minus_base"] = (final[AT_START] - final["convnet"]).dropna()
     if COST in tables:
-        for run in NETWORKS:
+        for run in RUN_TITLES:
             base, frozen = (_total(tables[COST]["cost"], name) for name in (run, f"{run}_frozen"))
-            found[f"{run}_backward_saved_percent"] = 100 * (1 - frozen["backward"] / base["backward"])
-            found[f"{run}_compute_saved_percent"] = 100 * (1 - frozen.sum(axis=1) / base.sum(axis=1))
-    return found
+            estimates[f"{run}_backward_saved_percent"] = 100 * (1 - frozen["backward"] / base["backward"])
+            estimates[f"{run}_compute_saved_percent"] = 100 * (1 - frozen.sum(axis=1) / base.sum(axis=1))
+    return estimates
 
 
 def _final(tables: Tables, run: str) -> pd.Series:
@@ -50,7 +50,7 @@ def _total(cost: pd.DataFrame, run: str) -> pd.DataFrame:
 def draw(tables: Tables) -> Figure:
     """A panel per network: test accuracy over training, mean and standard error over seeds; right: compute."""
     figure, panels = plt.subplots(1, 3, figsize=(12.5, 3.7), width_ratios=[1.3, 1.3, 1])
-    for axes, (run, title) in zip(panels[:2], NETWORKS.items(), strict=True):
+    for axes, (run, title) in zip(panels[:2], RUN_TITLES.items(), strict=True):
         if not note_missing(tables, (run, f"{run}_frozen"), axes, title):
             _draw_accuracy(axes, tables, run, title)
     if not note_missing(tables, COST, panels[2], "compute"):
@@ -74,11 +74,11 @@ def _draw_accuracy(axes: Axes, tables: Tables, run: str, title: str) -> None:
 
 
 def _draw_cost(axes: Axes, cost: pd.DataFrame) -> None:
-    for place, run in enumerate(NETWORKS):
+    for place, run in enumerate(RUN_TITLES):
         whole = _total(cost, run).sum(axis=1).mean()
         for shift, name, colour in ((-0.2, run, BASE), (0.2, f"{run}_frozen", FROZEN)):
             total = _total(cost, name).mean() / whole
             axes.bar(place + shift, total["forward"], width=0.36, color=colour, alpha=0.45, edgecolor="black", lw=0.4)
             axes.bar(place + shift, total["backward"], bottom=total["forward"], width=0.36, color=colour, edgecolor="black", lw=0.4)
-    axes.set_xticks(range(len(NETWORKS)), list(NETWORKS.values()))
+    axes.set_xticks(range(len(RUN_TITLES)), list(RUN_TITLES.values()))
     axes.set(xlabel="network (light: forward, dark: backward)", ylabel="multiply-accumulates (relative)")

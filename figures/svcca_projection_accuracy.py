@@ -41,11 +41,11 @@ def quantities(tables: Tables) -> Quantities:
 
 def dimensions_needed(accuracy: pd.Series, full: pd.Series, size: pd.Series, share: float = 0.95) -> pd.Series:
     """Per seed: the smallest measured k with this share of the full accuracy; the layer's size where none has it."""
-    found = {}
+    needed = {}
     for seed, values in accuracy.groupby("seed"):
         enough = values[values >= share * full[seed]].index.get_level_values("k")
-        found[seed] = float(enough.min()) if len(enough) else float(size[seed])
-    return pd.Series(found)
+        needed[seed] = float(enough.min()) if len(enough) else float(size[seed])
+    return pd.Series(needed)
 
 
 def draw(tables: Tables) -> Figure:

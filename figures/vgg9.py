@@ -27,7 +27,7 @@ def label(run: str) -> str:
 
 def by_seed(rows: pd.DataFrame, of_one: Callable[[pd.DataFrame], float]) -> pd.Series:
     """A number for every seed's rows."""
-    return pd.Series({seed: of_one(found) for seed, found in rows.groupby("seed")}, dtype=float)
+    return pd.Series({seed: of_one(group) for seed, group in rows.groupby("seed")}, dtype=float)
 
 
 def by_row(of_two: Callable[[np.ndarray, np.ndarray], float], first: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
@@ -54,9 +54,9 @@ def title(tables: Tables, run: str) -> str:
 
 def draw_spread(axes: Axes, rows: pd.DataFrame, column: str, **style: Any) -> None:
     """The mean of a column over directions against alpha, its range as a band; gaps where a value is not finite."""
-    found = rows.replace([np.inf, -np.inf], np.nan).groupby("alpha")[column].agg(["mean", "min", "max"])
-    axes.plot(found.index, found["mean"], **style)
-    axes.fill_between(found.index, found["min"], found["max"], color=style.get("color"), alpha=0.15, lw=0)
+    spread = rows.replace([np.inf, -np.inf], np.nan).groupby("alpha")[column].agg(["mean", "min", "max"])
+    axes.plot(spread.index, spread["mean"], **style)
+    axes.fill_between(spread.index, spread["min"], spread["max"], color=style.get("color"), alpha=0.15, lw=0)
 
 
 def twin_of(axes: Axes, loss: str, other: str, *, inner: tuple[bool, bool] = (False, False)) -> Axes:

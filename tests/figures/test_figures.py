@@ -62,47 +62,47 @@ def concentration_table() -> pd.DataFrame:
 
 
 def test_layers_sum_kernel_and_bias_over_the_run() -> None:
-    found = lca_layers.quantities({"mnist_fc_lca": lca_tables()})
-    assert found["mnist_fc_fc1_total"].tolist() == pytest.approx([-8.0, -8.0])
-    assert found["mnist_fc_fc2_total"].tolist() == pytest.approx([-2.0, -2.0])
-    assert found["mnist_fc_largest_layer_total"].tolist() == pytest.approx([-2.0, -2.0])
-    assert found["mnist_fc_size_rank_correlation"].tolist() == pytest.approx([1.0, 1.0])
-    assert found["mnist_fc_largest_layer_total_shuffled"].tolist() == pytest.approx([0.8, 0.8])
-    assert found["mnist_fc_size_rank_correlation_shuffled"].tolist() == pytest.approx([-1.0, -1.0])
-    assert not any(name.startswith("lenet") for name in found)
+    estimates = lca_layers.quantities({"mnist_fc_lca": lca_tables()})
+    assert estimates["mnist_fc_fc1_total"].tolist() == pytest.approx([-8.0, -8.0])
+    assert estimates["mnist_fc_fc2_total"].tolist() == pytest.approx([-2.0, -2.0])
+    assert estimates["mnist_fc_largest_layer_total"].tolist() == pytest.approx([-2.0, -2.0])
+    assert estimates["mnist_fc_size_rank_correlation"].tolist() == pytest.approx([1.0, 1.0])
+    assert estimates["mnist_fc_largest_layer_total_shuffled"].tolist() == pytest.approx([0.8, 0.8])
+    assert estimates["mnist_fc_size_rank_correlation_shuffled"].tolist() == pytest.approx([-1.0, -1.0])
+    assert not any(name.startswith("lenet") for name in estimates)
 
 
 def test_the_share_of_helping_parameters_leaves_zeros_out() -> None:
-    found = lca_helping_over_time.quantities({"mnist_fc_lca": lca_tables()})
-    assert found["helping_percent"].tolist() == pytest.approx([60.0, 60.0])
-    assert found["helping_percent_of_all"].iloc[0] < 35
-    assert found["helping_percent_shuffled"].tolist() == pytest.approx([50.0, 50.0])
-    assert (found["helping_percent_of_all"] + found["zero_percent"]).iloc[0] < 100
+    estimates = lca_helping_over_time.quantities({"mnist_fc_lca": lca_tables()})
+    assert estimates["helping_percent"].tolist() == pytest.approx([60.0, 60.0])
+    assert estimates["helping_percent_of_all"].iloc[0] < 35
+    assert estimates["helping_percent_shuffled"].tolist() == pytest.approx([50.0, 50.0])
+    assert (estimates["helping_percent_of_all"] + estimates["zero_percent"]).iloc[0] < 100
 
 
 def test_integration_errors() -> None:
-    found = {name: values.iloc[0] for name, values in lca_integration_error.quantities({"mnist_fc_lca": lca_tables()}).items()}
+    estimates = {name: values.iloc[0] for name, values in lca_integration_error.quantities({"mnist_fc_lca": lca_tables()}).items()}
     summed = 2e-3 + 7e-4
-    assert found["relative_error_percent"] == pytest.approx(100 * summed / 10)
-    assert found["steps_within_threshold_percent"] == pytest.approx(87.5)
-    assert found["relative_error_percent_first_order"] == pytest.approx(50)
-    assert found["relative_error_percent_trapezoid"] == pytest.approx(0)
-    assert found["first_order_error_ratio"] == pytest.approx(5 / summed)
-    assert found["relative_error_percent_shuffled"] == pytest.approx(100)
-    assert found["first_order_error_ratio_shuffled"] == pytest.approx(1)
-    assert found["worst_step_error"] == pytest.approx(2e-3)
+    assert estimates["relative_error_percent"] == pytest.approx(100 * summed / 10)
+    assert estimates["steps_within_threshold_percent"] == pytest.approx(87.5)
+    assert estimates["relative_error_percent_first_order"] == pytest.approx(50)
+    assert estimates["relative_error_percent_trapezoid"] == pytest.approx(0)
+    assert estimates["first_order_error_ratio"] == pytest.approx(5 / summed)
+    assert estimates["relative_error_percent_shuffled"] == pytest.approx(100)
+    assert estimates["first_order_error_ratio_shuffled"] == pytest.approx(1)
+    assert estimates["worst_step_error"] == pytest.approx(2e-3)
 
 
 def test_a_double_weibull_is_recovered_and_a_gaussian_is_not_one() -> None:
     random = np.random.default_rng(0)
     magnitudes = stats.weibull_min.rvs(0.53, scale=5.1e-8, size=200_000, random_state=random)
     values = np.concatenate([magnitudes * random.choice([-1, 1], len(magnitudes)), np.zeros(1000)])
-    found = {name: series.iloc[0] for name, series in lca_histogram.quantities({"mnist_fc_lca": distribution_tables(values)}).items()}
-    assert found["weibull_shape"] == pytest.approx(0.53, abs=0.01)
-    assert found["weibull_scale"] == pytest.approx(5.1e-8, rel=0.03)
-    assert found["kurtosis"] == pytest.approx(stats.kurtosis(values[values != 0], fisher=False), rel=1e-4)
-    assert found["weibull_shape_gaussian"] > 1.1
-    assert found["tail_over_gaussian_3_sigma"] > 5
+    estimates = {name: series.iloc[0] for name, series in lca_histogram.quantities({"mnist_fc_lca": distribution_tables(values)}).items()}
+    assert estimates["weibull_shape"] == pytest.approx(0.53, abs=0.01)
+    assert estimates["weibull_scale"] == pytest.approx(5.1e-8, rel=0.03)
+    assert estimates["kurtosis"] == pytest.approx(stats.kurtosis(values[values != 0], fisher=False), rel=1e-4)
+    assert estimates["weibull_shape_gaussian"] > 1.1
+    assert estimates["tail_over_gaussian_3_sigma"] > 5
     gaussian = lca_histogram.quantities({"mnist_fc_lca": distribution_tables(random.normal(size=200_000))})
     assert gaussian["weibull_shape"].iloc[0] == pytest.approx(gaussian["weibull_shape_gaussian"].iloc[0], abs=0.01)
     assert gaussian["kurtosis"].iloc[0] == pytest.approx(3, abs=0.1)
@@ -117,9 +117,9 @@ def all_tables() -> Tables:
 
 def test_a_network_that_was_not_measured_leaves_its_row_empty_and_gives_no_quantities() -> None:
     tables = {"resnet20_lca": lca_tables()}
-    found = lca_helping_over_time.quantities(tables)
-    assert found["resnet20_helping_percent"].tolist() == pytest.approx([60.0, 60.0])
-    assert all(name.startswith("resnet20_") for name in found)
+    estimates = lca_helping_over_time.quantities(tables)
+    assert estimates["resnet20_helping_percent"].tolist() == pytest.approx([60.0, 60.0])
+    assert all(name.startswith("resnet20_") for name in estimates)
     figure = lca_helping_over_time.draw(tables)
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     plt.close(figure)

@@ -71,16 +71,16 @@ def frames_tables(seeds: int = 2) -> Tables:
 
 
 def test_toy_quantities_and_their_controls() -> None:
-    found = lca_toy.quantities(toy_tables())
-    assert (found["toy_sum_error_percent"] < 1e-10).all()
-    assert (found["idle_allocation_percent"] == 0).all()
-    assert (found["idle_path_length"] > 0.5).all()
-    assert (found["toy_sum_error_percent_shuffled"] > 1).all()
-    assert (found["idle_allocation_percent_shuffled"] > 1).all()
-    assert (found["lagging_total"] > 0).all()
-    assert (found["leading_total"] < found["lagging_total_uncoupled"]).all(), "the other one makes up for it"
-    assert (found["lagging_total_uncoupled"] < 0).all()
-    assert (found["total_with_least_momentum"] < 0).all()
+    estimates = lca_toy.quantities(toy_tables())
+    assert (estimates["toy_sum_error_percent"] < 1e-10).all()
+    assert (estimates["idle_allocation_percent"] == 0).all()
+    assert (estimates["idle_path_length"] > 0.5).all()
+    assert (estimates["toy_sum_error_percent_shuffled"] > 1).all()
+    assert (estimates["idle_allocation_percent_shuffled"] > 1).all()
+    assert (estimates["lagging_total"] > 0).all()
+    assert (estimates["leading_total"] < estimates["lagging_total_uncoupled"]).all(), "the other one makes up for it"
+    assert (estimates["lagging_total_uncoupled"] < 0).all()
+    assert (estimates["total_with_least_momentum"] < 0).all()
 
 
 def test_layers_in_step_are_in_synchrony_and_independent_ones_are_not() -> None:
@@ -95,40 +95,40 @@ def test_layers_in_step_are_in_synchrony_and_independent_ones_are_not() -> None:
     apart = lca_synchrony.quantities(synchrony_tables(False))
     assert (apart["synchrony_count"] < 10).all()
     assert (apart["synchrony_p_shifted"] > 0.01).all()
-    for found in (together, apart):
+    for estimates in (together, apart):
         for null in ("shifted", "near"):
-            assert found[f"synchrony_ratio_{null}_control"].between(0.6, 1.6).all()
-            assert (found[f"synchrony_p_{null}_control"] > 0.3).all()
+            assert estimates[f"synchrony_ratio_{null}_control"].between(0.6, 1.6).all()
+            assert (estimates[f"synchrony_p_{null}_control"] > 0.3).all()
 
 
 def test_a_non_finite_allocation_is_counted_and_is_no_peak() -> None:
     tables = synchrony_tables(True, seeds=1)
     classes = tables["mnist_fc_lca"]["classes"]
     classes.loc[(classes["step"] == 50) & (classes["class"] == 3), "lca"] = np.nan
-    found = lca_synchrony.quantities(tables)
-    assert found["non_finite"].tolist() == [3]
-    assert found["synchrony_count"].iloc[0] == 200
+    estimates = lca_synchrony.quantities(tables)
+    assert estimates["non_finite"].tolist() == [3]
+    assert estimates["synchrony_count"].iloc[0] == 200
 
 
 def test_shares_of_green_red_and_white() -> None:
-    found = lca_frames.quantities(frames_tables())
-    assert found["helping_of_coloured_percent_1_to_10"].tolist() == pytest.approx([200 / 3] * 2)
-    assert found["helping_of_coloured_percent_1_to_10_shuffled"].tolist() == pytest.approx([140 / 3] * 2)
-    assert found["white_percent_1_to_10"].iloc[0] == pytest.approx(100 * 7 / 22)
-    assert found["white_percent_11_to_100"].iloc[0] == pytest.approx(100 * 20 / 22)
-    assert found["white_gain_percent"].iloc[0] == pytest.approx(100 * 13 / 22)
-    assert found["white_gain_percent_own_scale"].iloc[0] == 0
-    assert found["exactly_zero_percent_101_on"].iloc[0] == pytest.approx(100 * 3 / 22)
-    assert found["worst_frame_error"].tolist() == pytest.approx([501e-5] * 2)
+    estimates = lca_frames.quantities(frames_tables())
+    assert estimates["helping_of_coloured_percent_1_to_10"].tolist() == pytest.approx([200 / 3] * 2)
+    assert estimates["helping_of_coloured_percent_1_to_10_shuffled"].tolist() == pytest.approx([140 / 3] * 2)
+    assert estimates["white_percent_1_to_10"].iloc[0] == pytest.approx(100 * 7 / 22)
+    assert estimates["white_percent_11_to_100"].iloc[0] == pytest.approx(100 * 20 / 22)
+    assert estimates["white_gain_percent"].iloc[0] == pytest.approx(100 * 13 / 22)
+    assert estimates["white_gain_percent_own_scale"].iloc[0] == 0
+    assert estimates["exactly_zero_percent_101_on"].iloc[0] == pytest.approx(100 * 3 / 22)
+    assert estimates["worst_frame_error"].tolist() == pytest.approx([501e-5] * 2)
 
 
 def test_a_run_of_sixty_steps_has_no_late_frames() -> None:
     tables = frames_tables()
     shares = tables["mnist_fc_frames"]["shares"]
     tables["mnist_fc_frames"]["shares"] = shares[shares["step"] < 60]
-    found = lca_frames.quantities(tables)
-    assert found["white_gain_percent"].isna().all()
-    assert found["white_percent_1_to_10"].notna().all()
+    estimates = lca_frames.quantities(tables)
+    assert estimates["white_gain_percent"].isna().all()
+    assert estimates["white_percent_1_to_10"].notna().all()
 
 
 def test_images_are_scaled_and_hidden_units_are_tiles() -> None:
@@ -190,8 +190,8 @@ def test_what_is_not_recorded_is_said_and_has_no_quantities(module) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__)
 def test_claims_hold_where_the_mechanism_is_there_and_fall_where_it_is_broken(module) -> None:
     """On made-up tables; that a control falls on measured ones is judged with every verdict."""
-    found = module.quantities(MODULES[module]())
-    quantities = {key: {int(seed): float(value) for seed, value in values.items()} for key, values in found.items()}
+    estimates = module.quantities(MODULES[module]())
+    quantities = {key: {int(seed): float(value) for seed, value in values.items()} for key, values in estimates.items()}
     for scale in ("reduced", "full"):
         for claim in configs.load(scale, ROOT / "paper_configs")["lca"].figures[module.__name__.removeprefix("figures.")].claims:
             verdict = claims.judge(claim, quantities)

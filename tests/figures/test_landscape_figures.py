@@ -142,11 +142,11 @@ def name_of(module: object) -> str:
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
 def test_every_quantity_and_control_of_the_claims_is_there(module: ModuleType) -> None:
-    found = module.quantities(made_up(name_of(module)))
+    estimates = module.quantities(made_up(name_of(module)))
     claims = [claim for claim in dag.figure_of("reduced", "landscape", name_of(module)).claims if claim.expect]
-    missing = {name for claim in claims for name in (claim.quantity, claim.control.quantity)} - set(found)
+    missing = {name for claim in claims for name in (claim.quantity, claim.control.quantity)} - set(estimates)
     assert not missing
-    for values in found.values():
+    for values in estimates.values():
         assert list(values.index) == list(SEEDS)
         assert np.isfinite(values).all()
 
@@ -178,16 +178,16 @@ def mean(values: pd.Series) -> float:
 
 
 def test_depth_bends_and_narrows_the_basin_without_shortcuts_alone() -> None:
-    found = landscape_contours.quantities(made_up("landscape_contours", 21))
-    assert mean(found["negative_curvature_rise_noshort"]) > 0.2
-    assert mean(found["negative_curvature_rise_with_shortcuts"]) == 0
-    assert (found["extra_narrowing_noshort"] > 0.2).all()
-    assert np.abs(found["extra_narrowing_permuted"]).max() < 1e-12
-    assert mean(found["fitted_difference_56"]) == pytest.approx(0.6)
-    assert mean(found["fitted_difference_20"]) == 0
-    assert 0.7 < mean(found["radius_ratio_with_shortcuts"]) < 1.3
-    assert mean(found["radius_ratio_deepest_noshort"]) < 0.5
-    assert 0.5 < mean(found["shallow_area_ratio"]) < 2 < mean(found["deep_area_ratio"])
+    estimates = landscape_contours.quantities(made_up("landscape_contours", 21))
+    assert mean(estimates["negative_curvature_rise_noshort"]) > 0.2
+    assert mean(estimates["negative_curvature_rise_with_shortcuts"]) == 0
+    assert (estimates["extra_narrowing_noshort"] > 0.2).all()
+    assert np.abs(estimates["extra_narrowing_permuted"]).max() < 1e-12
+    assert mean(estimates["fitted_difference_56"]) == pytest.approx(0.6)
+    assert mean(estimates["fitted_difference_20"]) == 0
+    assert 0.7 < mean(estimates["radius_ratio_with_shortcuts"]) < 1.3
+    assert mean(estimates["radius_ratio_deepest_noshort"]) < 0.5
+    assert 0.5 < mean(estimates["shallow_area_ratio"]) < 2 < mean(estimates["deep_area_ratio"])
 
 
 def test_the_deepest_fitted_net_is_the_one_that_is_fitted() -> None:
@@ -224,39 +224,39 @@ def test_a_flat_surface_leaves_an_empty_panel() -> None:
 
 
 def test_width_trends_are_rank_correlations_and_vanish_when_nets_are_exchanged() -> None:
-    found = landscape_width.quantities(made_up("landscape_width", 21))
-    assert (found["area_trend_noshort"] == 1).all()
-    assert (found["area_trend_with_shortcuts"] == 1).all()
-    assert (found["error_trend"] == -1).all()
-    assert np.abs(found["area_trend_permuted"]).max() < 1e-12
-    assert np.abs(found["error_trend_permuted"]).max() < 1e-12
+    estimates = landscape_width.quantities(made_up("landscape_width", 21))
+    assert (estimates["area_trend_noshort"] == 1).all()
+    assert (estimates["area_trend_with_shortcuts"] == 1).all()
+    assert (estimates["error_trend"] == -1).all()
+    assert np.abs(estimates["area_trend_permuted"]).max() < 1e-12
+    assert np.abs(estimates["error_trend_permuted"]).max() < 1e-12
     assert landscape_width.widening(made_up("landscape_width", 5)).tolist() == [1, 1, 2, 2, 4, 4]
 
 
 def test_errors_are_in_per_cent_and_a_run_of_two_measurements_counts_once() -> None:
-    found = landscape_errors.quantities(made_up("landscape_errors", 9))
-    assert mean(found["test_error_resnet20"]) == pytest.approx(7.4)
-    assert mean(found["test_error_resnet32"]) == pytest.approx(7)  # that of depth_surfaces
-    assert mean(found["test_error_untrained"]) == pytest.approx(90)
-    assert len([name for name in found if name.startswith("test_error_")]) == 6 + 4 + 1 + 3 + 1
-    assert mean(found["accuracy_of_156"]) == pytest.approx(0.1)
-    assert mean(found["accuracy_of_shallow"]) == pytest.approx(np.arange(201, 301).mean() / 400)
+    estimates = landscape_errors.quantities(made_up("landscape_errors", 9))
+    assert mean(estimates["test_error_resnet20"]) == pytest.approx(7.4)
+    assert mean(estimates["test_error_resnet32"]) == pytest.approx(7)  # that of depth_surfaces
+    assert mean(estimates["test_error_untrained"]) == pytest.approx(90)
+    assert len([name for name in estimates if name.startswith("test_error_")]) == 6 + 4 + 1 + 3 + 1
+    assert mean(estimates["accuracy_of_156"]) == pytest.approx(0.1)
+    assert mean(estimates["accuracy_of_shallow"]) == pytest.approx(np.arange(201, 301).mean() / 400)
 
 
 def test_flatness_follows_the_error_and_not_exchanged_errors() -> None:
     nets = {f"resnet{10 + k}": Net(bowl(1.3**k), error=5 + k) for k in range(8)} | {"vgg9_small": Net(bowl(50), error=1)}
-    found = landscape_errors.quantities({"depth_surfaces": surface_tables(nets, 21)})
-    assert (found["flatness_error_correlation"] < -0.95).all()
-    assert np.abs(found["flatness_error_correlation_permuted"]).max() < 0.15
+    estimates = landscape_errors.quantities({"depth_surfaces": surface_tables(nets, 21)})
+    assert (estimates["flatness_error_correlation"] < -0.95).all()
+    assert np.abs(estimates["flatness_error_correlation_permuted"]).max() < 0.15
 
 
 def test_eigenvalues_that_did_not_converge_are_left_out() -> None:
     tables = made_up("landscape_curvature")
-    found = landscape_curvature.quantities(tables)
-    assert (found["share_of_small_ratios_in_basin"] == 1).all()
-    assert (found["share_of_small_ratios_untrained"] == 0).all()
-    assert (found["median_ratio_difference"] > 0.15).all()
-    assert (found["median_ratio_difference_shallow"] < 0.05).all()
+    estimates = landscape_curvature.quantities(tables)
+    assert (estimates["share_of_small_ratios_in_basin"] == 1).all()
+    assert (estimates["share_of_small_ratios_untrained"] == 0).all()
+    assert (estimates["median_ratio_difference"] > 0.15).all()
+    assert (estimates["median_ratio_difference_shallow"] < 0.05).all()
     ratios = landscape_curvature.points_of(tables)["ratio"]
     assert ratios.isna().sum() == 2 * 3 * len(SEEDS)
     figure = landscape_curvature.draw(tables)
@@ -266,20 +266,20 @@ def test_eigenvalues_that_did_not_converge_are_left_out() -> None:
 
 def test_convexity_and_losses_of_the_surface_figure() -> None:
     tables = made_up("landscape_surface", 21)
-    found = landscape_surface.quantities(tables)
-    assert found["smallest_convexity_level_with_shortcuts"][0] == pytest.approx(bowl(3)(np.ones(1), np.ones(1))[0])
-    assert mean(found["largest_initial_loss_with_shortcuts"]) == pytest.approx(2.3)
-    assert found["loss_one_step_away"][0] == pytest.approx(0.01 + 3 * 1.25, rel=0.01)
+    estimates = landscape_surface.quantities(tables)
+    assert estimates["smallest_convexity_level_with_shortcuts"][0] == pytest.approx(bowl(3)(np.ones(1), np.ones(1))[0])
+    assert mean(estimates["largest_initial_loss_with_shortcuts"]) == pytest.approx(2.3)
+    assert estimates["loss_one_step_away"][0] == pytest.approx(0.01 + 3 * 1.25, rel=0.01)
     rough_nets = DEPTH_NETS | {"resnet56_noshort": Net(rough(12), accuracy=0.95)}
     rough_found = landscape_surface.quantities(tables | {"depth_surfaces": surface_tables(rough_nets, 21)})
     assert (rough_found["convexity_level_deepest_noshort"] < 4).all()
 
 
 def test_the_surface_figure_comes_with_a_page_and_a_file_for_each_net() -> None:
-    found = landscape_surface.extras(made_up("landscape_surface"))
-    assert set(found) == {".html", ".densenet.vts", *(f".{run}.vts" for run in DEPTH_NETS)}
-    assert "not fitted: training accuracy 0.40" in found[".html"].decode()
-    assert found == landscape_surface.extras(made_up("landscape_surface"))
+    pages = landscape_surface.extras(made_up("landscape_surface"))
+    assert set(pages) == {".html", ".densenet.vts", *(f".{run}.vts" for run in DEPTH_NETS)}
+    assert "not fitted: training accuracy 0.40" in pages[".html"].decode()
+    assert pages == landscape_surface.extras(made_up("landscape_surface"))
     assert landscape_surface.extras({}) == {}
 
 

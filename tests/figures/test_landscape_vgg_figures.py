@@ -99,7 +99,7 @@ def lines_tables(points: int, directions: int) -> dict[str, pd.DataFrame]:
 
 def interpolation_tables(points: int) -> dict[str, pd.DataFrame]:
     """Two parabolas side by side: loss 0 at both ends, steepness given; a pair that exchanges them with weight decay."""
-    found = []
+    parts = []
     for seed, (small, large), split, (statistics, trained) in product(
         seed=SEEDS, pair=[SGD[:2], SGD[2:]], split=["train", "test"], kind=[(True, True), (False, True), (True, False)]
     ).to_numpy():
@@ -111,7 +111,7 @@ def interpolation_tables(points: int) -> dict[str, pd.DataFrame]:
         loss = loss + (0 if statistics else 2 * np.clip(alphas, 0, None)) if trained else np.full(points, 2.3)
         loss = np.where((alphas > 1.4) & trained & (small == SMALL), np.nan, loss)
         table = pd.DataFrame({"seed": seed, "alpha": alphas, "loss": loss, "accuracy": np.exp(-loss)})
-        found.append(table.assign(split=split, statistics=statistics, trained=trained, small=small, large=large))
+        parts.append(table.assign(split=split, statistics=statistics, trained=trained, small=small, large=large))
     norms = product(seed=SEEDS, run=SGD, step=np.arange(11))
     norms["step"] *= np.where(norms["run"].str.contains("_large"), 1, 10)
     ends = norms["run"].map({SMALL: 30.0, LARGE: 20.0, SMALL_DECAY: 5.0, LARGE_DECAY: 8.0})
@@ -121,34 +121,34 @@ def interpolation_tables(points: int) -> dict[str, pd.DataFrame]:
     low, high = edges[weights["bin"]], edges[weights["bin"] + 1]
     density = np.exp(-np.abs(low + high) / 2 / weights["run"].map({SMALL: 0.03, LARGE: 0.02, SMALL_DECAY: 0.005, LARGE_DECAY: 0.01}))
     weights = weights.assign(low=low, high=high, share=density / density.groupby([weights["seed"], weights["run"]]).transform("sum"))
-    return {"interpolation": pd.concat(found), "norms": norms.assign(norm=10 + share * (ends - 10)), "weights": weights.drop(columns="bin")}
+    return {"interpolation": pd.concat(parts), "norms": norms.assign(norm=10 + share * (ends - 10)), "weights": weights.drop(columns="bin")}
 
 
 def trajectory_tables(points: int) -> dict[str, pd.DataFrame]:
     """Arcs that end at the origin of a bowl; two components hold more than a walk's, and early steps cross the contours."""
-    runs, found = SGD + ADAM, {name: [] for name in ("surface", "variance", "paths", "captured", "angles", "cosines")}
+    runs, parts = SGD + ADAM, {name: [] for name in ("surface", "variance", "paths", "captured", "angles", "cosines")}
     for seed, (place, run) in ((seed, at) for seed in SEEDS for at in enumerate(runs)):
         named, steps = {"seed": seed, "run": run}, np.arange(41) * (10 if "_small" in run else 1)
         left = 1 - steps / steps[-1]
         x, y = (10 + place) * left, 4 * np.sin(3 * left) * left
         frame = product(beta=np.linspace(-1, 6, points), alpha=np.linspace(-2, 22, points))
         bowl = 0.01 + 0.02 * frame["alpha"] ** 2 + 0.2 * (frame["beta"] - 0.02 * frame["alpha"] ** 2) ** 2
-        found["surface"].append(frame.assign(loss=bowl, **named))
+        parts["surface"].append(frame.assign(loss=bowl, **named))
         tail = np.geomspace(1, 0.01, 38)
         shares = np.concatenate([[0.7, 0.2, 0.05], 0.05 * tail / tail.sum()])
         walk = 0.61 / np.arange(1, 42) ** 2
         ratios = {"axis": np.arange(1, 42), "ratio": shares, "random_walk": walk, "one_walk": walk * (1 + noise(seed, place))}
-        found["variance"].append(pd.DataFrame(ratios).assign(**named))
+        parts["variance"].append(pd.DataFrame(ratios).assign(**named))
         for plane, (a, b) in {"pca": (x, y), "random": (0.05 * np.cos(9 * left), 0.05 * left), "random_final": (x, 0.1 * y)}.items():
-            found["paths"].append(pd.DataFrame({"plane": plane, "step": steps, "x": a, "y": b}).assign(**named))
+            parts["paths"].append(pd.DataFrame({"plane": plane, "step": steps, "x": a, "y": b}).assign(**named))
         captured = {"plane": ["pca", "random", "random_final"], "share": [0.9, 1e-4 * (1 + place), 0.6]}
-        found["captured"].append(pd.DataFrame(captured).assign(**named))
+        parts["captured"].append(pd.DataFrame(captured).assign(**named))
         cosines = {"step": steps[1:], "cosine": np.linspace(0.9, 0.1, 40), "control": 0.5 + 0 * steps[1:]}
-        found["angles"].append(pd.DataFrame(cosines).assign(**named))
-        found["cosines"].append(
+        parts["angles"].append(pd.DataFrame(cosines).assign(**named))
+        parts["cosines"].append(
             pd.DataFrame({"parameters": [32000], "mean": [0.00459], "formula": [0.00446], "shared": [0.1]}).assign(**named)
         )
-    return {name: pd.concat(each) for name, each in found.items()}
+    return {name: pd.concat(each) for name, each in parts.items()}
 
 
 def made_up(points: int = 21, directions: int = 2) -> Tables:
@@ -191,21 +191,21 @@ def test_width_of_a_basin() -> None:
 
 
 def test_interpolation(tables: Tables) -> None:
-    found = means("landscape_interpolation", tables)
-    assert (found["width_difference"], found["width_difference_decay"]) == pytest.approx((0.1, 0.1), abs=5e-3)
-    assert (found["width_difference_untrained"], found["width_difference_decay_untrained"]) == (0, 0)
-    assert (found["norm_growth"], found["norm_growth_decay"]) == pytest.approx((2, -0.5))
-    assert (found["norm_difference"], found["norm_difference_decay"]) == pytest.approx((10 / 25, 3 / 6.5))
-    assert found["norm_difference_start"] == 0
-    assert (found["wrong_statistics_loss"], found["wrong_statistics_loss_at_start"]) == pytest.approx((2, 0))
+    estimates = means("landscape_interpolation", tables)
+    assert (estimates["width_difference"], estimates["width_difference_decay"]) == pytest.approx((0.1, 0.1), abs=5e-3)
+    assert (estimates["width_difference_untrained"], estimates["width_difference_decay_untrained"]) == (0, 0)
+    assert (estimates["norm_growth"], estimates["norm_growth_decay"]) == pytest.approx((2, -0.5))
+    assert (estimates["norm_difference"], estimates["norm_difference_decay"]) == pytest.approx((10 / 25, 3 / 6.5))
+    assert estimates["norm_difference_start"] == 0
+    assert (estimates["wrong_statistics_loss"], estimates["wrong_statistics_loss_at_start"]) == pytest.approx((2, 0))
 
 
 def test_sharpness_goes_with_errors(tables: Tables) -> None:
-    found = means("landscape_sharpness", tables)
-    assert (found["error_difference"], found["error_difference_decay"]) == pytest.approx((3.6, 4), abs=0.3)
-    assert found["error_difference_untrained"] == pytest.approx(0)
-    assert (found["sharpness_error_correlation"], found["sharpness_error_correlation_permuted"]) == pytest.approx((1, 0))
-    assert found["widest_margin"] > 0 > found["widest_margin_others"]
+    estimates = means("landscape_sharpness", tables)
+    assert (estimates["error_difference"], estimates["error_difference_decay"]) == pytest.approx((3.6, 4), abs=0.3)
+    assert estimates["error_difference_untrained"] == pytest.approx(0)
+    assert (estimates["sharpness_error_correlation"], estimates["sharpness_error_correlation_permuted"]) == pytest.approx((1, 0))
+    assert estimates["widest_margin"] > 0 > estimates["widest_margin_others"]
 
 
 def test_a_surface_that_is_not_finite_is_the_sharpest(tables: Tables) -> None:
@@ -223,31 +223,31 @@ def test_exchanged_nets_leave_nothing() -> None:
 
 
 def test_rescaling(tables: Tables) -> None:
-    found = means("landscape_normalisation", tables)
-    assert (found["rescaled_difference"], found["rescaled_difference_small"]) == pytest.approx((1e-6, 1e-6), rel=1e-3)
-    assert found["rescaled_difference_unnormalised"] > 1e30
-    assert found["rescaled_difference_small_unnormalised"] > 1e30, "a loss that is not finite counts, and can be judged"
-    assert found["filter_minus_unnormalised_correlation"] == pytest.approx(2)
-    assert found["filter_minus_unnormalised_correlation_permuted"] == 0
+    estimates = means("landscape_normalisation", tables)
+    assert (estimates["rescaled_difference"], estimates["rescaled_difference_small"]) == pytest.approx((1e-6, 1e-6), rel=1e-3)
+    assert estimates["rescaled_difference_unnormalised"] > 1e30
+    assert estimates["rescaled_difference_small_unnormalised"] > 1e30, "a loss that is not finite counts, and can be judged"
+    assert estimates["filter_minus_unnormalised_correlation"] == pytest.approx(2)
+    assert estimates["filter_minus_unnormalised_correlation_permuted"] == 0
 
 
 def test_directions(tables: Tables) -> None:
-    found = means("landscape_directions", tables)
+    estimates = means("landscape_directions", tables)
     lines = tables["vgg9_lines"]["lines"].query("run == @SMALL and seed == 0 and normalise == 'filter' and split == 'train'")
     losses = lines[np.isclose(lines["alpha"], 0.5)]["loss"]
-    assert found["curve_variation"] == pytest.approx(losses.std() / losses.mean(), rel=0.3)
-    assert found["curve_variation"] < 0.05 < 0.2 < found["curve_variation_across_nets"]
-    assert found["roughness_gap"] > 0 >= found["roughness_gap_exchanged"]
+    assert estimates["curve_variation"] == pytest.approx(losses.std() / losses.mean(), rel=0.3)
+    assert estimates["curve_variation"] < 0.05 < 0.2 < estimates["curve_variation_across_nets"]
+    assert estimates["roughness_gap"] > 0 >= estimates["roughness_gap_exchanged"]
 
 
 def test_trajectories(tables: Tables) -> None:
-    found = means("landscape_random_trajectory", tables) | means("landscape_pca_trajectory", tables)
-    assert (found["cosine_over_formula"], found["cosine_over_formula_shared"]) == pytest.approx((0.00459 / 0.00446, 0.1 / 0.00446))
-    assert (found["captured_by_random"], found["captured_by_principal"]) == pytest.approx((0.08, 90)), "in per cent"
-    assert (found["captured_by_two"], found["captured_by_two_random_walk"]) == pytest.approx((0.9, 0.7625))
-    assert found["captured_beyond_random_walk"] == pytest.approx(0.1375)
-    assert found["captured_beyond_random_walk_by_walk"] < 0
-    assert (found["crossing_fall"], found["crossing_fall_shuffled"]) == pytest.approx((16 / 39, 0))
+    estimates = means("landscape_random_trajectory", tables) | means("landscape_pca_trajectory", tables)
+    assert (estimates["cosine_over_formula"], estimates["cosine_over_formula_shared"]) == pytest.approx((0.00459 / 0.00446, 0.1 / 0.00446))
+    assert (estimates["captured_by_random"], estimates["captured_by_principal"]) == pytest.approx((0.08, 90)), "in per cent"
+    assert (estimates["captured_by_two"], estimates["captured_by_two_random_walk"]) == pytest.approx((0.9, 0.7625))
+    assert estimates["captured_beyond_random_walk"] == pytest.approx(0.1375)
+    assert estimates["captured_beyond_random_walk_by_walk"] < 0
+    assert (estimates["crossing_fall"], estimates["crossing_fall_shuffled"]) == pytest.approx((16 / 39, 0))
 
 
 def test_steps_without_a_gradient_are_left_out(tables: Tables) -> None:
@@ -262,7 +262,7 @@ def test_steps_without_a_gradient_are_left_out(tables: Tables) -> None:
 def test_every_claim_has_its_quantity_and_its_control_falls(name: str, tables: Tables, paper: PaperConfig) -> None:
     """On made-up tables that show the claimed effects every claim is reproduced, so none holds under its control."""
     figure = paper.figures[name]
-    quantities = {key: {int(str(s)): float(v) for s, v in found.items()} for key, found in MODULES[name].quantities(tables).items()}
+    quantities = {key: {int(str(s)): float(v) for s, v in by_seed.items()} for key, by_seed in MODULES[name].quantities(tables).items()}
     for claim in figure.claims:
         assert claim.quantity in quantities, claim.id
         assert claim.control.quantity in quantities, claim.id
@@ -274,7 +274,7 @@ def test_every_claim_has_its_quantity_and_its_control_falls(name: str, tables: T
 def test_drawings_are_labelled_and_survive_missing_tables(name: str, tables: Tables, paper: PaperConfig) -> None:
     module, needed = MODULES[name], paper.figures[name].measurements
     for missing in (None, *needed):
-        figure = module.draw({measurement: found for measurement, found in tables.items() if measurement != missing})
+        figure = module.draw({measurement: recorded for measurement, recorded in tables.items() if measurement != missing})
         for axes in figure.axes:
             assert axes.lines or axes.collections or axes.patches or not axes.axison, "no panel is empty"
         first = figure.axes[0]

@@ -31,24 +31,24 @@ def shares_table(shares: np.ndarray, trials: int, seed: int = 0) -> pd.DataFrame
 
 
 def per_parameter(shares: np.ndarray, trials: int) -> dict[str, float]:
-    found = lca_helping_per_parameter.quantities({"mnist_fc_lca": lca_tables(seeds=1) | {"parameters": shares_table(shares, trials)}})
-    return {name: values.iloc[0] for name, values in found.items()}
+    estimates = lca_helping_per_parameter.quantities({"mnist_fc_lca": lca_tables(seeds=1) | {"parameters": shares_table(shares, trials)}})
+    return {name: values.iloc[0] for name, values in estimates.items()}
 
 
 def test_independent_coins_are_as_far_spread_as_coins() -> None:
     heads = stats.binom.rvs(400, 0.51, size=50_000, random_state=np.random.default_rng(0))
-    found = per_parameter(100 * heads / 400, 400)
-    assert found["spread_over_coins"] == pytest.approx(1, abs=0.02)
-    assert found["most_helping_share"] == pytest.approx(100 * stats.binom.ppf(0.999, 400, 0.51) / 400, abs=0.6)
-    assert found["farthest_from_half"] == pytest.approx(found["farthest_from_half_coins"], abs=0.6)
+    estimates = per_parameter(100 * heads / 400, 400)
+    assert estimates["spread_over_coins"] == pytest.approx(1, abs=0.02)
+    assert estimates["most_helping_share"] == pytest.approx(100 * stats.binom.ppf(0.999, 400, 0.51) / 400, abs=0.6)
+    assert estimates["farthest_from_half"] == pytest.approx(estimates["farthest_from_half_coins"], abs=0.6)
 
 
 def test_heroes_and_villains_are_seen_and_so_is_the_control() -> None:
     roles = np.concatenate([np.full(1000, 90.0), np.full(1000, 10.0)])
-    found = per_parameter(roles, 400)
-    assert found["spread_over_coins"] > 10
-    assert found["farthest_from_half"] == pytest.approx(40.5, abs=0.6)
-    assert found["farthest_from_half_constant_roles"] == pytest.approx(50), "always the same parameters help"
+    estimates = per_parameter(roles, 400)
+    assert estimates["spread_over_coins"] > 10
+    assert estimates["farthest_from_half"] == pytest.approx(40.5, abs=0.6)
+    assert estimates["farthest_from_half_constant_roles"] == pytest.approx(50), "always the same parameters help"
 
 
 def table_of(helping: int, hurting: int, steps: int, shuffled: int = 50) -> dict[str, pd.DataFrame]:
@@ -61,13 +61,13 @@ def test_the_table_compares_optimisers_over_the_iterations_that_all_have() -> No
     tables["other_shares"] = {"shares": table_of(55, 45, 8)["layers"].assign(run="mnist_fc_adam")}
     late = tables["mnist_fc_lca"]["layers"]
     late.loc[late["step"] >= 5, "helping"] = 0
-    found = lca_helping_table.quantities(tables)
-    assert found["mnist_fc_helping_percent"].tolist() == pytest.approx([60, 60]), "the first five iterations only"
-    assert found["momentum_gain_mnist_fc"].tolist() == pytest.approx([6, 6])
-    assert found["momentum_gain_mnist_fc_shuffled"].tolist() == pytest.approx([0, 0])
-    assert found["resnet20_highest_helping_percent"].tolist() == pytest.approx([51, 51])
-    assert found["sgd_over_adam_mnist_fc"].tolist() == pytest.approx([5, 5])
-    assert "sgd_over_adam_lenet" not in found
+    estimates = lca_helping_table.quantities(tables)
+    assert estimates["mnist_fc_helping_percent"].tolist() == pytest.approx([60, 60]), "the first five iterations only"
+    assert estimates["momentum_gain_mnist_fc"].tolist() == pytest.approx([6, 6])
+    assert estimates["momentum_gain_mnist_fc_shuffled"].tolist() == pytest.approx([0, 0])
+    assert estimates["resnet20_highest_helping_percent"].tolist() == pytest.approx([51, 51])
+    assert estimates["sgd_over_adam_mnist_fc"].tolist() == pytest.approx([5, 5])
+    assert "sgd_over_adam_lenet" not in estimates
     figure = lca_helping_table.draw(tables)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("not measured here") == len(lca_helping_table.ROWS) - 4
@@ -107,13 +107,13 @@ def test_periods_are_iterations_over_turns_and_momentum_is_compared() -> None:
         "mnist_fc_lca": {"oscillation": oscillation_table(100)},
         "mnist_fc_no_momentum_lca": {"oscillation": oscillation_table(500)},
     }
-    found = {name: values.iloc[0] for name, values in lca_oscillation.quantities(tables).items()}
-    assert found["resnet20_weight_turn_period"] == pytest.approx(5)
-    assert found["resnet20_gradient_turn_period"] == pytest.approx(10)
-    assert found["weight_turn_period_ratio"] == pytest.approx(5)
-    assert found["weight_turn_period_ratio_random_walk"] == pytest.approx(1, abs=0.1)
-    assert found["resnet20_most_hurting_net"] == pytest.approx(6e-3)
-    assert abs(found["resnet20_most_hurting_net_shuffled"]) < 20
+    estimates = {name: values.iloc[0] for name, values in lca_oscillation.quantities(tables).items()}
+    assert estimates["resnet20_weight_turn_period"] == pytest.approx(5)
+    assert estimates["resnet20_gradient_turn_period"] == pytest.approx(10)
+    assert estimates["weight_turn_period_ratio"] == pytest.approx(5)
+    assert estimates["weight_turn_period_ratio_random_walk"] == pytest.approx(1, abs=0.1)
+    assert estimates["resnet20_most_hurting_net"] == pytest.approx(6e-3)
+    assert abs(estimates["resnet20_most_hurting_net_shuffled"]) < 20
     figure = lca_oscillation.draw(tables)
     assert [axes.get_ylabel() for axes in figure.axes[::4]] == ["weight", "gradient", "LCA (loss units)"]
     plt.close(figure)
@@ -142,26 +142,26 @@ def totals_table(runs: dict[str, dict[str, float]], seeds: int = 3) -> dict[str,
 
 
 def test_first_and_last_layers_are_read_off_and_batch_norm_counts_among_the_others() -> None:
-    found = lca_resnet_layers.quantities({"resnet20_layers": totals_table({"resnet20": {"fc": 0.5, "conv": 0.2}})})
-    assert found["last_layer_total"].iloc[0] == pytest.approx(0.5)
-    assert found["last_layer_total_late"].iloc[0] == pytest.approx(0.25)
-    assert found["first_layer_total"].iloc[0] == pytest.approx(0.2)
-    assert found["last_layer_total_shuffled"].iloc[0] == 0
-    assert found["last_layer_total_standard_error"].iloc[0] == pytest.approx(0.01)
-    assert found["layers_with_positive_total"].iloc[0] == 2
-    assert found["others_total"].iloc[0] == pytest.approx(-3)
+    estimates = lca_resnet_layers.quantities({"resnet20_layers": totals_table({"resnet20": {"fc": 0.5, "conv": 0.2}})})
+    assert estimates["last_layer_total"].iloc[0] == pytest.approx(0.5)
+    assert estimates["last_layer_total_late"].iloc[0] == pytest.approx(0.25)
+    assert estimates["first_layer_total"].iloc[0] == pytest.approx(0.2)
+    assert estimates["last_layer_total_shuffled"].iloc[0] == 0
+    assert estimates["last_layer_total_standard_error"].iloc[0] == pytest.approx(0.01)
+    assert estimates["layers_with_positive_total"].iloc[0] == 2
+    assert estimates["others_total"].iloc[0] == pytest.approx(-3)
     assert lca_resnet_layers.quantities({}) == {}
 
 
 def test_freezing_is_compared_seed_by_seed() -> None:
     frozen = {"resnet20_frozen_last": {"fc": 0.0, "conv": -1.5}, "resnet20_frozen_first": {"fc": 0.5, "conv": 0.0}}
     tables = {"resnet20_layers": totals_table({"resnet20": {"fc": 0.5}}), "resnet20_frozen_layers": totals_table(frozen)}
-    found = lca_freeze_last.quantities(tables)
-    assert found["frozen_last_layer_total"].tolist() == [0, 0, 0]
-    assert found["frozen_last_loss_difference"].iloc[0] == pytest.approx(-1)
-    assert found["frozen_last_others_difference"].iloc[0] == pytest.approx(-0.5)
-    assert found["frozen_first_loss_difference"].iloc[0] == pytest.approx(1), "the control: this one loses"
-    assert found["unfrozen_last_layer_movement"].iloc[0] == pytest.approx(0.5), "the control of exactly nothing"
+    estimates = lca_freeze_last.quantities(tables)
+    assert estimates["frozen_last_layer_total"].tolist() == [0, 0, 0]
+    assert estimates["frozen_last_loss_difference"].iloc[0] == pytest.approx(-1)
+    assert estimates["frozen_last_others_difference"].iloc[0] == pytest.approx(-0.5)
+    assert estimates["frozen_first_loss_difference"].iloc[0] == pytest.approx(1), "the control: this one loses"
+    assert estimates["unfrozen_last_layer_movement"].iloc[0] == pytest.approx(0.5), "the control of exactly nothing"
 
 
 def test_the_delay_is_correlated_in_both_arms() -> None:
@@ -171,13 +171,13 @@ def test_the_delay_is_correlated_in_both_arms() -> None:
         "resnet20_layers": totals_table({"resnet20": {"fc": 0.0, "conv": -2.0}}),
         "resnet20_momentum_layers": totals_table(delays | rescaled),
     }
-    found = lca_last_layer_momentum.quantities(tables)
-    assert found["last_layer_delay_correlation_fixed"].tolist() == pytest.approx([1, 1, 1])
-    assert found["others_delay_correlation_fixed"].tolist() == pytest.approx([-1, -1, -1])
-    assert (found["last_layer_delay_correlation_fixed_shuffled"] < 0.6).all(), "the control falls"
-    assert (found["others_delay_correlation_fixed_shuffled"] > -0.6).all()
-    assert found["last_layer_delay_correlation_rescaled"].iloc[0] == pytest.approx(0.5)
-    assert found["last_layer_total_no_delay_fixed"].iloc[0] == pytest.approx(-1)
+    estimates = lca_last_layer_momentum.quantities(tables)
+    assert estimates["last_layer_delay_correlation_fixed"].tolist() == pytest.approx([1, 1, 1])
+    assert estimates["others_delay_correlation_fixed"].tolist() == pytest.approx([-1, -1, -1])
+    assert (estimates["last_layer_delay_correlation_fixed_shuffled"] < 0.6).all(), "the control falls"
+    assert (estimates["others_delay_correlation_fixed_shuffled"] > -0.6).all()
+    assert estimates["last_layer_delay_correlation_rescaled"].iloc[0] == pytest.approx(0.5)
+    assert estimates["last_layer_total_no_delay_fixed"].iloc[0] == pytest.approx(-1)
 
 
 def test_errors_of_sampled_totals_and_coverage() -> None:
@@ -190,13 +190,13 @@ def test_errors_of_sampled_totals_and_coverage() -> None:
     tables: Tables = {"mnist_fc_lca": {"layers": exact}, "mnist_fc_lca_fresh": {"layers": noisy}}
     for name, factor in (("fresh", 1.05), ("fixed", 1.01), ("minibatch", 2.0)):
         tables.setdefault(f"mnist_fc_lca_{name}", {})["totals"] = exact_totals.assign(lca=factor * exact_totals["lca"], **common)
-    found = lca_sampling.quantities(tables)
-    assert found["worst_layer_total_error_percent"].tolist() == pytest.approx([5, 5])
-    assert found["worst_layer_total_error_percent_fixed"].tolist() == pytest.approx([1, 1])
-    assert found["worst_layer_total_error_percent_minibatch"].tolist() == pytest.approx([100, 100]), "the control falls"
-    assert found["gradients_percent_fixed"].tolist() == pytest.approx([10, 10])
-    assert found["gradients_percent"].tolist() == pytest.approx([15, 15])
-    assert found["coverage_percent"].mean() == pytest.approx(90, abs=10)
+    estimates = lca_sampling.quantities(tables)
+    assert estimates["worst_layer_total_error_percent"].tolist() == pytest.approx([5, 5])
+    assert estimates["worst_layer_total_error_percent_fixed"].tolist() == pytest.approx([1, 1])
+    assert estimates["worst_layer_total_error_percent_minibatch"].tolist() == pytest.approx([100, 100]), "the control falls"
+    assert estimates["gradients_percent_fixed"].tolist() == pytest.approx([10, 10])
+    assert estimates["gradients_percent"].tolist() == pytest.approx([15, 15])
+    assert estimates["coverage_percent"].mean() == pytest.approx(90, abs=10)
     figure = lca_sampling.draw(tables)
     assert all(axes.get_ylabel() for axes in figure.axes)
     plt.close(figure)

@@ -44,10 +44,10 @@ Rows = list[dict[str, object]]
 
 
 def rows_of(*, runs: dict[str, float], cells: Callable[..., Rows], steps: tuple[int, ...] = STEPS) -> pd.DataFrame:
-    found = []
+    rows = []
     for seed, (run, rate), step in itertools.product(SEEDS, runs.items(), steps):
-        found += [{"seed": seed, "run": run, "step": step} | row for row in cells(run=run, rate=rate, step=step)]
-    return pd.DataFrame(found)
+        rows += [{"seed": seed, "run": run, "step": step} | row for row in cells(run=run, rate=rate, step=step)]
+    return pd.DataFrame(rows)
 
 
 def within_cosine(run: str, step: int, mode: str = "train_train") -> float:
@@ -62,25 +62,25 @@ def between_sign(run: str, step: int) -> float:
 
 
 def summary_cells(run: str, rate: float, step: int) -> Rows:
-    found: Rows = []
+    rows: Rows = []
     for layer, mode, kind in itertools.product(("fc1", "fc2", "total", ALL_BUT_LAST), MODES, ("sign", "cosine")):
         cosine = kind == "cosine"
         within = within_cosine(run, step, mode) if cosine else 1.0 - (0.5 if step > 100 else 0)
         between = -0.05 if cosine else between_sign(run, step)
         noise = 0.005 * (-1) ** STEPS.index(step)
         values = {"layer": layer, "mode": mode, "kind": kind, "within": within, "between": between}
-        found.append(values | {"within_flipped": noise, "between_flipped": noise, "within_permuted": 0.0, "between_permuted": 0.01})
-    return found
+        rows.append(values | {"within_flipped": noise, "between_flipped": noise, "within_permuted": 0.0, "between_permuted": 0.01})
+    return rows
 
 
 def class_cells(run: str, rate: float, step: int, classes: int = 10) -> Rows:
-    found: Rows = []
+    rows: Rows = []
     for kind, layer, a, b in itertools.product(("sign", "cosine"), ("total", ALL_BUT_LAST), range(classes), range(classes)):
         vehicles = {a, b} <= {0, 1, 8, 9}
         value = 1.0 if a == b else 0.5 if vehicles and step else -0.5
         row = {"class_1": a, "class_2": b, "stiffness": value, "stiffness_flipped": 0.01 * (-1) ** (a * b), "layer": layer}
-        found.append(row | {"mode": "train_train", "kind": kind})
-    return found
+        rows.append(row | {"mode": "train_train", "kind": kind})
+    return rows
 
 
 def loss_cells(run: str, rate: float, step: int) -> Rows:
@@ -106,14 +106,14 @@ def length_cells(run: str, rate: float, step: int) -> Rows:
 
 
 def domain_cells(run: str, rate: float, step: int) -> Rows:
-    found: Rows = [
+    rows: Rows = [
         {"representation": name, "crossing": 0.7, "size": 0.3, "lowest": 0.0, "lowest_permuted": 0.0} for name in ("pixels", "input")
     ]
     for depth, layer in enumerate(stiffness_distance.LAYERS):
         size = (0.3 - 0.04 * depth) * (rate / 1e-3) ** 0.25
         row = {"representation": layer, "crossing": 1 - size, "size": size}
-        found.append(row | {"lowest": -0.1 * depth, "lowest_permuted": 0.05})
-    return found
+        rows.append(row | {"lowest": -0.1 * depth, "lowest_permuted": 0.05})
+    return rows
 
 
 def curve_cells(run: str, rate: float, step: int) -> Rows:
@@ -181,79 +181,79 @@ def tables() -> Tables:
 
 def values(module: object, tables: Tables) -> dict[str, float]:
     """Quantities, of which every seed of the made-up tables has the same, except where an order is drawn by seed."""
-    return {name: float(found.mean()) for name, found in module.quantities(tables).items()}  # type: ignore[attr-defined]
+    return {name: float(by_seed.mean()) for name, by_seed in module.quantities(tables).items()}  # type: ignore[attr-defined]
 
 
 def test_mnist_classes(tables: Tables) -> None:
-    found = values(stiffness_classes_mnist, tables)
-    assert found["oracle_between_cosine"] == pytest.approx(-0.11)
-    assert found["within_cosine_fall"] == pytest.approx(0.9 - 0.6)
-    assert found["between_sign_fade"] == pytest.approx(0.7)
-    assert abs(found["within_cosine_fall_flipped"]) < 0.02
+    estimates = values(stiffness_classes_mnist, tables)
+    assert estimates["oracle_between_cosine"] == pytest.approx(-0.11)
+    assert estimates["within_cosine_fall"] == pytest.approx(0.9 - 0.6)
+    assert estimates["between_sign_fade"] == pytest.approx(0.7)
+    assert abs(estimates["within_cosine_fall_flipped"]) < 0.02
 
 
 def test_cifar10_classes(tables: Tables) -> None:
-    found = values(stiffness_classes_cifar10, tables)
-    assert found["smallest_diagonal_start"] == 1
-    assert found["off_diagonal_rise_early"] == pytest.approx(0.3)
-    assert found["vehicles_early"] == pytest.approx(0.5)
-    assert found["off_diagonal_spread_early"] == pytest.approx(np.std([0.5] * 12 + [-0.5] * 78))
-    assert found["diagonal_end"] == 0.5
-    assert found["off_diagonal_end"] == 0
+    estimates = values(stiffness_classes_cifar10, tables)
+    assert estimates["smallest_diagonal_start"] == 1
+    assert estimates["off_diagonal_rise_early"] == pytest.approx(0.3)
+    assert estimates["vehicles_early"] == pytest.approx(0.5)
+    assert estimates["off_diagonal_spread_early"] == pytest.approx(np.std([0.5] * 12 + [-0.5] * 78))
+    assert estimates["diagonal_end"] == 0.5
+    assert estimates["off_diagonal_end"] == 0
 
 
 def test_overfitting_is_counted_from_the_lowest_validation_loss(tables: Tables) -> None:
-    found = values(stiffness_overfitting, tables)
-    assert found["fc_mnist_onset_step"] == 100
+    estimates = values(stiffness_overfitting, tables)
+    assert estimates["fc_mnist_onset_step"] == 100
     at_onset, at_end = within_cosine(FC, 100), within_cosine(FC, 800)
-    assert found["fc_mnist_within_change_after_onset"] == pytest.approx(at_end / at_onset - 1)
-    assert found["fc_mnist_within_trend_after_onset"] == -1
-    assert found["fc_mnist_between_sign_onset"] == 0
-    assert found["fc_mnist_between_sign_start"] == pytest.approx(-0.7)
-    assert found["mode_gap"] == pytest.approx(0.02)
-    assert found["mode_gap_random_labels"] == pytest.approx(0.12)
+    assert estimates["fc_mnist_within_change_after_onset"] == pytest.approx(at_end / at_onset - 1)
+    assert estimates["fc_mnist_within_trend_after_onset"] == -1
+    assert estimates["fc_mnist_between_sign_onset"] == 0
+    assert estimates["fc_mnist_between_sign_start"] == pytest.approx(-0.7)
+    assert estimates["mode_gap"] == pytest.approx(0.02)
+    assert estimates["mode_gap_random_labels"] == pytest.approx(0.12)
 
 
 def test_random_labels_are_compared_at_equal_loss(tables: Tables) -> None:
-    found = values(stiffness_random_labels, tables)
+    estimates = values(stiffness_random_labels, tables)
     expected = within_cosine(FC_RANDOM, 400) / within_cosine(FC, 200)
-    assert found["within_cosine_random_over_true"] == pytest.approx(expected)
-    assert found["within_cosine_true_over_true"] == pytest.approx(within_cosine(FC, 800) / within_cosine(FC, 200))
-    assert found["between_sign_difference"] == pytest.approx(-0.3), "the steps at which the random labels' loss is above 1"
+    assert estimates["within_cosine_random_over_true"] == pytest.approx(expected)
+    assert estimates["within_cosine_true_over_true"] == pytest.approx(within_cosine(FC, 800) / within_cosine(FC, 200))
+    assert estimates["between_sign_difference"] == pytest.approx(-0.3), "the steps at which the random labels' loss is above 1"
 
 
 def test_superclasses_take_the_last_step(tables: Tables) -> None:
-    found = values(stiffness_superclasses, tables)
-    assert found["super_class_p_value"] == pytest.approx(0.001)
-    assert found["kingdom_contrast"] == pytest.approx(0.2)
-    assert found["super_class_p_value_random_grouping"] == pytest.approx(0.6)
+    estimates = values(stiffness_superclasses, tables)
+    assert estimates["super_class_p_value"] == pytest.approx(0.001)
+    assert estimates["kingdom_contrast"] == pytest.approx(0.2)
+    assert estimates["super_class_p_value_random_grouping"] == pytest.approx(0.6)
 
 
 def test_distance(tables: Tables) -> None:
-    found = values(stiffness_distance, tables)
+    estimates = values(stiffness_distance, tables)
     length = 3.0 - 0.4 - 0.25  # at step 400, where the loss is nearest to 0.1
-    assert found["within_slope"] == pytest.approx(-1 / length)
-    assert found["length_over_largest_distance"] == pytest.approx(length)
-    assert found["input_rise"] == pytest.approx(1)
-    assert abs(found["input_rise_permuted"]) < 0.9
-    assert found["crossing_by_depth"] == pytest.approx(1)
-    assert found["crossing_by_depth_shuffled"] < 0.8
-    assert found["lowest_last_hidden"] == pytest.approx(-0.5)
+    assert estimates["within_slope"] == pytest.approx(-1 / length)
+    assert estimates["length_over_largest_distance"] == pytest.approx(length)
+    assert estimates["input_rise"] == pytest.approx(1)
+    assert abs(estimates["input_rise_permuted"]) < 0.9
+    assert estimates["crossing_by_depth"] == pytest.approx(1)
+    assert estimates["crossing_by_depth_shuffled"] < 0.8
+    assert estimates["lowest_last_hidden"] == pytest.approx(-0.5)
     ours = 1 - (0.3 - 0.04 * np.arange(6))
-    assert found["crossing_less_published"] == pytest.approx(np.mean(ours[1:5] - [0.635, 0.74, 0.79, 0.82]))
+    assert estimates["crossing_less_published"] == pytest.approx(np.mean(ours[1:5] - [0.635, 0.74, 0.79, 0.82]))
     first = 3.0 - 0.05 - 0.25
-    assert found["length_change_over_training"] == pytest.approx((first - 0.75) / first - 1), "step 0 is left out"
+    assert estimates["length_change_over_training"] == pytest.approx((first - 0.75) / first - 1), "step 0 is left out"
 
 
 def test_learning_rate(tables: Tables) -> None:
-    found = values(stiffness_learning_rate, tables)
-    assert found["hidden_domain_rise"] == pytest.approx(0.25 * np.log(3))
-    assert found["input_domain_rise"] == 0
-    assert found["input_less_hidden_rise"] == pytest.approx(-0.25 * np.log(3))
-    assert found["length_at_equal_loss_by_rate"] == pytest.approx(-1)
-    assert found["length_at_equal_epoch_by_rate"] == pytest.approx(-1)
-    assert abs(found["length_at_equal_loss_by_rate_shuffled"]) < 0.9
-    assert np.isnan(found["within_cosine_at_equal_loss_by_rate"]), "no trend where nothing varies"
+    estimates = values(stiffness_learning_rate, tables)
+    assert estimates["hidden_domain_rise"] == pytest.approx(0.25 * np.log(3))
+    assert estimates["input_domain_rise"] == 0
+    assert estimates["input_less_hidden_rise"] == pytest.approx(-0.25 * np.log(3))
+    assert estimates["length_at_equal_loss_by_rate"] == pytest.approx(-1)
+    assert estimates["length_at_equal_epoch_by_rate"] == pytest.approx(-1)
+    assert abs(estimates["length_at_equal_loss_by_rate_shuffled"]) < 0.9
+    assert np.isnan(estimates["within_cosine_at_equal_loss_by_rate"]), "no trend where nothing varies"
     table = stiffness_learning_rate.by_rate(tables, None)
     assert (table["step"] == 800).all()
     assert table["learning_rate"].tolist() == [*RATE_RUNS.values()] * len(SEEDS)
@@ -264,7 +264,7 @@ def test_every_claim_has_its_quantity_and_its_control_falls(module, tables: Tabl
     """On made-up tables that show the claimed effects, no claim also holds under its control."""
     name = module.__name__.rpartition(".")[2]
     figure = configs.load("reduced", ROOT / "paper_configs")["stiffness"].figures[name]
-    quantities = {key: {int(str(s)): float(v) for s, v in found.items()} for key, found in module.quantities(tables).items()}
+    quantities = {key: {int(str(s)): float(v) for s, v in by_seed.items()} for key, by_seed in module.quantities(tables).items()}
     for claim in figure.claims:
         if claim.withdrawn:
             continue

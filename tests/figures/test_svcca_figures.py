@@ -102,8 +102,8 @@ def toy_tables() -> dict[str, pd.DataFrame]:
     coefficients = product(seed=SEEDS, networks=["trained", "untrained"], index=range(1, 9))
     pairs = product(seed=SEEDS, index=[1, 2, 3, 4]).assign(svcca=0.99, ranked_neurons=0.4, best_neuron=0.9)
     network = pd.DataFrame({"seed": SEEDS, "mse": 0.01, "kept": 30, "kept_variance": 7, "dead": 59})
-    found = {"errors": errors, "outputs": outputs, "shown": shown, "pairs": pairs, "network": network}
-    return found | {"coefficients": coefficients.assign(coefficient=1 - 0.01 * coefficients["index"])}
+    tables = {"errors": errors, "outputs": outputs, "shown": shown, "pairs": pairs, "network": network}
+    return tables | {"coefficients": coefficients.assign(coefficient=1 - 0.01 * coefficients["index"])}
 
 
 def theory_tables() -> Tables:
@@ -136,13 +136,13 @@ def theory_tables() -> Tables:
 
 def freeze_tables() -> Tables:
     final = {"convnet": 0.4, "convnet_frozen": 0.41, "convnet_frozen_at_start": 0.3, "resnet": 0.5, "resnet_frozen": 0.5}
-    found: Tables = {}
+    by_run: Tables = {}
     for run, accuracy in final.items():
         evaluation = product(seed=SEEDS, step=[50, 100], split=["validation", "test"])
-        found[run] = {"evaluation": evaluation.assign(accuracy=np.where(evaluation["split"] == "test", accuracy, np.nan))}
+        by_run[run] = {"evaluation": evaluation.assign(accuracy=np.where(evaluation["split"] == "test", accuracy, np.nan))}
     costs = [(0, "convnet", 0, 10, 20, 100), (0, "convnet_frozen", 0, 10, 20, 50), (0, "convnet_frozen", 50, 10, 10, 50)]
     costs += [(0, run, 0, 10, 20, 100) for run in ("resnet", "resnet_frozen")]
-    return found | {"freeze_cost": {"cost": pd.DataFrame(costs, columns=["seed", "run", "from_step", "forward", "backward", "steps"])}}
+    return by_run | {"freeze_cost": {"cost": pd.DataFrame(costs, columns=["seed", "run", "from_step", "forward", "backward", "steps"])}}
 
 
 def group_tables() -> dict[str, pd.DataFrame]:
@@ -183,9 +183,9 @@ def tables() -> Tables:
 
 
 def means(module, tables: Tables) -> dict[str, float]:
-    found = module.quantities(tables)
-    assert all(len(values) and np.isfinite(values).all() for values in found.values())
-    return {name: float(values.mean()) for name, values in found.items()}
+    estimates = module.quantities(tables)
+    assert all(len(values) and np.isfinite(values).all() for values in estimates.values())
+    return {name: float(values.mean()) for name, values in estimates.items()}
 
 
 def test_theory(tables: Tables) -> None:
@@ -204,26 +204,26 @@ def test_theory(tables: Tables) -> None:
 
 
 def test_toy_networks(tables: Tables) -> None:
-    found = means(svcca_toy_regression, tables) | means(svcca_aligned_directions, tables)
-    assert found["relative_error_30_directions"] == pytest.approx(1e-4)
-    assert found["relative_error_30_neurons"] == pytest.approx(0.8)
-    assert (found["largest_error_ratio_of_successive_panes"], found["largest_error_ratio_neurons"]) == pytest.approx((0.1, 1))
-    assert (found["fourth_svcca_coefficient"], found["smallest_correlation_of_top_neurons"]) == pytest.approx((0.99, 0.4))
+    estimates = means(svcca_toy_regression, tables) | means(svcca_aligned_directions, tables)
+    assert estimates["relative_error_30_directions"] == pytest.approx(1e-4)
+    assert estimates["relative_error_30_neurons"] == pytest.approx(0.8)
+    assert (estimates["largest_error_ratio_of_successive_panes"], estimates["largest_error_ratio_neurons"]) == pytest.approx((0.1, 1))
+    assert (estimates["fourth_svcca_coefficient"], estimates["smallest_correlation_of_top_neurons"]) == pytest.approx((0.99, 0.4))
 
 
 def test_dynamics_fall_with_depth_and_their_controls_do_not(tables: Tables) -> None:
-    found = means(svcca_dynamics, tables) | means(svcca_convergence_curves, tables)
+    estimates = means(svcca_dynamics, tables) | means(svcca_convergence_curves, tables)
     for run in ("convnet", "resnet"):
         for percent in (0, 35, 75):
-            assert found[f"{run}_depth_correlation_{percent}"] == pytest.approx(-1)
-        assert found[f"{run}_depth_correlation_35_shuffled"] == pytest.approx(1)
-        assert found[f"{run}_curve_depth_correlation"] == pytest.approx(-1)
-        assert found[f"{run}_curve_depth_correlation_shuffled"] == pytest.approx(1)
-    assert found["out_minus_fc2_35"] == pytest.approx(0.12)
-    assert found["out_minus_fc2_35_shuffled"] < 0
-    assert (found["batch_norm_deviation_cca"], found["convolution_deviation_cca"]) == pytest.approx((0, 0.3))
-    assert (found["batch_norm_smallest_svcca"], found["convolution_svcca"]) == (0.95, 0.72)
-    assert (found["residual_minus_convolution"], found["branch_minus_convolution"]) == pytest.approx((0.3, 0))
+            assert estimates[f"{run}_depth_correlation_{percent}"] == pytest.approx(-1)
+        assert estimates[f"{run}_depth_correlation_35_shuffled"] == pytest.approx(1)
+        assert estimates[f"{run}_curve_depth_correlation"] == pytest.approx(-1)
+        assert estimates[f"{run}_curve_depth_correlation_shuffled"] == pytest.approx(1)
+    assert estimates["out_minus_fc2_35"] == pytest.approx(0.12)
+    assert estimates["out_minus_fc2_35_shuffled"] < 0
+    assert (estimates["batch_norm_deviation_cca"], estimates["convolution_deviation_cca"]) == pytest.approx((0, 0.3))
+    assert (estimates["batch_norm_smallest_svcca"], estimates["convolution_svcca"]) == (0.95, 0.72)
+    assert (estimates["residual_minus_convolution"], estimates["branch_minus_convolution"]) == pytest.approx((0.3, 0))
 
 
 def test_the_published_panels_have_the_order_the_paper_describes() -> None:
@@ -240,11 +240,11 @@ def test_the_published_panels_have_the_order_the_paper_describes() -> None:
 
 
 def test_layers_of_two_networks_and_single_classes(tables: Tables) -> None:
-    found = means(svcca_two_seeds, tables) | means(svcca_cross_architecture, tables) | means(svcca_class_sensitivity, tables)
-    assert (found["ends_minus_middle"], found["ends_minus_middle_shuffled"]) == pytest.approx((0.25, 0))
-    assert (found["lower_minus_upper"], found["lower_minus_upper_shuffled"]) == pytest.approx((0.5, 0))
-    assert found["between_minus_within_pairs"] == pytest.approx(0.3 - 0.05)
-    assert found["between_minus_within_other_pairs"] < 0
+    estimates = means(svcca_two_seeds, tables) | means(svcca_cross_architecture, tables) | means(svcca_class_sensitivity, tables)
+    assert (estimates["ends_minus_middle"], estimates["ends_minus_middle_shuffled"]) == pytest.approx((0.25, 0))
+    assert (estimates["lower_minus_upper"], estimates["lower_minus_upper_shuffled"]) == pytest.approx((0.5, 0))
+    assert estimates["between_minus_within_pairs"] == pytest.approx(0.3 - 0.05)
+    assert estimates["between_minus_within_other_pairs"] < 0
 
 
 def test_projections(tables: Tables) -> None:
@@ -265,31 +265,31 @@ def test_a_projection_that_never_suffices_needs_the_whole_layer() -> None:
 
 
 def test_freezing_and_memorising(tables: Tables) -> None:
-    found = means(svcca_freeze_training, tables) | means(pwcca_memorisation, tables)
-    assert (found["convnet_freeze_minus_base"], found["convnet_frozen_at_start_minus_base"]) == pytest.approx((0.01, -0.1))
-    assert found["convnet_backward_saved_percent"] == pytest.approx(25)
-    assert found["convnet_compute_saved_percent"] == pytest.approx(100 / 6)
-    assert found["memorising_minus_generalising"] == pytest.approx(0.2)
-    assert found["mixed_groups_difference"] < 0
+    estimates = means(svcca_freeze_training, tables) | means(pwcca_memorisation, tables)
+    assert (estimates["convnet_freeze_minus_base"], estimates["convnet_frozen_at_start_minus_base"]) == pytest.approx((0.01, -0.1))
+    assert estimates["convnet_backward_saved_percent"] == pytest.approx(25)
+    assert estimates["convnet_compute_saved_percent"] == pytest.approx(100 / 6)
+    assert estimates["memorising_minus_generalising"] == pytest.approx(0.2)
+    assert estimates["mixed_groups_difference"] < 0
 
 
 def test_distances_fall_with_width_and_not_where_examples_are_shuffled(tables: Tables) -> None:
-    found = means(pwcca_width, tables)
-    falls = [found[f"distance_fall_{state}"] for state in ("trained", "untrained", "shuffled", "trained_on_training_images")]
+    estimates = means(pwcca_width, tables)
+    falls = [estimates[f"distance_fall_{state}"] for state in ("trained", "untrained", "shuffled", "trained_on_training_images")]
     assert falls == pytest.approx([0.3, 0.06, -0.001, 0.3])
-    assert (found["trained_minus_untrained_fall"], found["shuffled_minus_untrained_fall"]) == pytest.approx((0.24, -0.061))
-    assert found["accuracy_correlation"] == pytest.approx(-1)
-    assert found["accuracy_correlation_shuffled"] > -0.7
-    assert (found["smallest_train_accuracy"], found["largest_train_loss"]) == (1, 0.01)
+    assert (estimates["trained_minus_untrained_fall"], estimates["shuffled_minus_untrained_fall"]) == pytest.approx((0.24, -0.061))
+    assert estimates["accuracy_correlation"] == pytest.approx(-1)
+    assert estimates["accuracy_correlation_shuffled"] > -0.7
+    assert (estimates["smallest_train_accuracy"], estimates["largest_train_loss"]) == (1, 0.01)
 
 
 def test_lstm_layers_lead_in_order_and_not_where_examples_are_shuffled(tables: Tables) -> None:
-    found = means(svcca_lstm, tables)
-    assert (found["layer_1_leads_svcca"], found["layer_1_leads_svcca_shuffled"]) == (0.9, 0), "not in the last step, for the margin"
-    assert (found["layer_1_leads_pwcca"], found["layer_1_leads_pwcca_shuffled"]) == (0.9, 0)
-    assert (found["in_order_svcca"], found["in_order_pwcca_minus_cca"], found["in_order_pwcca_shuffled_minus_cca"]) == (1, 1, 0)
-    assert found["relative_progress_layer_1_minus_2"] == pytest.approx(0, abs=1e-9), "each layer's way is a straight line"
-    assert found["test_accuracy"] == 0.8
+    estimates = means(svcca_lstm, tables)
+    assert (estimates["layer_1_leads_svcca"], estimates["layer_1_leads_svcca_shuffled"]) == (0.9, 0), "not in the last step, for the margin"
+    assert (estimates["layer_1_leads_pwcca"], estimates["layer_1_leads_pwcca_shuffled"]) == (0.9, 0)
+    assert (estimates["in_order_svcca"], estimates["in_order_pwcca_minus_cca"], estimates["in_order_pwcca_shuffled_minus_cca"]) == (1, 1, 0)
+    assert estimates["relative_progress_layer_1_minus_2"] == pytest.approx(0, abs=1e-9), "each layer's way is a straight line"
+    assert estimates["test_accuracy"] == 0.8
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
