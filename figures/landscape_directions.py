@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from figures.landscape_sharpness import LINES, seed_of
 from figures.residual_nets import FITTED, fit_line, title_of, training_accuracies
-from figures.style import LOSS, Quantities, Tables, note_missing
+from figures.style import LOSS, Quantities, Tables, is_measured, note_missing, write_not_recorded
 from figures.surfaces import NOSHORT, draw_contours
 from figures.vgg9 import MODE, SGD, by_seed, label
 
@@ -51,8 +51,10 @@ def draw(tables: Tables) -> Figure:
             _draw_curves(axes, seed_of(tables[LINES]["lines"], run))
             axes.set(title=label(run), ylabel="" if number else "training loss (cross-entropy)")
     top.suptitle(f"VGG-9 along filter-normalised random directions, one line each; {MODE}", fontsize=9)
-    if not note_missing(tables, REPEATED, bottom.subplots(), "repeated surfaces"):
+    if is_measured(tables, REPEATED):
         _draw_repeated(bottom, tables)
+    else:
+        write_not_recorded(bottom.subplots(), "repeated surfaces")
     return figure
 
 

@@ -53,8 +53,8 @@ def draw(tables: Tables) -> Figure:
     """Planes of eight trainings of the first seed, and the shares of all seeds beside those of random walks."""
     figure = plt.figure(figsize=(17, 7.2))
     left, right = figure.subfigures(1, 2, width_ratios=[4.6, 1], squeeze=False)[0]
-    grid = left.subplots(len(LAYOUT), len(LAYOUT[0]))
-    if note_missing(tables, MEASUREMENT, (*grid.flat, right.subplots()), "VGG-9"):
+    grid, beside = left.subplots(len(LAYOUT), len(LAYOUT[0])), right.subplots()
+    if note_missing(tables, MEASUREMENT, (*grid.flat, beside), "VGG-9"):
         return figure
     for runs, row in zip(LAYOUT, grid, strict=True):
         for run, axes in zip(runs, row, strict=True):
@@ -64,7 +64,7 @@ def draw(tables: Tables) -> Figure:
     )
     grid[0, 0].legend(fontsize=6.5, loc="best", frameon=True, framealpha=0.8)
     figure.suptitle(f"VGG-9 around the end of training; {MODE}", fontsize=9)
-    _draw_shares(right.subplots(), two_axes(tables))
+    _draw_shares(beside, two_axes(tables))
     return figure
 
 
