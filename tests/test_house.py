@@ -17,7 +17,8 @@ PACKAGE = ROOT / "replication"
 FLOORS = [
     {"errors"},
     {"files", "machine", "models", "objective", "activations", "seeds"},
-    {"schema", "data", "recorder", "lca", "svcca", "landscape", "stiffness"},
+    {"recorder"},
+    {"schema", "data", "lca", "svcca", "landscape", "stiffness"},
     {"claims", "curvature", "training"},
     {"measurements"},
     {"pipeline"},
