@@ -1,13 +1,17 @@
-"""Stiffness of validation pairs as version 1 of the paper measures it, in float32 and in float64 (Fort et al. 2019, sections 2 and 3).
+"""Stiffness of validation pairs as version 1 of the paper measures it, and in better arithmetic (Fort et al. 2019, sections 2 and 3).
 
 Version 1 takes signs of the products of single examples' gradients (equation 5) and their means by class (equation 6, in which the two
 examples may be the same). Gradients come from one backward pass per example. In float32 the gradient of an example that is fitted
-beyond the resolution of the softmax is exactly zero, and sign(0) = 0 draws the mean towards zero; float64 keeps the gradient. So both
-are measured, with the share of zeros, and the cosine in float64 beside them.
+beyond the resolution of the softmax is exactly zero, and sign(0) = 0 draws the mean towards zero; float64 keeps the gradient.
+
+The derivative of the loss by the logit of the true class, p - 1, is rounded to 0 much earlier: where 1 - p is below 6e-8 in float32 and
+below 1e-16 in float64, although the other logits still have derivatives. That removes negative terms from products of different classes.
+So there are three precisions: ``float32`` as published, ``float64``, and ``exact``: float64 with p - 1 formed as minus the sum of the other
+probabilities. Shares of zeros stand beside the signs, and the cosine of the exact gradients.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -32,6 +36,7 @@ from replication.training.batches import steps_per_epoch
 from replication.training.evaluation import evaluate
 from replication.training.trained_run import TrainedRun
 
+Products = Mapping[str, Tensor]  # by precision
 Moment = tuple[int, float, nn.Module]  # step, the training loss that it stands for (nan: none), the network
 
 
@@ -86,29 +91,56 @@ def moments(config: StiffnessV1Config, run: TrainedRun) -> Iterator[Moment]:
 
 def tables_of_moment(config: StiffnessV1Config, run: TrainedRun, model: nn.Module, probe: Examples, step: int) -> dict[str, pd.DataFrame]:
     """Every table of one network."""
-    single = products_in_float32(model, probe)
-    double = gram(model, probe.images, probe.labels, per_layer=False)[TOTAL]
+    products = products_of(model, probe)
     draws = generator(run.seed, "stiffness_v1", run.name, step)
     found = {
-        "losses": losses(run, model, step),
-        "summary": summary(single, double, probe.labels, draws),
-        "agreement": agreement(single, double, probe.labels),
+        "losses": losses(run, model, step, training_set=config.training_loss),
+        "summary": summary(products, probe.labels, draws),
+        "agreement": agreement(products, probe.labels),
     }
     if step in config.matrices:
-        found["classes"] = classes(single, double, probe.labels)
+        found["classes"] = classes(products, probe.labels)
     if config.representations:
-        found |= against_similarity(config, model, single, probe, draws)
+        found |= against_similarity(config, model, products["float32"], probe, draws)
     if config.super_classes and step == config.matrices[-1]:
-        found |= against_super_classes(config, single, probe.labels, run.experiment.classes, draws)
+        found |= against_super_classes(config, products["float32"], probe.labels, run.experiment.classes, draws)
     return found
 
 
-def losses(run: TrainedRun, model: nn.Module, step: int) -> pd.DataFrame:
-    """Epochs and images seen, and the losses of the whole training and validation sets."""
-    train, validation = (evaluate(model, examples)[0] for examples in (run.experiment.train, run.experiment.validation))
+def losses(run: TrainedRun, model: nn.Module, step: int, *, training_set: bool) -> pd.DataFrame:
+    """Epochs and images seen, and the losses of the whole training set (nan unless asked for) and validation set."""
+    train = evaluate(model, run.experiment.train)[0] if training_set else float("nan")
+    validation = evaluate(model, run.experiment.validation)[0]
     epoch = step / steps_per_epoch(run.config, len(run.experiment.train.labels))
     images = step * run.config.batch_size
     return pd.DataFrame([{"epoch": epoch, "images": images, "train_loss": train, "validation_loss": validation}])
+
+
+def products_of(model: nn.Module, examples: Examples) -> Products:
+    """Products ``[n, n]`` of the gradients of single examples by precision: ``float32``, ``float64``, ``exact``."""
+    images, labels = examples.images, examples.labels
+    return {
+        "float32": products_in_float32(model, examples),
+        "float64": gram(model, images, labels, per_layer=False)[TOTAL],
+        "exact": gram(model, images, labels, per_layer=False, loss=cross_entropy_without_cancellation)[TOTAL],
+    }
+
+
+def cross_entropy_without_cancellation(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy ``[n]`` as log(1 + sum over the other classes of exp(z_k - z_y)).
+
+    Its derivative by the logit of the true class is minus the sum of the others', which keeps all digits of a fitted example; p - 1 loses
+    them.
+
+    >>> outputs = torch.tensor([[50.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.grad(F.cross_entropy(outputs, torch.tensor([0])), outputs)[0][0, 0].item()
+    0.0
+    >>> torch.autograd.grad(cross_entropy_without_cancellation(outputs, torch.tensor([0])).sum(), outputs)[0][0, 0].item() < 0
+    True
+    """
+    true = labels[:, None]
+    differences = (outputs - outputs.gather(1, true)).masked_fill(F.one_hot(labels, outputs.shape[1]).bool(), -torch.inf)
+    return F.softplus(differences.logsumexp(1))
 
 
 def products_in_float32(model: nn.Module, examples: Examples) -> Tensor:
@@ -144,11 +176,11 @@ def of_cells(matrix: Tensor) -> dict[str, float]:
     return {"within": matrix.diag().mean().item(), "between": off.mean().item(), "between_sd": off.std(correction=0).item()}
 
 
-def summary(single: Tensor, double: Tensor, labels: Tensor, draws: torch.Generator) -> pd.DataFrame:
+def summary(products: Products, labels: Tensor, draws: torch.Generator) -> pd.DataFrame:
     """Stiffness within and between classes by precision and kind.
 
     Args:
-        single, double: products ``[n, n]`` in float32 and float64.
+        products: ``[n, n]`` by precision.
         draws: of the controls: labels given to other examples (``_permuted``), gradients turned up or down by chance (``_flipped``).
 
     Returns:
@@ -157,47 +189,46 @@ def summary(single: Tensor, double: Tensor, labels: Tensor, draws: torch.Generat
     """
     n = len(labels)
     permuted = labels[torch.randperm(n, generator=draws).to(labels.device)]
-    flips = (2.0 * torch.randint(2, (n,), generator=draws) - 1).to(double)
+    flips = (2.0 * torch.randint(2, (n,), generator=draws, dtype=torch.float64) - 1).to(labels.device)
     rows = []
-    for precision, products in (("float32", single), ("float64", double)):
-        values = signs(products)
+    for precision, matrix in products.items():
+        values = signs(matrix)
         row: dict[str, str | float] = {"precision": precision, "kind": "sign", **of_cells(class_means(values, labels))}
-        for control, matrix in (
-            ("permuted", class_means(values, permuted)),
-            ("flipped", class_means(values * flips[:, None] * flips, labels)),
-        ):
-            row |= {f"{name}_{control}": value for name, value in of_cells(matrix).items()}
-        zero = of_cells(class_means(products == 0, labels))
-        row |= {"zero_gradients": (products.diag() == 0).double().mean().item()}
+        broken = {"permuted": class_means(values, permuted), "flipped": class_means(values * flips[:, None] * flips, labels)}
+        for control, means in broken.items():
+            row |= {f"{name}_{control}": value for name, value in of_cells(means).items()}
+        zero = of_cells(class_means(matrix == 0, labels))
+        row |= {"zero_gradients": (matrix.diag() == 0).double().mean().item()}
         rows.append(row | {"zero_within": zero["within"], "zero_between": zero["between"]})
-    cosines = class_matrix(double, labels, "cosine").mean
-    rows.append({"precision": "float64", "kind": "cosine", **of_cells(cosines)})
+    cosines = class_matrix(products["exact"], labels, "cosine").mean
+    rows.append({"precision": "exact", "kind": "cosine", **of_cells(cosines)})
     return pd.DataFrame(rows)
 
 
-def agreement(single: Tensor, double: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Signs in both precisions where the product in float32 is zero and where it is not, for pairs within and between classes.
+def agreement(products: Products, labels: Tensor) -> pd.DataFrame:
+    """Signs in every precision where the product in float32 is zero and where it is not, for pairs within and between classes.
 
     Returns:
-        columns ``pairs`` (within or between), ``zero_share``, ``float32`` and ``float64`` (mean signs of the products that are not zero
-        in float32), ``float64_of_zeros`` (mean sign in float64 of those that are).
+        columns ``pairs`` (within or between), ``zero_share``, a column for each precision (mean sign of the products that are not zero in
+        float32), and the same with ``_of_zeros`` for those that are.
     """
     same = labels[:, None] == labels[None, :]
-    low, high = signs(single), signs(double)
+    of = {precision: signs(matrix) for precision, matrix in products.items()}
     rows = []
     for name, pairs in (("within", same), ("between", ~same)):
-        zero, other = pairs & (low == 0), pairs & (low != 0)
-        means = {"float32": low[other].mean().item(), "float64": high[other].mean().item(), "float64_of_zeros": high[zero].mean().item()}
-        rows.append({"pairs": name, "zero_share": zero.sum().item() / pairs.sum().item()} | means)
+        zero, other = pairs & (of["float32"] == 0), pairs & (of["float32"] != 0)
+        row: dict[str, str | float] = {"pairs": name, "zero_share": zero.sum().item() / pairs.sum().item()}
+        row |= {precision: values[other].mean().item() for precision, values in of.items()}
+        rows.append(row | {f"{precision}_of_zeros": values[zero].mean().item() for precision, values in of.items()})
     return pd.DataFrame(rows)
 
 
-def classes(single: Tensor, double: Tensor, labels: Tensor) -> pd.DataFrame:
-    """The class matrices of signs: ``class_1``, ``class_2``, ``float32``, ``float64``."""
+def classes(products: Products, labels: Tensor) -> pd.DataFrame:
+    """The class matrices of signs: ``class_1``, ``class_2``, and a column for each precision."""
     n = int(labels.max()) + 1
     first, second = np.divmod(np.arange(n * n), n)
-    by_precision = {"float32": class_means(signs(single), labels), "float64": class_means(signs(double), labels)}
-    return pd.DataFrame({"class_1": first, "class_2": second} | {name: each.flatten().cpu().numpy() for name, each in by_precision.items()})
+    means = {precision: class_means(signs(matrix), labels).flatten().cpu().numpy() for precision, matrix in products.items()}
+    return pd.DataFrame({"class_1": first, "class_2": second} | means)
 
 
 def against_similarity(

@@ -52,6 +52,7 @@ class StiffnessV1Config(OfRuns):
         losses: training losses measured too, of the runs' ``stop_at_losses``; a loss that a run did not reach is left out.
         matrices: steps whose whole class matrices are kept.
         per_class: validation images of each class; the same at every checkpoint.
+        training_loss: also the loss of the whole training set at every step.
         representations: modules whose outputs give similarities beside those of the inputs; an empty list leaves distances out.
         super_classes: groups of classes to compare at the last of ``matrices``.
         permutations: random groupings for their test.
@@ -63,6 +64,7 @@ class StiffnessV1Config(OfRuns):
     losses: list[Annotated[float, Field(gt=0)]] = []
     matrices: list[Annotated[int, Field(ge=0)]] = []
     per_class: Count
+    training_loss: bool = False
     representations: list[str] = []
     super_classes: Literal["cifar100", "neighbours"] | None = None
     permutations: Count = 10_000
