@@ -7,23 +7,22 @@ from matplotlib.figure import Figure
 
 from figures.stiffness_tables import draw_matrix
 from figures.stiffness_v1_tables import class_matrix, matrix_steps, of_moments, published
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, requires, write_not_recorded
 from replication.measurements.super_classes import CIFAR100
 
 MEASUREMENT, RUN = "v1_cifar100_pairs", "v1_cifar100"
 N_CLASSES = 100
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Diagonal, cells off it, and how much stiffer classes of one super-class are, with groupings drawn by chance."""
-    if MEASUREMENT not in tables:
-        return {}
-    found = of_moments(tables, MEASUREMENT, RUN)
+    estimates = of_moments(tables, MEASUREMENT, RUN)
     contrasts = tables[MEASUREMENT]["contrasts"]
     for grouping, tail in (("true", ""), ("random", "_random_grouping")):
         rows = contrasts[contrasts["grouping"] == grouping].set_index("seed")
-        found[f"super_class_excess{tail}"], found[f"super_class_p_value{tail}"] = rows["difference"], rows["p_value"]
-    return found
+        estimates[f"super_class_excess{tail}"], estimates[f"super_class_p_value{tail}"] = rows["difference"], rows["p_value"]
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:
@@ -40,7 +39,7 @@ def draw(tables: Tables) -> Figure:
         _draw_column(grid[:, 1], ours, order, "ours, float32 as published")
     else:  # the smallest scale has other data
         for axes in grid[:, 1]:
-            not_recorded(axes, "CNN on CIFAR-100")
+            write_not_recorded(axes, "CNN on CIFAR-100")
     image = grid[0, 0].collections[0]
     figure.colorbar(image, ax=grid, shrink=0.5, label="mean sign of gradient products", pad=0.02)
     figure.suptitle("CNN on CIFAR-100 after 3,200 images; three validation images of each class", fontsize=9)

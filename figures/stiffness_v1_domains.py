@@ -14,7 +14,7 @@ from figures.stiffness_published import SIMILARITY_CURVES
 from figures.stiffness_tables import reordered
 from figures.stiffness_v1_rates import DATA, MEASUREMENT
 from figures.stiffness_v1_tables import published
-from figures.style import LOSS, Quantities, Tables, not_recorded
+from figures.style import LOSS, Quantities, Tables, requires, write_not_recorded
 
 LOSS_OF_DOMAINS = 0.1
 SPACES = ("input", *(f"layer {number}" for number in range(1, 7)))
@@ -22,11 +22,10 @@ HIDDEN = SPACES[2:6]  # whose published sizes rise most with the rate
 LOW_RATE, HIGH_RATE = 1e-5, 3e-4
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """By data set: factor between ours and published sizes, their rise with the rate, and their order by depth."""
-    if MEASUREMENT not in tables:
-        return {}
-    found: Quantities = {}
+    estimates: Quantities = {}
     for data in DATA:
         ours = sizes(tables, data)
         theirs = published_sizes(data)
@@ -35,18 +34,18 @@ def quantities(tables: Tables) -> Quantities:
             continue
         for tail, reference in (("", theirs[shared]), ("_reversed", theirs[shared].iloc[:, ::-1].set_axis(shared, axis=1))):
             factors = {seed: _factor(ours.loc[seed], reference) for seed in ours.index}
-            found[f"{data}_factor{tail}"] = pd.Series(factors)
+            estimates[f"{data}_factor{tail}"] = pd.Series(factors)
         rise = (_hidden(ours, HIGH_RATE) / _hidden(ours, LOW_RATE)).map(math.log)
-        found[f"{data}_hidden_rise"], found[f"{data}_hidden_rise_reversed"] = rise, -rise
+        estimates[f"{data}_hidden_rise"], estimates[f"{data}_hidden_rise_reversed"] = rise, -rise
         inputs = (ours[("input", shared[-1])] / ours[("input", LOW_RATE)]).map(math.log)
-        found[f"{data}_input_rise"], found[f"{data}_input_rise_reversed"] = inputs, -inputs
+        estimates[f"{data}_input_rise"], estimates[f"{data}_input_rise_reversed"] = inputs, -inputs
         depth = {seed: ours.loc[seed].xs(HIGH_RATE, level="learning_rate").reindex(SPACES).dropna() for seed in ours.index}
         orders = {seed: row.to_numpy() for seed, row in depth.items()}
-        found[f"{data}_order_by_depth"] = pd.Series({s: rank_correlation(np.arange(len(row)), row) for s, row in orders.items()})
-        found[f"{data}_order_by_depth_shuffled"] = pd.Series(
+        estimates[f"{data}_order_by_depth"] = pd.Series({s: rank_correlation(np.arange(len(row)), row) for s, row in orders.items()})
+        estimates[f"{data}_order_by_depth_shuffled"] = pd.Series(
             {s: rank_correlation(np.arange(len(row)), reordered(row, int(str(s)))) for s, row in orders.items()}
         )
-    return found
+    return estimates
 
 
 def sizes(tables: Tables, data: str) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def draw(tables: Tables) -> Figure:
             axes.set(title=f"{title}: {whose}", xlabel="learning rate", ylabel="size of the stiff domain")
             axes.set(xscale="log", yscale="log", xlim=(7e-7, 1.5e-3), ylim=(0.02, 1.5))
         if not column[1].lines:
-            not_recorded(column[1], title)
+            write_not_recorded(column[1], title)
     grid[0, 0].legend(fontsize=7)
     _draw_curves(grid[:, 2], tables)
     figure.suptitle("FC at the training loss 0.1; size: one less the highest similarity at which stiffness crosses zero", fontsize=9)

@@ -3,12 +3,13 @@
 from matplotlib.figure import Figure
 
 from figures.stiffness_v1_tables import draw_panels, of_moments
-from figures.style import Quantities, Tables
+from figures.style import Quantities, Tables, requires
 
 MEASUREMENT, RUN = "v1_fashion_pairs", "v1_fashion"
 MOMENTS = {"0": "0", "800": "800 images", "638176": "11 epochs", "5627552": "97 epochs"}
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Means of the diagonal and of the cells off it at the published moments."""
     return of_moments(tables, MEASUREMENT, RUN)

@@ -8,18 +8,17 @@ from matplotlib.figure import Figure
 from figures.ranks import rank_correlation
 from figures.stiffness_tables import reordered
 from figures.stiffness_v1_tables import published
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, requires, write_not_recorded
 
 MEASUREMENT = "v1_rates_pairs"
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 LOSSES = (0.177, 0.056, 0.017)
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """By data set and loss: root mean square of ours less published, and rank correlation with the rate."""
-    if MEASUREMENT not in tables:
-        return {}
-    found: Quantities = {}
+    estimates: Quantities = {}
     for data in DATA:
         for loss in LOSSES:
             ours = at_loss(tables, data, loss)
@@ -29,13 +28,13 @@ def quantities(tables: Tables) -> Quantities:
                 continue
             name = f"{data}_at_{loss}".replace(".", "_")
             for tail, reference in (("", theirs[shared].to_numpy()), ("_reversed", theirs[shared].to_numpy()[::-1])):
-                found[f"deviation_{name}{tail}"] = ((ours[shared] - reference) ** 2).mean(axis=1) ** 0.5
+                estimates[f"deviation_{name}{tail}"] = ((ours[shared] - reference) ** 2).mean(axis=1) ** 0.5
             rows = {int(str(seed)): row.dropna() for seed, row in ours.iterrows()}
-            found[f"order_{name}"] = pd.Series({s: rank_correlation(row.index.to_numpy(), row.to_numpy()) for s, row in rows.items()})
-            found[f"order_{name}_shuffled"] = pd.Series(
+            estimates[f"order_{name}"] = pd.Series({s: rank_correlation(row.index.to_numpy(), row.to_numpy()) for s, row in rows.items()})
+            estimates[f"order_{name}_shuffled"] = pd.Series(
                 {s: rank_correlation(row.index.to_numpy(), reordered(row.to_numpy(), s)) for s, row in rows.items()}
             )
-    return found
+    return estimates
 
 
 def at_loss(tables: Tables, data: str, loss: float) -> pd.DataFrame:
@@ -69,7 +68,7 @@ def draw(tables: Tables) -> Figure:
         for axes in column:
             axes.set(xscale="log", xlabel="learning rate", xlim=(7e-7, 1.5e-3))
         if not column[1].lines:
-            not_recorded(column[1], title)
+            write_not_recorded(column[1], title)
         for axes in (axes for axes in column if axes.lines):
             axes.axhline(0, color="black", lw=0.8)
     for axes in grid[:, 0]:

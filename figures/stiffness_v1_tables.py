@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.stiffness_tables import draw_matrix
-from figures.style import Quantities, Tables, not_recorded
+from figures.style import Quantities, Tables, write_not_recorded
 
 PUBLISHED = Path(__file__).parent / "published" / "stiffness_v1.json"
 PRECISIONS = {"float32": "ours, float32 as published", "float64": "ours, float64", "exact": "ours, exact"}
@@ -54,24 +54,22 @@ def of_moments(tables: Tables, measurement: str, run: str) -> Quantities:
     ``rise_1``: how far the mean between classes has risen since the panel before; ``_float64`` and ``_exact`` are
     the same in these precisions.
     """
-    if measurement not in tables:
-        return {}
-    found: Quantities = {}
+    estimates: Quantities = {}
     rows = {precision: summary(tables, measurement, run, precision=precision) for precision in PRECISIONS}
     for number, step in enumerate(matrix_steps(tables, measurement, run)):
         for precision, table in rows.items():
             tail = "" if precision == "float32" else f"_{precision}"
             at_step = table.xs(step, level="step")
             for name in CELLS:
-                found[f"{name}_{number}{tail}"] = at_step[name]
+                estimates[f"{name}_{number}{tail}"] = at_step[name]
         at_step = rows["float32"].xs(step, level="step")
-        found[f"within_{number}_permuted"] = at_step["within_permuted"]
+        estimates[f"within_{number}_permuted"] = at_step["within_permuted"]
         for name in ("between", "between_sd"):
-            found[f"{name}_{number}_flipped"] = at_step[f"{name}_flipped"]
+            estimates[f"{name}_{number}_flipped"] = at_step[f"{name}_flipped"]
         if number:
             for tail in ("", "_flipped"):
-                found[f"rise_{number}{tail}"] = found[f"between_{number}{tail}"] - found[f"between_{number - 1}{tail}"]
-    return found
+                estimates[f"rise_{number}{tail}"] = estimates[f"between_{number}{tail}"] - estimates[f"between_{number - 1}{tail}"]
+    return estimates
 
 
 def draw_panels(tables: Tables, measurement: str, run: str, figure_name: str, moments: dict[str, str], network: str) -> Figure:
@@ -84,7 +82,7 @@ def draw_panels(tables: Tables, measurement: str, run: str, figure_name: str, mo
     for row, precision in zip(grid[1:], DRAWN, strict=True):
         for axes, when, step in zip(row, moments.values(), [*steps, *[None] * (len(moments) - len(steps))], strict=False):
             if step is None:
-                not_recorded(axes, f"{network}, {when}")
+                write_not_recorded(axes, f"{network}, {when}")
                 continue
             seed = int(tables[measurement]["classes"]["seed"].min())
             matrix = class_matrix(tables, measurement, run, seed, step, precision)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_v1_tables import published, summary
-from figures.style import HURTS, LOSS, Quantities, Tables, not_recorded
+from figures.style import AMBER, HURTS, LOSS, Quantities, Tables, note_missing, requires
 
 MEASUREMENT, RUN = "v1_mnist_pairs", "v1_mnist"
 IMAGES_PER_EPOCH = 58_016  # as published; 1,813 batches of 32
@@ -16,13 +16,12 @@ BANDS = ((0.5, 5), (6, 10), (11, 20), (21, 30), (31, 40), (41, 60), (61, 80), (8
 LATE = (31, 98)
 
 
+@requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Stiffness in bands of epochs in both precisions, what exact zeros explain of the difference, and the losses."""
-    if MEASUREMENT not in tables:
-        return {}
     losses = _losses(tables)
     epochs = losses["epoch"]
-    found: Quantities = {
+    estimates: Quantities = {
         "onset_epoch": losses["validation_loss"].groupby("seed").idxmin().map(lambda place: epochs.loc[place]),
         "onset_epoch_of_training_loss": losses["train_loss"].groupby("seed").idxmin().map(lambda place: epochs.loc[place]),
     }
@@ -31,13 +30,13 @@ def quantities(tables: Tables) -> Quantities:
         name = f"{low:g}_{high}".replace("0.5", "1")
         for precision, table in rows.items():
             for column in ("within", "between"):
-                _add(found, f"{column}_{precision}_epochs_{name}", _band(table[column], epochs, low, high))
+                _add(estimates, f"{column}_{precision}_epochs_{name}", _band(table[column], epochs, low, high))
         for column in ("within_permuted", "between_flipped"):
-            _add(found, f"{column}_epochs_{name}", _band(rows["float32"][column], epochs, low, high))
-        _add(found, f"train_loss_epochs_{name}", _band(losses["train_loss"], epochs, low, high))
-    _add(found, "untrained_within", _band(rows["float32"]["within"], epochs, 0, 0))
-    _add(found, "untrained_between", _band(rows["float32"]["between"], epochs, 0, 0))
-    return found | _precisions(tables, rows, epochs)
+            _add(estimates, f"{column}_epochs_{name}", _band(rows["float32"][column], epochs, low, high))
+        _add(estimates, f"train_loss_epochs_{name}", _band(losses["train_loss"], epochs, low, high))
+    _add(estimates, "untrained_within", _band(rows["float32"]["within"], epochs, 0, 0))
+    _add(estimates, "untrained_between", _band(rows["float32"]["between"], epochs, 0, 0))
+    return estimates | _precisions(tables, rows, epochs)
 
 
 def _losses(tables: Tables) -> pd.DataFrame:
@@ -52,30 +51,30 @@ def _band(values: pd.Series, epochs: pd.Series, low: float, high: float) -> pd.S
     return inside.groupby("seed").mean()
 
 
-def _add(found: Quantities, name: str, values: pd.Series) -> None:
+def _add(estimates: Quantities, name: str, values: pd.Series) -> None:
     """Enter a quantity where its checkpoints were reached at this scale."""
     if len(values):
-        found[name] = values
+        estimates[name] = values
 
 
 def _precisions(tables: Tables, rows: dict[str, pd.DataFrame], epochs: pd.Series) -> Quantities:
     """How much smaller the decline is in float64, and whether zeros explain what float32 adds to it."""
-    found: Quantities = {}
+    estimates: Quantities = {}
     end = {precision: _band(table["within"], epochs, 91, 98) for precision, table in rows.items()}
-    _add(found, "decline_float64_over_float32", (1 - end["float64"]) / (1 - end["float32"]))
-    _add(found, "decline_float32_over_float32", (1 - end["float32"]) / (1 - end["float32"]))
-    _add(found, "zero_products_end", _band(rows["float32"]["zero_within"], epochs, 91, 98))
-    _add(found, "zero_products_end_float64", _band(rows["float64"]["zero_within"], epochs, 91, 98))
+    _add(estimates, "decline_float64_over_float32", (1 - end["float64"]) / (1 - end["float32"]))
+    _add(estimates, "decline_float32_over_float32", (1 - end["float32"]) / (1 - end["float32"]))
+    _add(estimates, "zero_products_end", _band(rows["float32"]["zero_within"], epochs, 91, 98))
+    _add(estimates, "zero_products_end_float64", _band(rows["float64"]["zero_within"], epochs, 91, 98))
     agreement = tables[MEASUREMENT]["agreement"]
     within = agreement[(agreement["run"] == RUN) & (agreement["pairs"] == "within")].set_index(["seed", "step"]).sort_index()
-    _add(found, "float32_less_float64_without_zeros", _band(within["float32"] - within["float64"], epochs, *LATE))
-    _add(found, "float32_less_float64_with_zeros", _band(rows["float32"]["within"] - rows["float64"]["within"], epochs, *LATE))
-    _add(found, "sign_in_float64_of_zeros", _band(within["float64_of_zeros"], epochs, *LATE))
-    _add(found, "sign_in_float32_of_zeros", 0 * _band(within["float64_of_zeros"], epochs, *LATE))
+    _add(estimates, "float32_less_float64_without_zeros", _band(within["float32"] - within["float64"], epochs, *LATE))
+    _add(estimates, "float32_less_float64_with_zeros", _band(rows["float32"]["within"] - rows["float64"]["within"], epochs, *LATE))
+    _add(estimates, "sign_in_float64_of_zeros", _band(within["float64_of_zeros"], epochs, *LATE))
+    _add(estimates, "sign_in_float32_of_zeros", 0 * _band(within["float64_of_zeros"], epochs, *LATE))
     cosine = summary(tables, MEASUREMENT, RUN, precision="exact", kind="cosine")
-    _add(found, "cosine_within_end", _band(cosine["within"], epochs, 91, 98))
-    _add(found, "cosine_within_start", _band(cosine["within"], epochs, 0, 0))
-    return found
+    _add(estimates, "cosine_within_end", _band(cosine["within"], epochs, 91, 98))
+    _add(estimates, "cosine_within_start", _band(cosine["within"], epochs, 0, 0))
+    return estimates
 
 
 def draw(tables: Tables) -> Figure:
@@ -88,13 +87,10 @@ def draw(tables: Tables) -> Figure:
         grid[1, 0].plot(*_published_curve(curves[name]), color=colour, label=label)
     grid[0, 0].set(title="published: losses", ylabel="cross-entropy")
     grid[1, 0].set(title="published: stiffness", ylabel="mean sign of gradient products")
-    if MEASUREMENT in tables:
+    if not note_missing(tables, MEASUREMENT, grid[:, 1:].flat, "FC on MNIST"):
         _draw_ours(grid, tables)
-    else:
-        for axes in (*grid[0, 1:], *grid[1, 1:]):
-            not_recorded(axes, "FC on MNIST")
     for axes in grid.flat:
-        axes.axvline(curves["onset"] / IMAGES_PER_EPOCH, color="#e0a030", lw=4, alpha=0.4, zorder=0)
+        axes.axvline(curves["onset"] / IMAGES_PER_EPOCH, color=AMBER, lw=4, alpha=0.4, zorder=0)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, loc="lower left" if axes in grid[1] else "best")
         axes.set_xscale("symlog", linthresh=1)

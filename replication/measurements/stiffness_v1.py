@@ -93,18 +93,18 @@ def tables_of_moment(config: StiffnessV1Config, run: TrainedRun, model: nn.Modul
     """Every table of one network."""
     products = products_of(model, probe)
     draws = generator(run.seed, "stiffness_v1", run.name, step)
-    found = {
+    frames = {
         "losses": losses(run, model, step, training_set=config.training_loss),
         "summary": summary(products, probe.labels, draws),
         "agreement": agreement(products, probe.labels),
     }
     if step in config.matrices:
-        found["classes"] = classes(products, probe.labels)
+        frames["classes"] = classes(products, probe.labels)
     if config.representations:
-        found |= against_similarity(config, model, products["float32"], probe, draws)
+        frames |= against_similarity(config, model, products["float32"], probe, draws)
     if config.super_classes and step == config.matrices[-1]:
-        found |= against_super_classes(config, products["float32"], probe.labels, run.experiment.classes, draws)
-    return found
+        frames |= against_super_classes(config, products["float32"], probe.labels, run.experiment.classes, draws)
+    return frames
 
 
 def losses(run: TrainedRun, model: nn.Module, step: int, *, training_set: bool) -> pd.DataFrame:
