@@ -90,8 +90,8 @@ def minibatch_cka(
     >>> minibatch_cka(batches).round(2)
       layer_a layer_b  similarity  examples
     0     low     low        1.00       400
-    1     low    high        0.85       400
-    2    high     low        0.85       400
+    1     low    high        0.74       400
+    2    high     low        0.74       400
     3    high    high        1.00       400
     """
     totals = _Totals()
