@@ -16,8 +16,8 @@ PACKAGE = ROOT / "replication"
 # A package or module of the top level imports only from those on the floors below it.
 FLOORS = [
     {"errors"},
-    {"files", "machine", "models", "objective", "activations", "seeds"},
-    {"recorder"},
+    {"files", "machine", "models", "objective", "seeds"},
+    {"recorder", "activations"},
     {"schema", "data", "lca", "svcca", "landscape", "stiffness"},
     {"claims", "curvature", "training"},
     {"measurements"},

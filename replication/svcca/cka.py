@@ -165,10 +165,10 @@ class _Totals:
         self.examples += n
         for kernels, own in zip((a, b), self.own, strict=True):
             for name, x in kernels.items():
-                own[name] = own.get(name, 0.0) + x.debiased_dot(x) * x.size**2 / (n - 3)
+                own[name] = own.get(name, 0.0) + x.debiased_dot(x) * x.size**4 / (n - 3)
         for name_a, x in a.items():
             for name_b, y in b.items():
-                product = x.debiased_dot(y) * x.size * y.size / (n - 3)
+                product = x.debiased_dot(y) * (x.size * y.size) ** 2 / (n - 3)
                 self.pairs[name_a, name_b] = self.pairs.get((name_a, name_b), 0.0) + product
 
     def table(self) -> pd.DataFrame:

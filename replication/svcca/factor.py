@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from replication.svcca.matrices import as_activations, constant_level, cross_product, finite_mean, warn_constant
+from replication.svcca.matrices import as_activations, cross_product, finite_mean, warn_constant
 from replication.svcca.orthonormal import Rounding, orthonormalise
 
 
@@ -86,8 +86,7 @@ def factorise(x: Tensor, *, name: str = "x", epsilon: float = 0.0, rounding: Rou
     values = activations.values
     mean = finite_mean(values, name)
     if rounding is None:
-        constant = math.sqrt(len(values)) * constant_level(activations.eps, activations.arithmetic) * mean.abs()
-        rounding = Rounding(eps=activations.eps, arithmetic=activations.arithmetic, constant=constant)
+        rounding = Rounding(eps=activations.eps, arithmetic=activations.arithmetic)
     kept, ridge = _regularisation(values, mean, epsilon)
     alive, mean[kept], basis = orthonormalise(values if kept.all() else values[:, kept], mean[kept], rounding.of(kept), ridge)
     rank = basis.weights.shape[1]

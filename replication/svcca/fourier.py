@@ -88,7 +88,8 @@ def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
     roundings = [_rounding(z.dtype, floor) for z, floor in ((x, floor_x), (y, floor_y))]
     for gram, condition, rounding in ((gram_x, condition_x, roundings[0]), (gram_y, condition_y, roundings[1])):
         norms = gram.diagonal(dim1=1, dim2=2).real.sqrt()
-        well &= (norms > rounding.constant).all(1) & (2 * rounding.relative(norms) * condition.sqrt()[:, None] < 1).all(1)
+        well &= (norms > rounding.largest_of_constants(norms, norms.dtype)).all(1)
+        well &= (2 * rounding.relative(norms) * condition.sqrt()[:, None] < 1).all(1)
     count = min(x.shape[1], y.shape[1])
     coefficients = torch.zeros(len(frequencies), count, dtype=torch.float64, device=x.device)
     counts = torch.full((len(frequencies),), count, device=x.device)

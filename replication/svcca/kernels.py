@@ -14,6 +14,7 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.svcca.matrices import Activations, as_activations, constant_level, finite_mean, wide
+from replication.svcca.orthonormal import column_norms
 
 _NUMBERS = 2**16  # activations converted to float64 at a time: as many as stay in the cache
 _MOST, _FEW = 20_000, 2048  # examples of an n x n matrix of 3.2 GB, and of one that many layers may have
@@ -28,7 +29,7 @@ class Kernel:
     Attributes:
         values: K ``[n_examples, n_examples]``, or F ``[n_examples, n_neurons]`` with K = F F^H.
         is_matrix: whether values are K.
-        size: the trace before scaling, 0 for a constant layer.
+        size: the root of the trace before scaling, which is the norm of the centred activations; 0 for a constant layer.
     """
 
     values: Tensor
@@ -100,7 +101,7 @@ def linear_kernel(x: Any, name: str = "x", *, partners: int = 1) -> Kernel:
     if p >= n or (n <= _FEW and 4 * n <= p * partners):
         return _matrix_of(activations, name)
     mean, features = _centred(activations, name)
-    alive = torch.linalg.vector_norm(features, dim=0) > _constant_norms(activations, mean)
+    alive = column_norms(features) > _constant_norms(activations, mean)
     return _scaled_features(features if alive.all() else features[:, alive])
 
 
@@ -146,9 +147,9 @@ def _matrix_of(activations: Activations, name: str) -> Kernel:
     if bool(_SAFE[0] < trace < _SAFE[1]) and bool(mean_squares <= _FAR * trace):
         return _scaled(centred)
     mean, z = _centred(activations, name)
-    z = z * (torch.linalg.vector_norm(z, dim=0) > _constant_norms(activations, mean))
+    z = z * (column_norms(z) > _constant_norms(activations, mean))
     largest = z.abs().max().item()
-    return _scaled(_gram(z / (largest or 1.0)), largest**2)
+    return _scaled(_gram(z / (largest or 1.0)), largest)
 
 
 def _gram(x: Tensor) -> Tensor:
@@ -180,12 +181,12 @@ def _centred(activations: Activations, name: str) -> tuple[Tensor, Tensor]:
 
 def _constant_norms(activations: Activations, mean: Tensor) -> Tensor:
     """Norms below which a neuron is constant."""
-    return math.sqrt(len(activations.values)) * constant_level(activations.eps, activations.arithmetic) * mean.abs()
+    return math.sqrt(len(activations.values)) * constant_level(activations.eps, torch.finfo(mean.dtype).eps) * mean.abs()
 
 
 def _scaled(matrix: Tensor, unit: float = 1.0) -> Kernel:
     trace = max(matrix.diagonal().real.sum().item(), 0.0)
-    return Kernel(values=matrix / trace if trace else torch.zeros_like(matrix), is_matrix=True, size=trace * unit)
+    return Kernel(values=matrix / trace if trace else torch.zeros_like(matrix), is_matrix=True, size=math.sqrt(trace) * unit)
 
 
 def _scaled_features(features: Tensor) -> Kernel:
@@ -194,4 +195,4 @@ def _scaled_features(features: Tensor) -> Kernel:
         return Kernel(values=features, is_matrix=False, size=0.0)
     features = features / largest
     norm = torch.linalg.vector_norm(features).item()
-    return Kernel(values=features / norm, is_matrix=False, size=(largest * norm) ** 2)
+    return Kernel(values=features / norm, is_matrix=False, size=largest * norm)

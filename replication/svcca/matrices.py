@@ -33,13 +33,15 @@ class Activations:
 
 
 def constant_level(eps: float, arithmetic: float) -> float:
-    """Deviation of a neuron, relative to its size, that rounding of the input and of the mean explains.
+    """Deviation of a neuron, relative to its mean, up to which rounding of the input and of the mean explains it.
+
+    Rounding to nearest has a deviation of up to 0.3 eps.
 
     Args:
         eps: the relative spacing of numbers in the type of the input.
         arithmetic: that in the type of the sums.
     """
-    return 8 * arithmetic + (eps if eps > arithmetic else 0.0)
+    return 8 * arithmetic + (2 * eps if eps > arithmetic else 0.0)
 
 
 def as_activations(x: Any, name: str) -> Activations:

@@ -13,7 +13,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from replication.svcca.matrices import cross_product
+from replication.svcca.matrices import constant_level, cross_product
 
 _WELL_CONDITIONED = {32: 100.0, 64: 1e6}  # largest eigenvalue ratio of the Gram matrix: errors measured below 3e-6 and 2e-12
 _HOPELESS = 1e12  # eigenvalue ratio from which the Gram matrix no longer tells small from zero
@@ -40,18 +40,23 @@ class Rounding:
     Attributes:
         eps: the relative spacing of numbers in the type of the input.
         arithmetic: that in the arithmetic that made the activations.
-        constant: the norm below which a neuron is constant, float64 ``[n_neurons]``.
+        constant: the norm up to which a neuron is constant, float64 ``[n_neurons]``; by default some eps times the norm of its mean.
         norms: the norm over the examples of the rounding of every neuron, float64 ``[n_neurons]``; by default eps times the neuron's norm.
     """
 
     eps: float
     arithmetic: float
-    constant: Tensor
+    constant: Tensor | None = None
     norms: Tensor | None = None
 
     def of(self, neurons: Tensor) -> "Rounding":
         """The same for some neurons, ``[n_neurons]`` truth values."""
-        return replace(self, constant=self.constant[neurons], norms=None if self.norms is None else self.norms[neurons])
+        constant, norms = (None if values is None else values[neurons] for values in (self.constant, self.norms))
+        return replace(self, constant=constant, norms=norms)
+
+    def largest_of_constants(self, offsets: Tensor, dtype: torch.dtype) -> Tensor:
+        """``constant`` for neurons whose means have these norms ``[n_neurons]``, centred in this type."""
+        return constant_level(self.eps, torch.finfo(dtype).eps) * offsets if self.constant is None else self.constant
 
     def relative(self, norms: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Norm of the rounding of every neuron over its norm after centring, ``[n_neurons]``; offsets are the norms of the means."""
@@ -78,13 +83,13 @@ def orthonormalise(x: Tensor, mean: Tensor, rounding: Rounding, ridge: float = 0
     gram = cross_product(z, z) if is_tall else None
     squares = gram.diagonal().real if gram is not None else torch.linalg.vector_norm(z, dim=0).square()
     is_safe = _is_safe(z, squares)
-    norms = squares.sqrt() if is_safe else _norms(z)
-    alive = norms > rounding.constant
+    norms, offsets = squares.sqrt() if is_safe else column_norms(z), math.sqrt(len(z)) * mean.abs()
+    alive = norms > rounding.largest_of_constants(offsets, z.dtype)
     if not alive.all():
         z, gram = z[:, alive], None if gram is None else gram[alive][:, alive]
     if not z.shape[1]:
         return alive, mean, Basis(data=z, inner=None, weights=z.new_zeros(0, 0), coordinates=z.new_zeros(0, 0))
-    noise = rounding.of(alive).relative(norms[alive], math.sqrt(len(z)) * mean[alive].abs())
+    noise = rounding.of(alive).relative(norms[alive], offsets[alive])
     basis = _by_gram(z, gram, noise, rounding.arithmetic) if gram is not None and is_safe else None
     return alive, mean, basis or _by_singular_values(z, noise, rounding.arithmetic)
 
@@ -93,15 +98,15 @@ def _in_own_type(x: Tensor, mean: Tensor, rounding: Rounding, ridge: float) -> t
     """Which neurons vary and their basis by products in the type of ``x``; None where float64 has to centre or multiply."""
     z = _with_ridge(x - mean.to(x.dtype), ridge)
     gram = cross_product(z, z)
-    squares = gram.diagonal().real
-    alive = squares > rounding.constant.square()
-    is_near = (len(z) * mean.abs().square() <= _FAR**2 * squares)[alive].all()
-    if not alive.any() or not is_near or not _is_safe(z, squares):
+    norms, offsets = gram.diagonal().real.sqrt(), math.sqrt(len(z)) * mean.abs()
+    alive = norms > rounding.largest_of_constants(offsets, x.dtype)
+    is_clear = alive | (norms <= rounding.largest_of_constants(offsets, mean.dtype))
+    is_near = ~alive | (offsets <= _FAR * norms)
+    if not alive.any() or not (is_clear & is_near).all() or not _is_safe(z, norms.square()):
         return None
     if not alive.all():
         z, gram = z[:, alive], gram[alive][:, alive]
-    noise = rounding.of(alive).relative(squares[alive].sqrt(), math.sqrt(len(z)) * mean[alive].abs())
-    basis = _by_gram(z, gram, noise, rounding.arithmetic)
+    basis = _by_gram(z, gram, rounding.of(alive).relative(norms[alive], offsets[alive]), rounding.arithmetic)
     return None if basis is None else (alive, basis)
 
 
@@ -154,6 +159,12 @@ def left_singular(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return singular_value_decomposition(matrix)[:2]
 
 
+def column_norms(z: Tensor) -> Tensor:
+    """Norms of columns of any scale."""
+    largest = z.abs().amax(0)
+    return largest * torch.linalg.vector_norm(z / torch.where(largest > 0, largest, 1), dim=0)
+
+
 def _with_ridge(z: Tensor, ridge: float) -> Tensor:
     """With rows that add the square of the ridge to the diagonal of the Gram matrix."""
     return torch.cat([z, ridge * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)]) if ridge else z
@@ -164,12 +175,6 @@ def _is_safe(z: Tensor, squares: Tensor) -> bool:
     low, high = _SAFE_SQUARES[torch.finfo(z.dtype).bits]
     small = squares < low
     return bool(squares.max() < high) and not (bool(small.any()) and bool(z[:, small].any()))
-
-
-def _norms(z: Tensor) -> Tensor:
-    """Norms of columns of any scale."""
-    largest = z.abs().amax(0)
-    return largest * torch.linalg.vector_norm(z / torch.where(largest > 0, largest, 1), dim=0)
 
 
 def _tolerance(z: Tensor, arithmetic: float) -> float:
@@ -203,7 +208,7 @@ def _by_gram(z: Tensor, gram: Tensor, noise: Tensor, arithmetic: float) -> Basis
 
 def _by_singular_values(z: Tensor, noise: Tensor, arithmetic: float) -> Basis:
     """As ``_by_gram``, for any rank and any shape; z is float64 and has no constant column."""
-    scale = _norms(z)
+    scale = column_norms(z)
     z = z / scale
     is_wide = z.shape[1] >= 2 * z.shape[0]
     if is_wide:
