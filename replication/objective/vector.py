@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
+from replication.objective.roles import WEIGHT, Role, role_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Slot:
         layer: the name of its module.
         shape: the shape of the tensor.
         start, stop: its first entry in the vector and the one after its last.
+        role: what the tensor is in its module (``roles``).
 
     Example:
         >>> slot = layout_of(nn.Linear(3, 2))[1]
@@ -34,6 +36,7 @@ class Slot:
     shape: torch.Size
     start: int
     stop: int
+    role: Role = WEIGHT
 
     @property
     def slice(self) -> slice:
@@ -51,7 +54,8 @@ def layout_of(model: nn.Module) -> tuple[Slot, ...]:
     slots: list[Slot] = []
     start = 0
     for name, parameter in model.named_parameters():
-        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, start + parameter.numel()))
+        stop = start + parameter.numel()
+        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, stop, role_of(model, name)))
         start += parameter.numel()
     return tuple(slots)
 
