@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SAFETY = 4.0  # the rounding of one product is measured once; others may be larger
+TINY = float(np.finfo(np.float32).tiny)  # smaller products underflow in the arithmetic of most networks
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def check(values: np.ndarray, residuals: np.ndarray, *, asymmetry: float, roundi
         >>> check(np.array([2.0]), np.array([1e-5]), asymmetry=0.5, rounding=1e-7, epsilon=1e-7, tolerance=1e-3).message
         'The products are not those of a symmetric matrix: u.Av and v.Au differ by 0.5 for unit vectors, where the largest eigenvalue is 2.'
     """
-    errors = residuals + SAFETY * rounding
-    scale, allowed = float(np.abs(values).max()), allowed_errors(values, tolerance)
+    errors = residuals + SAFETY * rounding + TINY
+    scale, allowed = float(np.abs(values).max()), allowed_errors(values, tolerance) + TINY
     message = ""
     if not np.isfinite(values).all() or not np.isfinite(rounding):
         message = "A matrix-vector product has a value that is not finite."
@@ -59,7 +60,7 @@ def check(values: np.ndarray, residuals: np.ndarray, *, asymmetry: float, roundi
             f"The products are not those of a symmetric matrix: u.Av and v.Au differ by {asymmetry:.2g} for unit vectors, "
             f"where the largest eigenvalue is {scale:.2g}."
         )
-    elif (SAFETY * rounding > allowed).any():
+    elif (SAFETY * rounding > allowed).any() or ((errors > allowed).any() and (residuals <= allowed).all()):
         message = (
             f"Rounding changes a matrix-vector product by {rounding:.1g}, more than the tolerance {tolerance:g} allows; "
             "use Objective(..., dtype=torch.float64), or a larger tolerance."
