@@ -15,7 +15,7 @@ from figures.surfaces import NOSHORT, measure_of, seed_zero
 from replication.landscape.export import html, vts
 from replication.landscape.heights import CEILING, height_scale
 from replication.landscape.surface_measures import Surface, rise
-from replication.plots.palette import SEQUENTIAL
+from replication.palette import SEQUENTIAL
 from replication.plots.slices import surface_3d
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"

@@ -1,5 +1,6 @@
 """The matrices whose spectrum is asked for, as functions from vectors to vectors: nothing of the size of the matrix is stored."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,12 @@ from replication.landscape.directions import Ignore, kept_parameters
 from replication.objective.objective import Objective
 
 Matrix = Literal["hessian", "gauss_newton", "fisher", "empirical_fisher"]
+_METHODS: dict[str, tuple[str, dict[str, bool]]] = {  # of the objective, with their options
+    "hessian": ("hessian_vector_product", {}),
+    "gauss_newton": ("gauss_newton_vector_product", {}),
+    "fisher": ("fisher_vector_product", {}),
+    "empirical_fisher": ("fisher_vector_product", {"empirical": True}),
+}
 
 
 @dataclass(frozen=True)
@@ -76,19 +83,15 @@ def operator_at(objective: Objective, theta: Tensor | None = None, *, matrix: Ma
         >>> operator_at(objective, torch.zeros(2))(torch.tensor([1.0, 0.0])).tolist()
         [0.25, -0.25]
     """
-    products = {
-        "hessian": lambda: objective.hessian_vector_product,
-        "gauss_newton": lambda: objective.gauss_newton_vector_product,
-        "fisher": lambda: objective.fisher_vector_product,
-        "empirical_fisher": lambda: lambda point, vector: objective.fisher_vector_product(point, vector, empirical=True),
-    }
-    if matrix not in products:
-        raise ReplicationError(f"The matrix is {matrix!r}; allowed: {', '.join(map(repr, products))}.")
+    if matrix not in _METHODS:
+        raise ReplicationError(f"The matrix is {matrix!r}; allowed: {', '.join(map(repr, _METHODS))}.")
+    method, options = _METHODS[matrix]
+    product = functools.partial(getattr(objective, method), **options)
     point = objective.parameters() if theta is None else theta.to(objective.device)
     mask = kept_parameters(objective.layout, ignore, objective.device).double()
     if not mask.any():
         raise ReplicationError(f"ignore={ignore!r} leaves none of the objective's {len(objective.layout)} parameter tensors; ignore fewer.")
-    return Operator(product=products[matrix](), theta=point, mask=mask, epsilon=torch.finfo(objective.dtype).eps)
+    return Operator(product=product, theta=point, mask=mask, epsilon=torch.finfo(objective.dtype).eps)
 
 
 def check_count(name: str, count: int, *, least: int) -> None:

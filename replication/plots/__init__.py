@@ -3,7 +3,7 @@
 - ``learning``: ``layers``, the loss change allocated to each layer.
 - ``matrices``: ``similarity`` of layers, ``stiffness`` of classes.
 - ``slices``: ``line``, ``surface`` and ``surface_3d`` of the loss; ``spectrum`` of the Hessian.
-- ``palette``: the colours of these plots and of the papers' figures.
+- ``panels``: what they share. Their colours are those of ``replication.palette``, as are the papers' figures'.
 
 Every function takes ``ax``, the axes to draw in, and makes a figure of its own by default. None of them changes matplotlib's settings.
 """

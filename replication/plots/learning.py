@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from replication.errors import ReplicationError
-from replication.plots.palette import LOSS, in_order
+from replication.palette import LOSS, in_order
 from replication.plots.panels import check_columns, panel
 
 _NAMED = 12  # layers that a legend still holds
@@ -50,7 +50,7 @@ def layers(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axe
     ax.plot(allocated.index, allocated.sum(axis=1), color=LOSS, lw=1.2, ls="--", label="all layers")
     ax.axhline(0, color="black", lw=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="iterations", ylabel="LCA so far (units of the loss; negative helps)")
+    ax.set(xlabel="iterations", ylabel="LCA so far (loss; negative helps)")
     ax.margins(x=0)
     ax.legend(fontsize="small", frameon=False)
     return ax

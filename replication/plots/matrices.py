@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.plots.palette import DIVERGING, SEQUENTIAL
+from replication.palette import DIVERGING, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
 from replication.stiffness.matrix import ClassMatrix
 

@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LightSource, LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.landscape.grid import as_grid
 from replication.landscape.heights import CEILING, HeightScale, height_scale
-from replication.plots.palette import GREY, HURTS, LOSS, PALE_BLUE, RED, SEQUENTIAL
+from replication.palette import GREY, HURTS, LOSS, PALE_BLUE, RED, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
 
 _LEVELS = 20
@@ -185,6 +186,8 @@ def surface_3d(
     ax.set_box_aspect((1, 1, 0.75))
     ticks = scale.ticks()
     ax.set(xlabel="alpha", ylabel="beta", zlabel=scale.formula(column.replace("_", " ")), zlim=(scale.low, scale.high))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
     ax.set_zticks(list(scale.heights(np.array(ticks))), [f"{tick:g}" for tick in ticks])
     ax.text2D(0.5, 0.97, scale.sentence(values, column.replace("_", " ")), transform=ax.transAxes, ha="center", fontsize="small")
     return ax
