@@ -67,9 +67,9 @@ def rescaled_lines(objective: Objective, model: nn.Module, config: LinesConfig, 
     for how in (FILTER, "none"):
         original = None
         for factor, epsilon in copies:
-            scaled = rescaled(model, factor, objective.images[:2], epsilon=epsilon)
+            scaled = rescaled(model, factor, objective.inputs[:2], epsilon=epsilon)
             direction = directions(scaled, seed, [how])[how]
-            table = line(Objective(scaled, objective.images, objective.labels), direction, alphas)
+            table = line(Objective(scaled, objective.inputs, objective.labels), direction, alphas)
             original = table["loss"].to_numpy() if original is None else original
             rows.append(table.assign(factor=factor, epsilon=epsilon, normalise=how, original=original))
     return pd.concat(rows)

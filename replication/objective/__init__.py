@@ -1,9 +1,12 @@
-"""The loss as a function of the parameter vector, on a fixed set of examples: the ground floor of the instruments.
+"""The loss as a function of the parameter vector, on a fixed set of examples. All instruments build on it.
 
-- ``objective``: ``Objective``, with value, gradients and Hessian-vector products.
-- ``evaluation``: loss and accuracy at many points, without derivatives.
-- ``folding``: batch norm folded into the weights; ``stacked_mlp``: small networks at several points at once.
-- ``losses``: losses of single examples; ``memory_format``: channels_last, and the convolutions that are not safe in it.
+- ``objective``: ``Objective``, with values, gradients and products with the Hessian and its relatives.
+- ``evaluation``: loss and accuracy at many points, without derivatives. ``sums``, ``products``: sums over chunks of examples.
+- ``plain``: the model itself as a function of the vector. ``fast_paths``: faster forms, used only after they proved themselves:
+  ``folding`` (batch norm folded into the weights), ``stacked_mlp`` (small networks at several points), ``memory_format``.
+- ``examination``: what a network does, found out on a few examples: randomness, examples that influence each other.
+- ``vector``: the flat vector of parameters, and the one of buffers. ``subsets``: which parameters it holds.
+- ``networks``: copies of a user's model. ``inputs``, ``example_sets``: examples in any form. ``losses``: losses of single examples.
 """
 
 from replication.objective.evaluation import Evaluation

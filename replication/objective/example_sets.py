@@ -13,6 +13,23 @@ from replication.errors import ReplicationError
 from replication.objective.inputs import Tree, convert, join, map_tensors, n_examples, take, tensors_of
 
 
+def n_classes(labels: Tree) -> int:
+    """One more than the largest label.
+
+    Raises:
+        ReplicationError: labels that are not one class index per example.
+
+    Example:
+        >>> n_classes(torch.tensor([0, 2, 1]))
+        3
+    """
+    one_each = isinstance(labels, Tensor) and labels.dim() == 1
+    if not one_each or labels.is_floating_point() or labels.is_complex() or not bool((labels >= 0).any()):
+        shape = f"shape {tuple(labels.shape)} and type {labels.dtype}" if isinstance(labels, Tensor) else f"type {type(labels).__name__}"
+        raise ReplicationError(f"The labels have {shape}; splitting by class needs one class index per example, [n] of an integer type.")
+    return int(labels.max()) + 1
+
+
 class ExampleSet:
     """A fixed set of examples in a fixed order, in memory.
 
@@ -30,6 +47,7 @@ class ExampleSet:
 
     def __init__(self, inputs: Tree, labels: Tree) -> None:
         self.inputs, self.labels, self.n = inputs, labels, n_examples(labels, "labels")
+        self._classes: dict[int, tuple[Tree, Tree]] = {}
 
     @property
     def in_memory(self) -> bool:
@@ -41,6 +59,14 @@ class ExampleSet:
         for start in range(0, self.n, size):
             chunk = slice(start, start + size)
             yield take(self.inputs, chunk), take(self.labels, chunk)
+
+    def chunks_of_class(self, label: int, size: int) -> Iterator[tuple[Tree, Tree]]:
+        """The examples with this class index, in chunks of ``size``; a copy of them is kept."""
+        if label not in self._classes:
+            self._classes[label] = self.select((self.labels == label).nonzero().flatten())
+        inputs, labels = self._classes[label]
+        if len(labels):
+            yield from ExampleSet(inputs, labels).chunks(size)
 
     def select(self, examples: Tensor) -> tuple[Tree, Tree]:
         """Inputs and labels of the examples with these indices."""

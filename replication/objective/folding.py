@@ -1,11 +1,12 @@
-"""A network for evaluation only: batch norm folded into the convolution or linear layer before it, ReLU in place.
+"""A form of the network for evaluation: batch norm folded into the convolution or linear layer before it, ReLU in place.
 
-With running statistics batch norm is an affine map per channel, y = gamma (x - mean) / sqrt(variance + epsilon) + beta, so it
-can be multiplied into the weights before it, once per parameter vector instead of once per pixel. torch.fx finds the pairs;
-a network that cannot be traced, and a pair that something else reads, stay as they are.
+With running statistics, batch norm is an affine map of each channel, y = gamma (x - mean) / sqrt(variance + epsilon) + beta
+(Ioffe & Szegedy 2015). It can be multiplied into the weights before it: once per parameter vector instead of once per pixel.
+torch.fx finds the pairs. A network that cannot be traced stays as it is, and so does a pair whose parts are used elsewhere.
 """
 
 import copy
+import functools
 import operator
 from collections import Counter
 from dataclasses import dataclass
@@ -16,20 +17,23 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from replication.objective.inputs import Tree, n_examples
+from replication.objective.networks import obstacle_to_rewriting
+
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Names of a linear layer and of the batch norm that only it feeds."""
+    """The names of a linear layer and of the batch norm after it, which has no other input."""
 
     linear: str
     norm: str
     epsilon: float
 
     def fold(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The layer's weight and bias with batch norm in them.
+        """The layer's weight and bias with batch norm folded into them.
 
         Args:
             tensors: parameters and running statistics by name, float64; biases and batch norm's scale may be missing.
@@ -47,7 +51,7 @@ class Pair:
         return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias
 
     def names(self) -> set[str]:
-        """All parameters and statistics of the pair."""
+        """The names of all parameters and statistics of the pair."""
         fields = ("weight", "bias")
         statistics = {f"{self.norm}.running_mean", f"{self.norm}.running_var"}
         return statistics | {f"{module}.{field}" for module in (self.linear, self.norm) for field in fields}
@@ -55,9 +59,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Folded:
-    """A network whose folded layers have a bias and whose batch norms of ``pairs`` are gone.
+    """A network in which the batch norms of ``pairs`` are removed and the layers before them have a bias.
 
-    ``largest`` is the number of elements of its largest activation per example, None where the network could not be traced.
+    Attributes:
+        module: the network.
+        pairs: the layers and batch norms that were folded.
+        largest: number of elements of the largest activation of one example; None where the network could not be traced.
     """
 
     module: nn.Module
@@ -65,10 +72,10 @@ class Folded:
     largest: int | None
 
     def fold(self, parameters: dict[str, Tensor], statistics: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters of ``module`` from those of the network it was made of, differentiably; folding is in float64.
+        """The parameters of ``module``, computed from those of the original network; differentiable, folded in float64.
 
         Args:
-            parameters: by name, in any floating-point type.
+            parameters: of the original network by name, in any floating-point type.
             statistics: batch norm's running means and variances by name, float64.
         """
         kept = dict(parameters)
@@ -80,12 +87,17 @@ class Folded:
         return kept
 
 
-def folded(model: nn.Module, examples: Tensor) -> Folded:
-    """The evaluation form of ``model``, which is copied; its weights are still to be written.
+def folded(model: nn.Module, examples: Tree) -> Folded:
+    """The evaluation form of ``model``. Its weights have no meaning until those of ``Folded.fold`` are written into it.
 
     Args:
-        model: in evaluation mode.
-        examples: a few inputs ``[n, ...]`` on which the traced network must give exactly the model's outputs.
+        model: in evaluation mode; copied, never changed.
+        examples: a few inputs on which the traced network must give exactly the model's outputs.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
+        >>> folded(model, torch.zeros(2, 1, 3, 3)).pairs
+        (Pair(linear='0', norm='1', epsilon=1e-05),)
     """
     traced = _traced(copy.deepcopy(model), examples)
     if traced is None:
@@ -97,38 +109,40 @@ def folded(model: nn.Module, examples: Tensor) -> Folded:
     _make_relus_in_place(traced)
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return Folded(traced, tuple(pair for _, pair in pairs), max(sizes) // len(examples))
+    return Folded(traced, tuple(pair for _, pair in pairs), max(sizes) // n_examples(examples))
 
 
 class _Tracer(fx.Tracer):
-    """Looks into containers only: what a module without children does to shapes need not be traceable."""
+    """Traces containers only: a module without children need not be traceable."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return not any(module.children()) or super().is_leaf_module(module, name)
 
 
-def _traced(model: nn.Module, examples: Tensor) -> fx.GraphModule | None:
-    """The model as a graph, or None where it cannot be had or computes something else."""
-    if _hooked(model):  # tracing starts below the hooks of the outermost module
+def _traced(model: nn.Module, examples: Tree) -> fx.GraphModule | None:
+    """The model as a graph; None where it cannot be traced, or the graph computes something else."""
+    if not isinstance(examples, Tensor | tuple) or obstacle_to_rewriting(model) is not None:
         return None
+    arguments = examples if isinstance(examples, tuple) else (examples,)
     try:
         graph = _Tracer().trace(model)
         traced = fx.GraphModule(model, graph)
         with torch.no_grad():
-            outputs, expected = ShapeProp(traced).propagate(examples), model(examples)
-    except Exception:  # whatever a forward method does to a proxy: a slower evaluation is no error
+            outputs, expected = ShapeProp(traced).propagate(*arguments), model(*arguments)
+    except Exception:  # a forward method may do anything to a proxy, and a slower evaluation is not an error
         return None
     same = isinstance(outputs, Tensor) and torch.allclose(outputs, expected, rtol=0, atol=0, equal_nan=True)
     return traced if same else None
 
 
 def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, Pair]]:
-    """Batch norms that can be folded: their input is used nowhere else, and neither module nor weight has a second use."""
+    """The batch norms that can be folded: their input is used nowhere else, and no module or weight is used twice."""
     modules = dict(traced.named_modules(remove_duplicate=False))
     calls = Counter(id(modules[str(node.target)]) for node in traced.graph.nodes if node.op == "call_module")
     owners = Counter(id(tensor) for _, tensor in traced.named_parameters(remove_duplicate=False))
     owners += Counter(id(tensor) for _, tensor in traced.named_buffers(remove_duplicate=False))
-    found = []
+    owners += Counter(id(_attribute(traced, node)) for node in traced.graph.nodes if node.op == "get_attr")  # read beside the layer
+    pairs = []
     for node in traced.graph.nodes:
         before = node.args[0] if node.op == "call_module" and len(node.args) == 1 and not node.kwargs else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
@@ -139,13 +153,13 @@ def _pairs(traced: fx.GraphModule) -> list[tuple[fx.Node, Pair]]:
         tensors = [*linear.parameters(), *norm.parameters(), *norm.buffers()]
         once = calls[id(linear)] == calls[id(norm)] == 1 and all(owners[id(tensor)] == 1 for tensor in tensors)
         channels_second = type(linear) is not nn.Linear or len(before.meta["tensor_meta"].shape) == 2
-        if once and channels_second and not norm.training and not _hooked(linear) and not _hooked(norm):
-            found.append((node, Pair(str(before.target), str(node.target), norm.eps)))
-    return found
+        if once and channels_second and not norm.training:
+            pairs.append((node, Pair(str(before.target), str(node.target), norm.eps)))
+    return pairs
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def _attribute(traced: fx.GraphModule, node: fx.Node) -> Any:
+    return functools.reduce(getattr, str(node.target).split("."), traced)
 
 
 def _remove_norm(traced: fx.GraphModule, node: fx.Node, pair: Pair) -> None:
@@ -159,7 +173,7 @@ def _remove_norm(traced: fx.GraphModule, node: fx.Node, pair: Pair) -> None:
 
 
 def _make_relus_in_place(traced: fx.GraphModule) -> None:
-    """Where its input is a new tensor that nothing else reads: saves a pass through memory."""
+    """Saves a pass through memory. Only where the input is a new tensor that nothing else reads."""
     modules = dict(traced.named_modules())
 
     def module_of(node: fx.Node) -> nn.Module | None:

@@ -1,128 +1,191 @@
 """The loss as a function of the parameter vector, on a fixed set of examples.
 
-LCA follows it along the training path, the landscape on a plane, curvature at a point. The model given is copied, so it
-is never changed; vectors hold the parameters in the order of ``model.named_parameters()``, each flattened.
+Loss change allocation follows it along the training path, the loss landscape on a plane, curvature at a point. The model is
+copied and never changed. Vectors hold the parameters in the order of ``model.named_parameters()``, each flattened.
 """
 
-import copy
 import functools
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from replication.errors import ReplicationError
-from replication.objective import memory_format
-from replication.objective.evaluation import Evaluation, Evaluator
-from replication.objective.folding import Folded, folded
-from replication.objective.losses import PerExampleLoss, class_indices, cross_entropy, one_per_example
-from replication.objective.stacked_mlp import StackedMlp
-from replication.objective.vector import flat_buffers, flat_parameters, layout_of, parameter_shapes, unflatten
-
-_CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
+from replication.objective import memory_format, products, sums
+from replication.objective.evaluation import Evaluation, Evaluator, Metric
+from replication.objective.examination import Findings, examine, probe_of
+from replication.objective.example_sets import examples_of, n_classes
+from replication.objective.fast_paths import Chosen, Paths, choose
+from replication.objective.losses import Loss, example_loss
+from replication.objective.networks import BatchNorm, evaluation_copy, unwrapped
+from replication.objective.plain import PlainNetwork
+from replication.objective.subsets import Subset, chosen_parameters
+from replication.objective.vector import flatten, slots_of
 
 
 class Objective:
     """Mean loss of a model over a fixed set of examples, as a function of the flat parameter vector.
 
-    Values and sums over examples are float64; the network runs in ``dtype``, to which a vector given in float64 is rounded
-    once. Dropout is off. Batch norm uses ``"running"`` statistics, or ``"batch"`` statistics of fixed consecutive chunks of
-    ``chunk`` examples, which are then part of the definition of the loss (LCA specification, section 1.2).
+    Values and sums over examples are float64. The network runs in ``dtype``, to which a float64 vector is rounded once. Dropout
+    is off. Batch norm uses its ``"running"`` statistics, or with ``"batch"`` the statistics of each chunk of ``chunk``
+    consecutive examples. The chunk is then part of the definition of the loss (docs/papers/lca.md).
+
+    Derivatives are those of the model's own forward pass. A faster form of the network is used only after its losses and gradients
+    were found equal to those of the model on examples of this set (``fast_paths``); ``paths`` says which.
 
     Args:
-        model: the network; copied, never changed.
-        images: ``[n_examples, ...]``.
-        labels: ``[n_examples]``, class indices (or whatever ``loss`` takes).
-        loss: ``"cross_entropy"`` or a function of outputs and labels that returns one loss per example ``[n]``.
+        model: the network; copied, never changed. ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are taken off.
+        inputs: what the model takes, examples first: a tensor or array of any type, or a tuple (passed by position) or dict (by
+            keyword) of them. With ``labels=None``: a ``Dataset``, a ``DataLoader`` or a list of batches ``(inputs, labels)``, which are
+            read anew in every pass, so that they need not fit into memory.
+        labels: ``[n_examples, ...]``, class indices, or whatever ``loss`` accepts.
+        loss: a name (``"cross_entropy"``, ``"mse"``, ``"l1"``, ``"bce_with_logits"``, ...), one of torch's loss modules, or a function of
+            the model's outputs and the labels that returns one loss per example ``[n]``. Names and modules use the outputs' tensor,
+            their ``logits``, or the first of several; their mean is torch's (ignored labels and class weights change the divisor).
         batch_norm: ``"running"`` or ``"batch"``.
-        chunk: examples at a time; chosen for speed where it is not part of the definition.
+        chunk: number of examples in one pass; chosen for speed by default. It must be given, and divide the number of examples, where
+            the loss of an example changes with the examples beside it.
         dtype: floating-point type of the network's arithmetic.
-        device: where to compute; default: where the images are.
+        device: where to compute; by default where the inputs are.
+        parameters: which parameters the vector holds: all, ``"trainable"`` for those that require gradients, names of parameters or
+            layers, or a function of name and parameter. The others keep the model's values.
+        weight_decay: adds ``weight_decay / 2 * |theta|^2`` to the loss.
+        metric: a function of outputs and labels to one number per example, whose mean ``evaluate`` gives as accuracy; None for none.
+        fast: False runs the model's own forward pass only.
+
+    Attributes:
+        layout: the slot of each parameter tensor in the vector.
 
     Raises:
-        ReplicationError: no examples, unequal numbers of images and labels, labels that are no class indices where cross-entropy needs
-            them, or batch statistics without a chunk size that divides the examples; later, a loss that is not one per example.
+        ReplicationError: inputs and labels that do not fit each other, a model that cannot be copied or run, a loss that is unknown or
+            does not return one number per example, a forward pass that is random, or a missing chunk size.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> objective = Objective(model, torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), dtype=torch.float64)
+        >>> round(objective.value(torch.zeros(6)), 4)  # two classes, no knowledge: log 2
+        0.6931
+        >>> objective.gradient(torch.zeros(6))
+        tensor([-0.2500,  0.2500,  0.2500, -0.2500,  0.0000,  0.0000],
+               dtype=torch.float64)
     """
 
     def __init__(
         self,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
+        inputs: Any,
+        labels: Any = None,
         *,
-        loss: Literal["cross_entropy"] | PerExampleLoss = "cross_entropy",
-        batch_norm: Literal["running", "batch"] = "running",
+        loss: Loss = "cross_entropy",
+        batch_norm: BatchNorm = "running",
         chunk: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        parameters: Subset = "all",
+        weight_decay: float = 0.0,
+        metric: Metric | Literal["accuracy"] | None = "accuracy",
+        fast: bool = True,
     ) -> None:
-        if len(images) == 0 or len(images) != len(labels):
-            raise ReplicationError(
-                f"The objective was given {len(images)} images and {len(labels)} labels; give one label for each of at least one image."
-            )
-        self.dtype = dtype
-        self.device = torch.device(device) if device is not None else images.device
-        # NCHW and contiguous: convolution backward on CPU crashed on permuted views of NHWC arrays
-        self.images = images.to(self.device, dtype).contiguous()
-        self.labels = (class_indices(labels) if loss == "cross_entropy" else labels).to(self.device)
-        self.layout = layout_of(model)
-        self._shapes = parameter_shapes(model)
-        self._loss: PerExampleLoss = cross_entropy if loss == "cross_entropy" else one_per_example(loss)
-        self._model = memory_format.prepare(_frozen_copy(model, batch_norm).to(self.device, dtype))
-        self._examples_interact = batch_norm == "batch" and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        if self._examples_interact and (chunk is None or len(images) % chunk):
-            raise ReplicationError(
-                f"Batch statistics need a chunk size that divides the {len(images)} examples, and it is {chunk}; "
-                "it is part of the definition of the loss: choose one."
-            )
-        self.chunk = chunk or self._default_chunk()
-        self._chunk_given = chunk
-        self._evaluator: Evaluator | None = None
-        self._stacked = StackedMlp.of(self._model) if loss == "cross_entropy" else None
+        model, self._examples = unwrapped(model), examples_of(inputs, labels, device, dtype)
+        self._probe = probe_of(self._examples, chunk)
+        self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
+        module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
+        chosen = chosen_parameters(model, parameters)
+        self.layout, self._names, self._plain = slots_of(chosen), list(chosen), PlainNetwork(module, list(chosen))
+        self._chunk_given, self._fast, self._metric, self._weight_decay = chunk, fast, metric, weight_decay
+        self._own = flatten(self._plain.leaves).double()
+        self._findings: Findings = examine(self._plain, self._names, self._loss, self._probe, self._examples, chunk)
+        memory_format.avoid_overflow(self._plain.module)
+        self.chunk = chunk or self._findings.chunk
+
+    @functools.cached_property
+    def _chosen(self) -> Chosen:
+        if not self._fast:
+            return Chosen(self._plain, None, Paths("plain", "plain", 0, "fast=False"))
+        return choose(self._plain, self._names, self._findings.finest, self._loss, self._probe, self._examples)
+
+    @functools.cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self._chosen, self._examples, self._loss, self._metric, self._chunk_given, self.chunk)
+
+    @property
+    def paths(self) -> Paths:
+        """Which forms of the network are used, and why not faster ones.
+
+        Example:
+            >>> Objective(nn.Linear(2, 2), torch.zeros(1, 2), torch.tensor([0]), fast=False).paths.network
+            'plain'
+        """
+        return self._chosen.paths
 
     @property
     def n_parameters(self) -> int:
-        """Length of the parameter vector."""
+        """The length of the parameter vector."""
         return self.layout[-1].stop
+
+    @property
+    def n_examples(self) -> int:
+        """The number of examples."""
+        return self._examples.n
+
+    @property
+    def inputs(self) -> Any:
+        """The inputs as the network gets them; not there where they are read from a stream."""
+        return self._examples.inputs
+
+    @property
+    def labels(self) -> Any:
+        """The labels of all examples."""
+        return self._examples.labels
+
+    @property
+    def n_classes(self) -> int:
+        """One more than the largest label; an error where labels are not one class index per example."""
+        return n_classes(self.labels)
 
     def parameters(self) -> Tensor:
         """The model's own parameter vector ``[n_parameters]``, float64."""
-        return flat_parameters(self._model)
-
-    def value(self, theta: Tensor) -> float:
-        """The mean loss at ``theta`` ``[n_parameters]``."""
-        vector = self._vector(theta)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        with torch.no_grad():
-            for images, labels in self._chunks():
-                total += self._losses(vector, images, labels).sum()
-        return (total / len(self.labels)).item()
+        return self._own.clone()
 
     def buffers(self) -> Tensor:
-        """The model's own floating-point buffers (batch norm's running means and variances, layer by layer), float64 ``[n_buffers]``."""
-        return flat_buffers(self._model)
+        """The model's own floating-point buffers, float64 ``[n_buffers]``: batch norm's running means and variances, layer by layer."""
+        return self._plain.own_buffers.clone()
 
-    def evaluate(self, theta: Tensor, *, buffers: Tensor | None = None) -> Evaluation:
-        """Mean loss, its standard error over examples, and accuracy at ``theta`` ``[n_parameters]``: ``value`` for many points.
-
-        The same as ``value`` up to rounding, without anything that derivatives need: batch norm is folded into the weights in
-        float64 and the network runs in channels_last. The first call prepares a second copy of the model.
-
-        Args:
-            buffers: running statistics other than the model's own ``[n_buffers]``, in the order of ``buffers()``.
+    def value(self, theta: Tensor) -> float:
+        """The mean loss at ``theta`` ``[n_parameters]``.
 
         Raises:
-            ReplicationError: a vector of another length.
+            ReplicationError: a vector of another length. All methods that take a vector raise it.
+        """
+        total = sums.values(self._chosen.network, self._loss, self._vector(theta), self._examples.chunks(self.chunk))
+        return (total.mean() + self._decay(theta)).item()
+
+    def evaluate(self, theta: Tensor, *, buffers: Tensor | None = None) -> Evaluation:
+        """Mean loss, accuracy and the standard error of the loss at ``theta`` ``[n_parameters]``, made for many points.
+
+        The loss equals ``value`` up to rounding. Nothing is kept for derivatives: batch norm is folded into the weights in float64
+        and the network runs in channels_last, where that was found to be right. The first call prepares a second copy of the model.
+
+        Args:
+            theta: the parameter vector ``[n_parameters]``.
+            buffers: running statistics to use instead of the model's own, ``[n_buffers]``, in the order of ``buffers()``.
+
+        Raises:
+            ReplicationError: a vector or buffers of another length.
+
+        Example:
+            >>> objective = Objective(nn.Linear(1, 2), torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))
+            >>> objective.evaluate(torch.tensor([1.0, -1.0, 0.0, 0.0])).accuracy
+            1.0
         """
         self._check(theta)
-        own = self.buffers()
+        own = self._plain.own_buffers
         if buffers is not None and buffers.shape != own.shape:
             raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
-        if self._evaluator is None:
-            self._evaluator = Evaluator(self._model, self._folded, self._shapes, self.images, self.labels, self._loss, self._chunk_given)
-        return self._evaluator.evaluate(theta, own if buffers is None else buffers)
+        moved = None if buffers is None else buffers.to(self.device).double()
+        evaluation = self._evaluator.evaluate(theta.to(self.device), moved)
+        return evaluation._replace(loss=evaluation.loss + float(self._decay(theta))) if self._weight_decay else evaluation
 
     def gradient(self, theta: Tensor) -> Tensor:
         """The gradient of the mean loss at ``theta``, float64 ``[n_parameters]``."""
@@ -136,150 +199,130 @@ class Objective:
     def values_and_gradients(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
 
-        Plain ReLU networks of linear layers evaluate all points in one larger matrix product.
-        """
-        values, gradients = self._sums(thetas, self._chunks())
-        return values / len(self.labels), gradients / len(self.labels)
-
-    def gradients_on(self, thetas: Tensor, examples: Tensor) -> Tensor:
-        """Gradients ``[n_points, n_parameters]`` of the mean loss over some of the examples, float64.
+        Plain ReLU networks of linear layers evaluate all points together, in larger matrix products.
 
         Args:
-            examples: their indices ``[m]``; where batch statistics couple examples, one chunk of the objective's size.
+            thetas: parameter vectors ``[n_points, n_parameters]``.
+        """
+        return self._with_decay(thetas, self._sums(thetas, self._examples.chunks(self.chunk)))
+
+    def gradients_on(self, thetas: Tensor, examples: Tensor) -> Tensor:
+        """Gradients ``[n_points, n_parameters]`` of the mean loss over a subset of the examples, float64.
+
+        Args:
+            thetas: parameter vectors ``[n_points, n_parameters]``.
+            examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk of the objective.
 
         Raises:
-            ReplicationError: batch statistics, and another number of examples than a chunk.
+            ReplicationError: another number of examples than one chunk, where they influence each other.
         """
-        if self._examples_interact and len(examples) != self.chunk:
-            raise ReplicationError(f"Batch statistics are of chunks of {self.chunk} examples, and {len(examples)} are given; give as many.")
-        chunks = ((self.images[members], self.labels[members]) for members in examples.to(self.device).split(self.chunk))
-        return self._sums(thetas, chunks)[1] / len(examples)
+        if self._findings.interact and len(examples) != self.chunk:
+            raise ReplicationError(
+                f"Examples influence each other in chunks of {self.chunk} examples, and {len(examples)} are given; give {self.chunk}."
+            )
+        chunks = (self._examples.select(members) for members in examples.to(self.device).split(self.chunk))
+        return self._with_decay(thetas, self._sums(thetas, chunks))[1]
 
-    def _sums(self, thetas: Tensor, chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Sums over the examples of the losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]``, float64."""
+    def _sums(self, thetas: Tensor, chunks: Iterator[sums.Chunk]) -> sums.Sums:
         vectors = torch.stack([self._vector(theta) for theta in thetas])
-        if self._stacked is not None:
-            return self._stacked.sums(vectors, chunks)
-        values = torch.zeros(len(thetas), dtype=torch.float64, device=self.device)
-        gradients = torch.zeros(thetas.shape, dtype=torch.float64, device=self.device)
-        for images, labels in chunks:
-            for index, point in enumerate(vectors):
-                variable = point.detach().requires_grad_()
-                loss = self._losses(variable, images, labels).sum()
-                gradients[index] += torch.autograd.grad(loss, variable)[0]
-                values[index] += loss.detach()
-        return values, gradients
+        if self._chosen.stacked is not None:
+            return sums.stacked(self._chosen.stacked, vectors, chunks)
+        return sums.gradients(self._chosen.network, self._loss, vectors, chunks)
 
     def gradient_by_class(self, theta: Tensor) -> Tensor:
         """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.
 
-        Row c is n_c / n times the gradient of class c's mean loss (LCA specification, section 1.6).
+        Row c is n_c / n times the gradient of the mean loss of class c's n_c examples (docs/papers/lca.md).
+
+        Raises:
+            ReplicationError: labels that are not one class index per example, or weight decay, which belongs to no class.
         """
         return self.values_and_gradients_by_class(theta[None])[1][0]
 
     def values_and_gradients_by_class(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """The share of each class in values ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]``, float64.
 
-        Examples of one class pass the network together, so this costs what ``values_and_gradients`` costs. Where batch statistics
-        couple the examples the chunks stay mixed and the losses are masked, one backward pass per class.
+        Examples of one class pass through the network together, so the cost is that of ``values_and_gradients``. Where examples
+        influence each other, or are read from a stream, chunks stay mixed and the losses are masked: one backward pass per class.
+
+        Raises:
+            ReplicationError: as in ``gradient_by_class``.
         """
-        if self._examples_interact:
-            return self._masked_by_class(thetas)
-        sums = [self._sums(thetas, self._chunks_of(label)) for label in range(self.n_classes)]
-        values, gradients = (torch.stack(parts, dim=1) for parts in zip(*sums, strict=True))
-        return values / len(self.labels), gradients / len(self.labels)
-
-    @property
-    def n_classes(self) -> int:
-        """One more than the largest label."""
-        return int(self.labels.max()) + 1
-
-    def _masked_by_class(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (len(thetas), self.n_classes)
-        values = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        gradients = torch.zeros(*shape, self.n_parameters, dtype=torch.float64, device=self.device)
-        for index, theta in enumerate(thetas):
-            vector = self._vector(theta)
-            for images, labels in self._chunks():
-                variable = vector.detach().requires_grad_()
-                losses = self._losses(variable, images, labels)
-                present = labels.unique().tolist()
-                for number, label in enumerate(present, start=1):
-                    share = losses[labels == label].sum()
-                    gradients[index, label] += torch.autograd.grad(share, variable, retain_graph=number < len(present))[0]
-                    values[index, label] += share.detach()
-        return values / len(self.labels), gradients / len(self.labels)
+        if self._weight_decay:
+            raise ReplicationError("Weight decay belongs to no class; leave it out where losses are split by class.")
+        classes = range(self.n_classes)
+        if self._findings.interact or not self._examples.in_memory:
+            vectors = [self._vector(theta) for theta in thetas]
+            masked = sums.masked(self._plain, self._loss, vectors, lambda: self._examples.chunks(self.chunk), len(classes))
+            return masked.mean(), masked.mean_gradients()
+        parts = [self._sums(thetas, self._examples.chunks_of_class(label, self.chunk)) for label in classes]
+        weight = sum(part.weight for part in parts)
+        return torch.stack([part.values for part in parts], 1) / weight, torch.stack([part.gradients for part in parts], 1) / weight
 
     def hessian_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
-        """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``, by double backward."""
+        """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``.
+
+        It is exact: the derivative of the gradient's product with ``vector`` (Pearlmutter 1994).
+
+        Raises:
+            ReplicationError: an operation of the network without a second derivative.
+
+        Example:
+            >>> objective = Objective(nn.Linear(1, 1), torch.ones(1, 1), torch.zeros(1), loss="mse")
+            >>> objective.hessian_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
+            tensor([2., 2.], dtype=torch.float64)
+        """
+        return self._product(products.hessian_product, theta, vector) + self._weight_decay * vector.to(self.device).double()
+
+    def gauss_newton_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
+        """The generalised Gauss-Newton matrix at ``theta`` times ``vector``, float64 ``[n_parameters]`` (Schraudolph 2002).
+
+        J^T H_L J, with J the derivative of the network's outputs and H_L the loss's Hessian by them: the Hessian without the
+        network's own curvature, positive semi-definite for convex losses.
+
+        Example:
+            >>> objective = Objective(nn.Linear(1, 1), torch.ones(1, 1), torch.zeros(1), loss="mse")
+            >>> objective.gauss_newton_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
+            tensor([2., 2.], dtype=torch.float64)
+        """
+        return self._product(products.gauss_newton_product, theta, vector) + self._weight_decay * vector.to(self.device).double()
+
+    def fisher_vector_product(self, theta: Tensor, vector: Tensor, *, empirical: bool = False) -> Tensor:
+        """The Fisher matrix at ``theta`` times ``vector``, float64 ``[n_parameters]``; without weight decay.
+
+        The expectation of g g^T over the labels that the network itself predicts (Amari 1998). For cross-entropy, also the binary one
+        with logits, it equals the Gauss-Newton matrix. With ``empirical`` the examples' own labels are taken (Kunstner et al. 2019).
+
+        Raises:
+            ReplicationError: another loss without ``empirical``, or ``empirical`` where examples influence each other.
+
+        Example:
+            >>> objective = Objective(nn.Linear(1, 2), torch.ones(1, 1), torch.tensor([0]), dtype=torch.float64)
+            >>> objective.fisher_vector_product(torch.zeros(4), torch.tensor([1.0, 0, 0, 0]))
+            tensor([ 0.2500, -0.2500,  0.2500, -0.2500], dtype=torch.float64)
+        """
+        return self._product(products.fisher_product(self._loss, empirical=empirical, interact=self._findings.interact), theta, vector)
+
+    def _product(self, product: products.Product, theta: Tensor, vector: Tensor) -> Tensor:
         point, direction = self._vector(theta), self._vector(vector)
-        total = torch.zeros(self.n_parameters, dtype=torch.float64, device=self.device)
-        for images, labels in self._chunks():
-            variable = point.detach().requires_grad_()
-            loss = self._losses(variable, images, labels).sum()
-            (gradient,) = torch.autograd.grad(loss, variable, create_graph=True)
-            total += torch.autograd.grad(gradient @ direction, variable)[0]
-        return total / len(self.labels)
+        if self._plain.reentrant:
+            raise ReplicationError("Checkpointing with use_reentrant=True has no second derivative; use use_reentrant=False.")
+        return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
+
+    def _with_decay(self, thetas: Tensor, total: sums.Sums) -> tuple[Tensor, Tensor]:
+        values, gradients = total.mean(), total.mean_gradients()
+        if not self._weight_decay:
+            return values, gradients
+        points = thetas.to(self.device).double()
+        return values + self._weight_decay / 2 * points.square().sum(1), gradients + self._weight_decay * points
+
+    def _decay(self, theta: Tensor) -> Tensor | float:
+        return self._weight_decay / 2 * theta.to(self.device).double().square().sum() if self._weight_decay else 0.0
 
     def _vector(self, theta: Tensor) -> Tensor:
         self._check(theta)
-        return theta.to(self.device, self.dtype)
+        return theta.detach().to(self.device, self.dtype)
 
     def _check(self, theta: Tensor) -> None:
         if theta.shape != (self.n_parameters,):
             raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the objective's parameters have ({self.n_parameters},).")
-
-    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self.images.split(self.chunk), self.labels.split(self.chunk), strict=True)
-
-    def _chunks_of(self, label: int) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self._classes[label]
-        return zip(images.split(self.chunk), labels.split(self.chunk), strict=True)
-
-    @functools.cached_property
-    def _classes(self) -> list[tuple[Tensor, Tensor]]:
-        """A copy of the examples, class by class."""
-        members = [(self.labels == label).nonzero().flatten() for label in range(self.n_classes)]
-        return [(self.images[each], self.labels[each]) for each in members]
-
-    def _losses(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Loss of every example of a chunk at one point, float64 ``[n]``."""
-        tensors = self._folded.fold(unflatten(vector, self._shapes), self._statistics)
-        tensors = {name: memory_format.in_channels_last(tensor) for name, tensor in tensors.items()}
-        return self._loss(functional_call(self._folded.module, tensors, (images,)), labels).double()
-
-    @functools.cached_property
-    def _folded(self) -> Folded:
-        return folded(self._model, self.images[:2])
-
-    @functools.cached_property
-    def _statistics(self) -> dict[str, Tensor]:
-        return {name: buffer.double() for name, buffer in self._model.named_buffers() if buffer.is_floating_point()}
-
-    def _default_chunk(self) -> int:
-        """As many examples as keep a chunk's images and activations within cache-friendly memory."""
-        numbers = self.images[0].numel()
-
-        def count(_module: nn.Module, _inputs: object, output: object) -> None:
-            nonlocal numbers
-            numbers += output.numel() if isinstance(output, Tensor) else 0
-
-        leaves = [m for m in self._model.modules() if not list(m.children())]
-        handles = [leaf.register_forward_hook(count) for leaf in leaves]
-        try:
-            with torch.no_grad():
-                self._model(self.images[:1])
-        finally:
-            for handle in handles:
-                handle.remove()
-        return max(1, min(len(self.labels), _CHUNK_NUMBERS // numbers))
-
-
-def _frozen_copy(model: nn.Module, batch_norm: Literal["running", "batch"]) -> nn.Module:
-    """An evaluation-mode copy; with ``batch`` its batch norms forget their running statistics, so they use the chunk's."""
-    duplicate = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in duplicate.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and batch_norm == "batch":
-            module.track_running_stats = False
-            module.running_mean = module.running_var = None
-    return duplicate

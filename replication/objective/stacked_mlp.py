@@ -1,8 +1,8 @@
 """Cross-entropy of a ReLU network of linear layers at several parameter vectors at once.
 
-All points see the same images, so their first layers are one matrix product, large enough to run near the machine's ceiling;
-and with the derivatives written out, activations are overwritten where autograd would keep them. On MNIST-FC four points are
-1.4 times as fast as autograd at one (benchmarks/lca.py), which it must equal (tests/test_stacked_mlp.py).
+All points see the same images, so their first layers are one matrix product that is large enough for the machine's full speed.
+The derivatives are written out, so activations can be overwritten where autograd would keep them. On MNIST-FC this is 1.4 times
+as fast as autograd (benchmarks/lca.py), and it gives the same numbers up to rounding (tests/objective/test_stacked_mlp.py).
 """
 
 import itertools
@@ -15,24 +15,33 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class StackedMlp:
-    """Layer widths from input to output; parameters lie as weight, bias, weight, bias, ... in the flat vector."""
+    """The evaluator of one network.
+
+    Attributes:
+        widths: of the layers from input to output. Parameters lie as weight, bias, weight, bias, ... in the flat vector.
+
+    Example:
+        >>> StackedMlp.of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        StackedMlp(widths=(4, 3, 2))
+    """
 
     widths: tuple[int, ...]
 
     @classmethod
     def of(cls, model: nn.Module) -> "StackedMlp | None":
-        """The evaluator of ``model``, or None where it is anything else than Flatten and then Linear layers with ReLU between them."""
-        if not isinstance(model, nn.Sequential) or not len(model):
+        """The evaluator of ``model``; None unless it is exactly ``Flatten`` and then ``Linear`` layers with ``ReLU`` between them."""
+        if type(model) is not nn.Sequential or len(model) < 2:
             return None
-        layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
-        linear = [layer for layer in layers[::2] if isinstance(layer, nn.Linear) and layer.bias is not None]
-        if not layers or not isinstance(model[0], nn.Flatten) or len(model) != len(layers) + 1:
+        flat, *layers = model
+        if type(flat) is not nn.Flatten or (flat.start_dim, flat.end_dim) != (1, -1):
             return None
+        linear = [layer for layer in layers[::2] if type(layer) is nn.Linear and layer.bias is not None]
         if 2 * len(linear) - 1 != len(layers) or any(type(layer) is not nn.ReLU for layer in layers[1::2]):
             return None
-        if len({id(p) for p in model.parameters()}) != 2 * len(linear):  # shared weights
+        weights = [tensor for layer in linear for tensor in (layer.weight, layer.bias)]
+        if [id(parameter) for parameter in model.parameters()] != [id(tensor) for tensor in weights]:  # tied, or in another order
             return None
-        return cls((linear[0].in_features, *(layer.out_features for layer in linear)))
+        return cls((linear[0].weight.shape[1], *(len(layer.weight) for layer in linear)))
 
     def sums(self, points: Tensor, chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Sums over all examples of the losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]``, float64.
@@ -59,7 +68,7 @@ class StackedMlp:
         return weights, [piece.contiguous() for piece in pieces[1::2]]
 
     def _forward(self, images: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
-        """The input of every layer, ``[n, in]`` for the first and ``[n_points, n, in]`` for the others, and last the logits."""
+        """The input of every layer, ``[n, in]`` for the first and ``[n_points, n, in]`` for the others; the last entry is the logits."""
         n_points, last = len(weights[0]), len(weights) - 1
         wide = torch.addmm(biases[0].flatten(), images, weights[0].flatten(0, 1).T)
         inputs = [images, wide.view(len(images), n_points, -1).transpose(0, 1)]
@@ -83,7 +92,7 @@ class StackedMlp:
 
 
 def _cross_entropy_to_derivative(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed loss of every point, float64 ``[n_points]``; overwrites the logits with its derivative by them: softmax - one-hot."""
+    """Summed loss of every point, float64 ``[n_points]``. Overwrites the logits with the derivative: softmax - one-hot."""
     chosen = labels.expand(len(logits), -1)[..., None]
     log_probabilities = torch.log_softmax(logits, dim=-1)
     total = -log_probabilities.gather(2, chosen).double().sum((1, 2))

@@ -49,8 +49,7 @@ def test_evaluate_equals_value_at_the_centre_and_away_from_it(
     for scale in (0, 0.03):
         point = theta + scale * torch.randn(len(theta), generator=generator)
         assert objective.evaluate(point).loss == pytest.approx(objective.value(point), rel=tolerance)
-    assert objective._evaluator is not None
-    assert objective._evaluator.n_folded == n_folded
+    assert objective.paths.n_folded == n_folded
 
 
 @pytest.mark.parametrize("chunk", [None, 5, 32])
@@ -130,8 +129,7 @@ def test_what_cannot_be_folded_is_left_and_gives_the_same(build, n_folded: int) 
     objective = Objective(model, *tiny_examples(), dtype=torch.float64, chunk=32)
     point = objective.parameters() * 1.1
     assert objective.evaluate(point).loss == pytest.approx(objective.value(point), rel=1e-12)
-    assert objective._evaluator is not None
-    assert objective._evaluator.n_folded == n_folded
+    assert objective.paths.n_folded == n_folded
 
 
 def test_batch_statistics_are_kept() -> None:

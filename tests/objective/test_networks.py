@@ -73,7 +73,7 @@ def test_models_that_cannot_be_taken_are_one_sentence(model: nn.Module, words: s
 def test_obstacles_to_rewriting_are_named() -> None:
     replaced = nn.Linear(3, 2)
     replaced.forward = lambda x: x  # type: ignore[method-assign]
-    assert obstacle_to_rewriting(nn.Sequential(replaced)) == "a replaced forward method"
+    assert obstacle_to_rewriting(nn.Sequential(replaced)) == "a replaced method"
     assert obstacle_to_rewriting(parametrizations.orthogonal(nn.Linear(3, 2))) == "a parametrisation"
     hooked = nn.Linear(3, 2)
     hooked.register_full_backward_hook(lambda *_: None)

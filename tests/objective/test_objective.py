@@ -140,9 +140,9 @@ def test_the_gradient_is_finite_difference_free_of_the_dtype(examples: Examples)
 
 def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
     images, labels = examples
-    with pytest.raises(ReplicationError, match="60 images and 59 labels"):
+    with pytest.raises(ReplicationError, match="60 inputs and 59 labels"):
         Objective(small_mlp(), images, labels[:-1])
-    with pytest.raises(ReplicationError, match="0 images"):
+    with pytest.raises(ReplicationError, match="0 inputs"):
         Objective(small_mlp(), images[:0], labels[:0])
     for chunk in (None, 50):
         with pytest.raises(ReplicationError, match=f"divides the 60 examples, and it is {chunk}"):

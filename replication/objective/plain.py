@@ -1,0 +1,122 @@
+"""The user's own module as a function of the parameter vector: the path that is right for any network.
+
+Weights are written into the parameters of a copy, in place, and derivatives are taken by these parameters with ``backward``. The
+weights stay there until the backward pass is over, so activation checkpointing recomputes with the right ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from replication.objective.inputs import call, map_tensors
+from replication.objective.vector import flat_buffers, flatten, unflatten, write_buffers
+
+
+class Network(Protocol):
+    """A network in any form, as a function of the parameter vector."""
+
+    name: str
+    values_need_graph: bool
+
+    @property
+    def leaves(self) -> Sequence[Tensor]:
+        """What derivatives are taken by; together they hold the vector that was written last."""
+        ...
+
+    def write(self, theta: Tensor, buffers: Tensor | None = None) -> None:
+        """Make ``theta`` ``[n_parameters]`` and ``buffers`` ``[n_buffers]`` the weights and statistics; by default the model's own."""
+        ...
+
+    def outputs(self, inputs: Any) -> Any:
+        """What the network returns for a chunk of examples."""
+        ...
+
+
+class PlainNetwork:
+    """The module itself, called as the user calls it.
+
+    Args:
+        module: an evaluation copy (``networks.evaluation_copy``) that nobody else uses; its weights are overwritten.
+        names: the parameters that the vector holds, in order; all others keep their values and get no derivatives.
+        name: of the path, for the log.
+
+    Attributes:
+        own_buffers: the module's floating-point buffers ``[n_buffers]``, float64.
+        copies_inputs: the forward pass changes its inputs in place, so it gets copies.
+        reentrant: the forward pass uses checkpointing that needs inputs with a gradient.
+        values_need_graph: the forward pass takes derivatives itself, so values cannot be had under ``no_grad``.
+
+    Example:
+        >>> network = PlainNetwork(nn.Linear(1, 1), ["bias"])
+        >>> network.write(torch.tensor([3.0]))
+        >>> network.outputs(torch.zeros(1, 1)).item()
+        3.0
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str], name: str = "plain") -> None:
+        self.module, self.name = module, name
+        self.copies_inputs = self.reentrant = self.values_need_graph = False
+        parameters = dict(module.named_parameters())
+        self._parameters = {key: parameters[key] for key in names}
+        self._shapes = {key: parameter.shape for key, parameter in self._parameters.items()}
+        for key, parameter in parameters.items():
+            parameter.requires_grad_(key in self._parameters)
+        self.own_buffers = flat_buffers(module)
+        self._buffers_moved = False
+
+    @property
+    def leaves(self) -> Sequence[Tensor]:
+        """The parameters themselves."""
+        return list(self._parameters.values())
+
+    def write(self, theta: Tensor, buffers: Tensor | None = None) -> None:
+        """Put the vectors into the parameters and buffers; as in ``Network``."""
+        with torch.no_grad():
+            for key, piece in unflatten(theta, self._shapes).items():
+                self._parameters[key].copy_(piece)
+        if buffers is not None or self._buffers_moved:
+            write_buffers(self.module, self.own_buffers if buffers is None else buffers)
+            self._buffers_moved = buffers is not None
+
+    def outputs(self, inputs: Any) -> Any:
+        """What the module returns."""
+        if self.copies_inputs or self.reentrant:
+            inputs = map_tensors(self._own_copy, inputs)
+        return call(self.module, inputs)
+
+    def _own_copy(self, tensor: Tensor) -> Tensor:
+        own = tensor.detach().clone().requires_grad_(self.reentrant and tensor.is_floating_point())
+        return own.clone() if torch.is_grad_enabled() else own  # no leaf, so that it may be changed in place
+
+
+def gradient(network: Network, total: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The derivative of a scalar by the vector, float64 ``[n_parameters]``; zero for parameters without influence.
+
+    ``backward`` is used since reentrant checkpointing allows nothing else.
+    """
+    for leaf in network.leaves:
+        leaf.grad = None
+    if total.requires_grad:
+        total.backward(retain_graph=retain_graph)
+    pieces = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.to_dense() for leaf in network.leaves]
+    for leaf in network.leaves:
+        leaf.grad = None
+    return flatten(pieces).double()
+
+
+@contextmanager
+def computing(*, graph: bool) -> Iterator[None]:
+    """Record a graph or not, whatever the caller has chosen; attention layers compute the same in both cases.
+
+    In evaluation mode without a graph, torch's encoder layers otherwise take a path that leaves out padded positions.
+    """
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
