@@ -1,70 +1,141 @@
-"""What is decided before a Gram matrix is computed: the form of every layer, and how many examples are taken at a time."""
+"""How the Gram matrices of one model are computed: by which form of every layer, and how many examples at a time."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+import itertools
+import logging
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.losses import PerExampleLoss, cross_entropy, one_per_example
-from replication.stiffness.example_gradients import Calls, ExampleGradients, Layer, Stored, dot_products, numbers_of, possible_forms
+from replication.objective.inputs import Tree
+from replication.stiffness.example_gradients import ExampleGradients, Form, Layer, Stored
+from replication.stiffness.layer_forms import LayerForms, UnfitFormError, in_window_order
 
-Loss = Literal["cross_entropy"] | PerExampleLoss
-_CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
-_TOLERANCE = 1e-6  # relative, of forms and of losses compared in float64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How gradients are taken; each field is the argument of ``gram`` of that name."""
-
-    layers: Sequence[str] | None = None
-    theta: Tensor | None = None
-    loss: Loss = "cross_entropy"
-    dtype: torch.dtype = torch.float64
-    device: torch.device | str | None = None
-    chunk: int | None = None
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # relative, of products and losses that must agree
+EXCHANGEABLE: tuple[Form, ...] = ("affine", "local")  # forms that store what vmap gives
+_CAPTURED: tuple[Form, ...] = ("factors", "affine", "local", "unused")
+_RACE_EXAMPLES = 16  # of each way in a race of two ways
+_RACE_MARGIN = 0.85  # of the other way's time that vmap must stay below
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Alone:
+    """Examples drawn over the whole set, with gradients taken one by one.
+
+    Attributes:
+        rows, columns: indices of the examples; ``columns`` is None for one set.
+        gradients: by layer, first of the rows, then of the columns.
+        products: their dot products by layer, float64.
+    """
+
+    rows: Tensor
+    columns: Tensor | None
+    gradients: dict[str, Tensor]
+    products: dict[str, Tensor]
+
+
+@dataclass
 class Plan:
     """How the Gram matrices of one model are computed.
 
     Attributes:
-        source: takes the gradients.
-        layers: the layers asked for, each with its form, in the order of the model.
+        source: takes gradients one by one, and by vmap.
+        forms: takes them layer by layer; None where nothing but the loop is used.
+        layers: the layers asked for by name, each with its form, in the order of the model.
         chunk: examples in a forward and backward pass.
+        alone: examples to check results with.
+        vmap_works: vmap agreed with the gradients of these.
+        by_vmap: layers in exchangeable forms go through vmap; None until both ways were timed.
+        reasons: why layers have no form of their own, by name.
     """
 
     source: ExampleGradients
-    layers: list[Layer]
+    forms: LayerForms | None
+    layers: dict[str, Layer]
     chunk: int
+    alone: Alone
+    vmap_works: bool = False
+    by_vmap: bool | None = False
+    reasons: dict[str, str] = field(default_factory=dict)
+    _seconds: list[float] = field(default_factory=list)
 
+    def gradients(self, group: Sequence[Layer], inputs: Tree, labels: Tree) -> dict[str, Stored]:
+        """What is kept of a chunk of examples, by layer.
 
-def plan_of(model: nn.Module, images: Tensor, labels: Tensor, options: Options) -> Plan:
-    """Compare each layer's possible forms with plain autograd on the first two examples, and choose.
+        Raises:
+            UnfitFormError: a form that does not hold for these examples.
+        """
+        exchanged = [layer for layer in group if layer.form == "vmap" or (self.by_vmap and layer.form in EXCHANGEABLE)]
+        captured = [layer for layer in group if layer.form in _CAPTURED and layer not in exchanged]
+        looped = [layer for layer in group if layer.form == "loop"]
+        stored: dict[str, Stored] = {}
+        try:
+            if captured and self.forms is not None:
+                stored |= self.forms.gradients(captured, inputs, labels)
+        except (UnfitFormError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise UnfitFormError([layer.name for layer in captured], f"a pass fails ({text_of(error)})") from error
+        if exchanged:
+            stored |= self._by_vmap(exchanged, inputs, labels)
+        if looped:
+            stored |= self.source.one_by_one(looped, inputs, labels)[0]
+        return stored
 
-    Raises:
-        ReplicationError: as ``gram``.
-    """
-    dtype = options.dtype
-    if dtype not in (torch.float64, torch.float32):
-        raise ReplicationError(f"Gradients cannot be taken in {dtype}; choose torch.float64 or torch.float32.")
-    loss: PerExampleLoss = cross_entropy if options.loss == "cross_entropy" else one_per_example(options.loss)
-    device = torch.device(options.device) if options.device is not None else images.device
-    trial = ExampleGradients(model, theta=options.theta, loss=loss, dtype=torch.float64, device=device)
-    source = trial if dtype == torch.float64 else ExampleGradients(model, theta=options.theta, loss=loss, dtype=dtype, device=device)
-    chosen = trial.layers(options.layers)
-    two_images, two_labels = trial.prepare(images[:2], labels[:2])
-    _refuse_interaction(trial, two_images, two_labels)
-    calls, alone = trial.capture(chosen, two_images, two_labels), trial.one_by_one(chosen, two_images, two_labels)
-    layers = [_with_form(trial, layer, calls[layer.name], alone[layer.name]) for layer in chosen]
-    if options.chunk is not None:
-        return Plan(source, layers, int(positive("chunk", options.chunk)))
-    captured = sum(_numbers(inputs) + d[0].numel() for entries in calls.values() for inputs, d in entries)
-    return Plan(source, layers, max(1, min(len(images), _CHUNK_NUMBERS // max(1, captured))))
+    def _by_vmap(self, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> dict[str, Stored]:
+        try:
+            plain = self.source.by_vmap(layers, inputs, labels)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self.vmap_works = self.by_vmap = False
+            raise UnfitFormError([layer.name for layer in layers if layer.form == "vmap"], f"vmap fails ({text_of(error)})") from error
+        modules: dict[str, nn.Module] = self.forms.modules if self.forms is not None else {}
+        return {layer.name: (in_window_order(modules.get(layer.name), layer, *plain[layer.name]),) for layer in layers}
+
+    def pieces(self, group: Sequence[Layer], start: int, stop: int) -> Sequence[slice]:
+        """The examples from ``start`` to ``stop`` as chunks; smaller ones first where two ways are timed."""
+        edges = [start]
+        if self.by_vmap is None and stop - start >= 3 * _RACE_EXAMPLES and any(layer.form in EXCHANGEABLE for layer in group):
+            edges += [start + _RACE_EXAMPLES, start + 2 * _RACE_EXAMPLES]
+        edges += [*range(edges[-1] + self.chunk, stop, self.chunk), stop]
+        return [slice(first, last) for first, last in itertools.pairwise(edges)]
+
+    def timed_gradients(self, group: Sequence[Layer], inputs: Tree, labels: Tree) -> dict[str, Stored]:
+        """As ``gradients``; the first two chunks try both ways, and the faster one makes the rest."""
+        if self.by_vmap is not None or not any(layer.form in EXCHANGEABLE for layer in group):
+            return self.gradients(group, inputs, labels)
+        self.by_vmap = bool(self._seconds)
+        _synchronise(self.source.device)
+        start = time.perf_counter()
+        stored = self.gradients(group, inputs, labels)
+        _synchronise(self.source.device)
+        self._seconds.append(time.perf_counter() - start)
+        self.by_vmap = None if len(self._seconds) == 1 else self._seconds[1] < _RACE_MARGIN * self._seconds[0]
+        return stored
+
+    def demote(self, names: Collection[str], reason: str) -> None:
+        """Give layers the next plainer form: vmap where it works, else the loop."""
+        for name in names:
+            layer = self.layers[name]
+            plainer: Form = "vmap" if self.vmap_works and layer.form in _CAPTURED else "loop"
+            self.reasons[name] = reason
+            self.layers[name] = replace(layer, form=plainer, numbers=self.source.size(layer))
+        if any(layer.form == "unused" for layer in self.layers.values()):
+            self.by_vmap = False
+
+    def log(self) -> None:
+        """Say at INFO which layers have no form of their own, and why."""
+        names: dict[tuple[str, str], list[str]] = {}
+        for name, reason in self.reasons.items():
+            names.setdefault((self.layers[name].form, reason), []).append(f"'{name}'")
+        for (form, reason), members in names.items():
+            _LOG.info("Gradients of layers %s are taken by %s over whole examples, since %s.", ", ".join(members), form, reason)
 
 
 def positive(name: str, value: float) -> float:
@@ -78,34 +149,18 @@ def positive(name: str, value: float) -> float:
     return value
 
 
-def _refuse_interaction(source: ExampleGradients, images: Tensor, labels: Tensor) -> None:
-    """Raise where the loss of an example changes with its company: a gradient of one example is then not defined."""
-    with torch.no_grad():
-        together = source.losses(images, labels)
-        alone = torch.cat([source.losses(image[None], label[None]) for image, label in zip(images, labels, strict=True)])
-    if not torch.allclose(together, alone, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
-        raise ReplicationError(
-            f"The first two examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single "
-            "examples need a model in which examples do not interact."
-        )
+def agrees(actual: Tensor, expected: Tensor, scale: Tensor, dtype: torch.dtype) -> bool:
+    """Whether products agree to rounding, relative to ``scale``, wherever the expected ones are finite."""
+    compared = expected.isfinite()
+    differences = (actual.double() - expected.double()).abs()
+    return bool((differences <= TOLERANCE[dtype] * scale.double())[compared].all())
 
 
-def _with_form(source: ExampleGradients, layer: Layer, calls: Calls, alone: Stored) -> Layer:
-    """The layer with the first form whose products on two examples equal those of plain autograd."""
-    module, expected = source.modules[layer.name], dot_products(alone, alone)
-    norms = expected.diag().sqrt()
-    allowed = _TOLERANCE * norms.outer(norms)
-    for form in possible_forms(module, layer, calls)[:-1]:
-        candidate = replace(layer, form=form, numbers=numbers_of(module, layer, form, calls))
-        try:
-            stored = source.form(candidate, calls)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):  # a module that vmap or this form cannot follow
-            continue
-        differences = (dot_products(stored, stored) - expected).abs()
-        if bool((differences <= allowed).all()) or not bool(expected.isfinite().all()):
-            return candidate
-    return replace(layer, form="loop", numbers=alone[0].shape[1])
+def text_of(error: Exception) -> str:
+    """The message on one line, cut."""
+    return " ".join(str(error).split())[:200]
 
 
-def _numbers(inputs: tuple[Any, ...]) -> int:
-    return sum(item[0].numel() for item in inputs if isinstance(item, Tensor) and item.dim())
+def _synchronise(device: Any) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -11,9 +11,11 @@ from torch.func import functional_call, grad, vmap
 from replication import models
 from replication.errors import ReplicationError
 from replication.objective import Objective
+from replication.objective.example_sets import examples_of
+from replication.objective.losses import cross_entropy
 from replication.stiffness.example_gradients import ExampleGradients
 from replication.stiffness.gradient_gram import gram, squared_norms
-from replication.stiffness.plan import Options, plan_of
+from replication.stiffness.trial import Options, plan_of
 
 Examples = tuple[Tensor, Tensor]
 
@@ -153,14 +155,15 @@ def test_gram_equals_torch_func_on_the_papers_networks(name: str, settings: dict
 
 def test_forms_are_the_cheapest_that_are_right(examples: Examples) -> None:
     def forms(name: str) -> list[str]:
-        return [layer.form for layer in plan_of(MODELS[name](), *examples, Options()).layers]
+        plan = plan_of(MODELS[name](), examples_of(*examples, None, torch.float64), None, Options())
+        return [layer.form for layer in plan.layers.values()]
 
     assert forms("mlp") == ["factors"] * 3
     assert forms("batch norm") == ["affine", "local", "factors"]
     assert forms("convolutions") == ["affine", "local", "local", "local", "local", "local", "factors", "factors"]
-    assert forms("residual") == ["local", "factors", "affine", "loop", "factors"]
-    assert forms("tied")[0] == "loop"
-    assert forms("attention")[:2] == ["loop", "loop"]
+    assert forms("residual") == ["vmap", "factors", "affine", "unused", "factors"]
+    assert forms("tied")[0] == "vmap"
+    assert forms("attention")[:2] == ["vmap", "vmap"]
 
 
 @pytest.mark.parametrize("name", ["mlp", "batch norm", "convolutions", "tied"])
@@ -276,9 +279,9 @@ def test_examples_that_interact_are_refused(build: Callable[[], nn.Module], mess
 def test_mistakes_are_one_sentence(examples: Examples) -> None:
     model, (images, labels) = small_mlp(), examples
     for call, message in [
-        (lambda: gram(model, images, labels[:5]), "60 images and 5 labels"),
-        (lambda: gram(model, images[:0], labels[:0]), "0 images"),
-        (lambda: gram(model, images, labels, columns=(images[:3], labels[:2])), "3 images and 2 labels"),
+        (lambda: gram(model, images, labels[:5]), "60 inputs and 5 labels"),
+        (lambda: gram(model, images[:0], labels[:0]), "0 inputs"),
+        (lambda: gram(model, images, labels, columns=(images[:3], labels[:2])), "3 inputs and 2 labels"),
         (lambda: gram(model, images, labels, ["fc1"]), "no layer 'fc1'.*allowed: 1, 3, 5"),
         (lambda: gram(model, images, labels, theta=torch.zeros(7)), r"shape \(7,\)"),
         (lambda: gram(model, images, labels, dtype=torch.float16), "float16"),
@@ -299,5 +302,5 @@ def test_kernels_in_channels_last_and_images_on_permuted_views(examples: Example
 
 
 def test_layers_in_the_order_of_the_model() -> None:
-    source = ExampleGradients(small_mlp(), theta=None, loss=F.cross_entropy, dtype=torch.float64, device=torch.device("cpu"))
+    source = ExampleGradients(small_mlp(), theta=None, loss=cross_entropy, dtype=torch.float64, device=torch.device("cpu"))
     assert [layer.name for layer in source.layers(["5", "1"])] == ["1", "5"]

@@ -1,0 +1,196 @@
+"""What is decided before a Gram matrix is computed: each layer's form, by comparison with plain autograd on a few examples."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from replication.errors import ReplicationError
+from replication.objective.example_sets import ExampleSet
+from replication.objective.inputs import Tree, join, main_tensor, tensors_of
+from replication.objective.losses import PerExampleLoss, cross_entropy, one_per_example
+from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
+from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
+from replication.stiffness.plan import EXCHANGEABLE, TOLERANCE, Alone, Plan, agrees, positive, text_of
+
+Loss = Literal["cross_entropy"] | PerExampleLoss
+_CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
+_ALONE = 3  # examples whose gradients are taken one by one before anything else
+_RACE_FROM = 96  # examples of the whole set, from which two ways are timed
+_RACE_LAYERS = 8  # from which on vmap has been seen to win
+_SHARE = 0.1  # of the stored numbers that layers in factors may add when they are stored in full
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How gradients are taken; each field is the argument of ``gram`` of that name."""
+
+    layers: Sequence[str] | None = None
+    parameters: Chosen = "all"
+    theta: Tensor | None = None
+    loss: Loss = "cross_entropy"
+    dtype: torch.dtype = torch.float64
+    device: torch.device | str | None = None
+    chunk: int | None = None
+    fast: bool = True
+
+
+def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, options: Options) -> Plan:
+    """Compare each layer's form with plain autograd on examples drawn over the whole set, and choose.
+
+    Raises:
+        ReplicationError: as ``gram``.
+    """
+    device = tensors_of(rows.labels)[0].device
+    loss: Callable[[Any, Any], Tensor] = _of_logits if options.loss == "cross_entropy" else one_per_example(options.loss)
+    source = ExampleGradients(model, theta=options.theta, loss=loss, dtype=options.dtype, device=device, parameters=options.parameters)
+    layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
+    indices = _drawn(rows.n, _ALONE), None if columns is None else _drawn(columns.n, _ALONE)
+    inputs, labels = rows.select(indices[0])
+    if columns is not None and indices[1] is not None:
+        inputs, labels = (join(pair) for pair in zip((inputs, labels), columns.select(indices[1]), strict=True))
+    gradients, losses = _one_by_one(source, layers, inputs, labels)
+    alone = Alone(*indices, gradients, {name: (g @ g.T).double() for name, g in gradients.items()})
+    plan = Plan(source, None, {layer.name: layer for layer in layers}, 1, alone)
+    works_together = _refuse_interaction(source, inputs, labels, losses)
+    calls: dict[str, Calls] = {}
+    if options.fast and works_together:
+        calls = _choose_forms(plan, inputs, labels)
+        enough = rows.n + (columns.n if columns is not None else 0) >= _RACE_FROM
+        _try_vmap(plan, inputs, labels, race=enough)
+    captured = sum(captured_numbers(entries) for entries in calls.values())
+    automatic = max(1, min(rows.n, _CHUNK_NUMBERS // max(1, captured or sum(layer.numbers for layer in layers))))
+    plan.chunk = automatic if options.chunk is None else int(positive("chunk", options.chunk))
+    return plan
+
+
+def _of_logits(outputs: Any, labels: Any) -> Tensor:
+    return cross_entropy(main_tensor(outputs), labels)
+
+
+def _drawn(n: int, most: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+
+
+def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Tensor], Tensor]:
+    try:
+        stored, losses = source.one_by_one(layers, inputs, labels)
+        return {name: gradients for name, (gradients,) in stored.items()}, losses
+    except RuntimeError as error:
+        if source.dtype != torch.float64 or not any(word in str(error) for word in ("dtype", "Double", "Float")):
+            raise
+        raise ReplicationError(
+            f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, or let it create its "
+            "tensors in the type of its inputs."
+        ) from error
+
+
+def _refuse_interaction(source: ExampleGradients, inputs: Tree, labels: Tree, alone: Tensor) -> bool:
+    """Raise an error where an example's loss changes with its company: a gradient of one example is then not defined.
+
+    Returns:
+        whether the network takes several examples at a time.
+    """
+    try:
+        with torch.no_grad():
+            together = source.losses(inputs, labels)
+    except ReplicationError:
+        raise
+    except Exception as error:  # whatever the network cannot do with several examples
+        _LOG.info("Gradients are taken one example at a time, since the network fails on several examples (%s).", error)
+        return False
+    tolerance = TOLERANCE[source.dtype]
+    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise ReplicationError(
+            f"{len(alone)} examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single examples need "
+            "a model in which examples do not interact and nothing is random."
+        )
+    return True
+
+
+def _choose_forms(plan: Plan, inputs: Tree, labels: Tree) -> dict[str, Calls]:
+    """Give each layer the best form whose products equal those of plain autograd; return the layers' calls."""
+    unfit: dict[str, str] = {}
+    try:
+        plan.forms = LayerForms(plan.source)
+    except Exception as error:  # a network that cannot be copied or captured is no error: the plain ways remain
+        plan.demote(plan.layers, f"the network cannot be captured ({text_of(error)})")
+        return {}
+    calls: dict[str, Calls] | None = None
+    while calls is None:
+        fit = [layer for layer in plan.layers.values() if layer.name not in unfit]
+        try:
+            calls = plan.forms.capture(fit, inputs, labels)
+        except UnfitFormError as error:
+            unfit |= dict.fromkeys(error.layers, error.reason)
+        except Exception as error:
+            unfit, calls = dict.fromkeys(plan.layers, f"the network cannot be captured ({text_of(error)})"), {}
+    for name, entries in calls.items():
+        layer = _with_form(plan, plan.layers[name], entries)
+        if isinstance(layer, str):
+            unfit[name] = layer
+        else:
+            plan.layers[name] = layer
+    for name, reason in unfit.items():
+        plan.layers[name] = replace(plan.layers[name], form="vmap")
+        plan.reasons[name] = reason
+    return calls
+
+
+def _with_form(plan: Plan, layer: Layer, calls: Calls) -> Layer | str:
+    """The layer with its form where the products equal those of plain autograd; else the reason why not."""
+    assert plan.forms is not None
+    form = plan.forms.possible_form(layer, calls)
+    if form == "loop":
+        return "it is no plain module of torch.nn or shares its parameters"
+    candidate = replace(layer, form=form)
+    candidate = replace(candidate, numbers=plan.forms.numbers(candidate, calls))
+    expected = plan.alone.products[layer.name]
+    try:
+        stored = plan.forms.stored(candidate, calls, len(expected))
+        products = dot_products(stored, stored)
+    except Exception as error:  # a module that vmap or this form cannot follow
+        return f"its form fails ({text_of(error)})"
+    norms = expected.diag().sqrt()
+    if products.shape != expected.shape or not agrees(products, expected, norms.outer(norms), plan.source.dtype):
+        return "its form disagrees with plain autograd"
+    return candidate
+
+
+def _try_vmap(plan: Plan, inputs: Tree, labels: Tree, *, race: bool) -> None:
+    """Find out whether vmap gives the gradients of the examples alone; layers without a form of their own need it."""
+    layers = list(plan.layers.values())
+    needed = [layer for layer in layers if layer.form == "vmap"]
+    exchangeable = [layer for layer in layers if layer.form in EXCHANGEABLE]
+    race = race and len(exchangeable) >= _RACE_LAYERS and not any(layer.form == "unused" for layer in layers)
+    if not needed and not race:
+        return
+    reason = ""
+    try:
+        for name, (gradients,) in plan.source.by_vmap(layers, inputs, labels).items():
+            alone = plan.alone.gradients[name]
+            norms = plan.alone.products[name].diag().sqrt()[:, None]
+            if not agrees(gradients, alone, norms.expand_as(alone), plan.source.dtype):
+                reason = f"vmap disagrees with plain autograd in layer '{name}'"
+    except Exception as error:  # whatever vmap cannot follow
+        reason = f"vmap fails ({text_of(error)})"
+    plan.vmap_works = not reason
+    if reason:
+        plan.demote([layer.name for layer in needed], reason)
+    elif exchangeable and not any(layer.form == "unused" for layer in layers):
+        plan.by_vmap = True if needed else None  # what vmap is needed for anyway costs little more for all layers
+        _store_small_factors_in_full(plan)
+
+
+def _store_small_factors_in_full(plan: Plan) -> None:
+    """A last linear layer in factors would need a captured pass beside vmap."""
+    layers = plan.layers.values()
+    factors = [layer for layer in layers if layer.form == "factors"]
+    whole = sum(layer.numbers for layer in layers if layer.form in EXCHANGEABLE)
+    if sum(plan.source.size(layer) for layer in factors) <= _SHARE * whole:
+        for layer in factors:
+            plan.layers[layer.name] = replace(layer, form="affine", numbers=plan.source.size(layer))
