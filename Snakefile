@@ -2,32 +2,38 @@
 # Which runs, measurements and figures there are comes from paper_configs/ alone (replication/pipeline/dag.py reads them).
 import sys
 
-from replication.errors import ReplicationError
-from replication.pipeline import dag
+from snakemake.logging import logger
 
-REQUESTED = config.get("scale", dag.AUTO)
-GPUS = config.get("gpu", 0)  # --config gpu=1: what a scheduler is asked for; a GPU that is there is used in any case
+from replication.errors import ReplicationError
+from replication.pipeline import dag, judging, request, terminal
 
 # the interpreter that runs Snakemake and the package of this checkout, whatever is installed or first in PATH
 shell.prefix(f'replicate() {{{{ "{sys.executable}" -m replication "$@"; }}}}; ')  # it is formatted once more
 
 try:
-    if not isinstance(GPUS, int) or GPUS < 0:
-        raise ReplicationError(f"gpu is {GPUS!r}; allowed with --config gpu=...: whole numbers from 0.")
-    SCALES = dag.describe_scales(REQUESTED)
+    REQUEST = request.read(config)
+    judging.check_locked()
+    PAPERS = list(dict.fromkeys(paper for paper, _, _ in dag.figures()))
 except ReplicationError as error:
     sys.exit(f"Error: {error}")
 
+if workflow.is_main_process:  # and not a job of its own on a cluster
+    terminal.attach(logger, REQUEST, workflow, answers=["claims", "claims_ci", *PAPERS])
+
+
+def last_line():
+    """Where the results of this call lie."""
+    return request.last_line(REQUEST, request.plan_of(REQUEST, workflow.dag_settings.targets))
+
 
 def figure_files(paper, figure, *endings):
-    scale = dag.scale_of(paper, figure, REQUESTED)
+    scale = dag.scale_of(paper, figure, REQUEST.scale)
     return [f"results/{scale}/{paper}/figures/{figure}{ending}" for ending in endings]
 
 
-def all_figures(*endings, only=None):
-    figures = only or [(paper, figure) for paper, figure, _ in dag.figures()]
-    if REQUESTED == dag.RECORDED:  # the others have nothing to be drawn from
-        figures = [each for each in figures if dag.is_recorded(*each)]
+def figures_of(targets, *endings):
+    """Files beside the pictures of the figures that a target needs."""
+    figures = request.figures_asked_for([targets], REQUEST.scale)
     return [path for paper, figure in figures for path in figure_files(paper, figure, *endings)]
 
 
@@ -70,12 +76,12 @@ wildcard_constraints:
     part="[0-9]+",
 
 
-onstart:
-    print(SCALES)
-
-
 onsuccess:
-    print(SCALES)
+    print(last_line(), file=sys.stderr)
+
+
+onerror:
+    print(last_line(), file=sys.stderr)
 
 
 # they print to the terminal
@@ -85,38 +91,42 @@ localrules:
     claims_ci,
 
 
-rule figures:
-    """Every figure of the four papers."""
-    input:
-        all_figures(".png", ".verdicts.json"),
-
-
 rule all:
     """Every figure and the page of their claims, which `snakemake --report report.zip` packs."""
     default_target: True
     input:
-        all_figures(".png", ".verdicts.json"),
-        f"results/{REQUESTED}/claims.html",
+        figures_of("all", ".png", ".verdicts.json"),
+        f"results/{REQUEST.scale}/claims.html",
+
+
+rule figures:
+    """Every figure of the four papers."""
+    input:
+        figures_of("figures", ".png", ".verdicts.json"),
 
 
 rule claims:
     """The table of claims: published, measured, interval, verdict; fails unless all required at this scale are reproduced."""
     input:
-        verdicts=all_figures(".verdicts.json"),
-        page=f"results/{REQUESTED}/claims.html",
+        verdicts=figures_of("claims", ".verdicts.json"),
+        page=f"results/{REQUEST.scale}/claims.html",
     shell:
-        "status=0; replicate claims {input.verdicts} || status=$?; echo 'The same, drawn: {input.page}'; exit $status"
+        "replicate claims {input.verdicts}"
 
 
 rule claims_page:
     """Every claim drawn on one page that needs no network."""
     input:
-        verdicts=all_figures(".verdicts.json"),
+        verdicts=figures_of("claims", ".verdicts.json"),
         template="replication/claims/page.html.jinja",
     output:
-        report(f"results/{REQUESTED}/claims.html", category="Claims", labels={"claims": "every claim", "scale": REQUESTED}),
+        report(
+            f"results/{REQUEST.scale}/claims.html",
+            category="Claims",
+            labels={"claims": "every claim", "scale": REQUEST.scale},
+        ),
     log:
-        f"results/logs/{REQUESTED}/claims_page.log",
+        f"results/logs/{REQUEST.scale}/claims_page.log",
     params:
         depends=dag.page_depends(),
     shell:
@@ -126,9 +136,25 @@ rule claims_page:
 rule claims_ci:
     """The claims that continuous integration checks."""
     input:
-        all_figures(".verdicts.json", only=dag.ci_figures()),
+        figures_of("claims_ci", ".verdicts.json"),
     shell:
         "replicate claims --ci {input}"
+
+
+for paper in PAPERS:
+
+    rule:
+        name:
+            paper
+        input:
+            pictures=figures_of(paper, ".png"),
+            verdicts=figures_of(paper, ".verdicts.json"),
+        localrule: True
+        shell:
+            "replicate claims {input.verdicts}"
+
+    title = dag.paper_of("full", paper).paper.title
+    workflow.get_rule(paper).docstring = f"Every figure and the table of claims of one paper. {title}"
 
 
 for paper, figure, entry in dag.figures():
@@ -182,7 +208,7 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-        gpu=GPUS,
+        gpu=REQUEST.gpu,
     params:
         depends=lambda wildcards: dag.training_depends(wildcards.scale, wildcards.paper, wildcards.run),
     shell:
@@ -207,7 +233,7 @@ rule measure:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-        gpu=GPUS,
+        gpu=REQUEST.gpu,
     params:
         depends=lambda wildcards: dag.measuring_depends(wildcards.scale, wildcards.paper, wildcards.measurement),
         folders=run_folders,
@@ -220,7 +246,7 @@ rule measure:
 rule gather:
     """The parts of a measurement as tidy tables, a folder for each seed."""
     input:
-        lambda wildcards: dag.part_files(wildcards.scale, wildcards.paper, wildcards.measurement),
+        lambda wildcards: dag.part_files(wildcards.scale, wildcards.paper, wildcards.measurement, REQUEST.seeds),
     output:
         directory("results/{scale}/{paper}/tables/{measurement}"),
     log:
@@ -238,7 +264,7 @@ rule gather:
 rule figure:
     """A figure and its quantities, from tables alone."""
     input:
-        lambda wildcards: dag.table_folders(wildcards.scale, wildcards.paper, wildcards.figure),
+        lambda wildcards: dag.table_folders(wildcards.scale, wildcards.paper, wildcards.figure, REQUEST.seeds),
     output:
         report(
             "results/{scale}/{paper}/figures/{figure}.png",

@@ -1,5 +1,6 @@
 """From configurations to jobs: what the Snakefile asks, and the steps behind its rules.
 
 - ``configs``: reads paper_configs; ``dag``: figures, seeds, parts and dependencies; ``fingerprints``: hashes of code.
+- ``request``: what one call of Snakemake asks for; ``terminal``: what it prints meanwhile.
 - ``steps``: train, measure, gather; ``drawing``: figures; ``judging``: verdicts on a figure's claims.
 """

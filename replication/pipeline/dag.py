@@ -11,6 +11,7 @@ from replication.pipeline import configs
 from replication.pipeline.configs import RECORDED
 from replication.pipeline.fingerprints import code_fingerprint
 from replication.schema.base import SCALES
+from replication.schema.measurements import Untrained
 from replication.schema.papers import FigureConfig, Measurement, PaperConfig
 from replication.schema.runs import RunConfig
 
@@ -75,17 +76,6 @@ def sources(scale: str, paper: str, measurement: str, seed: int, part: int) -> l
     return list(measurement_of(scale, paper, measurement).sources_of_part(seed, part))
 
 
-def describe_scales(requested: str) -> str:
-    """One line for the beginning and the end of every run."""
-    chosen: dict[str, list[str]] = {}
-    for paper, name, _ in figures():
-        if requested != RECORDED or is_recorded(paper, name):
-            chosen.setdefault(scale_of(paper, name, requested), []).append(name)
-    parts = [f"{scale} ({len(names)} figure{'s' if len(names) > 1 else ''})" for scale, names in chosen.items()]
-    why = "chosen by the data found: set REPLICATION_DATA for real data" if "smoke" in chosen else "chosen by the data found"
-    return f"Scale: {', '.join(parts)}{f'; {why}' if requested == AUTO else ''}."
-
-
 def run_of(scale: str, paper: str, run: str) -> RunConfig:
     """Configuration of a training run."""
     return _entry(paper_of(scale, paper).runs, run, f"run of {paper}")
@@ -122,12 +112,12 @@ def figures_of(scale: str) -> dict[tuple[str, str], list[str]]:
     return drawn
 
 
-def table_folders(scale: str, paper: str, figure: str) -> list[str]:
+def table_folders(scale: str, paper: str, figure: str, seeds: int | None = None) -> list[str]:
     """Folders of the tables that a figure is drawn from: of each measurement, with its seeds below, and of each seed of a run.
 
     For ``recorded``, those that exist, with their seeds below.
     """
-    config, entry = paper_of(scale, paper), figure_of(scale, paper, figure)
+    entry = figure_of(scale, paper, figure)
     if scale == RECORDED:
         folders = [RECORDED_FOLDER / paper / name for name in (*entry.measurements, *entry.runs)]
         recorded = [str(folder) for folder in folders if any(folder.glob("seed*"))]
@@ -135,15 +125,44 @@ def table_folders(scale: str, paper: str, figure: str) -> list[str]:
             raise ReplicationError(f"Nothing is recorded for {figure} in {RECORDED_FOLDER / paper}; run it with --config scale=full.")
         return recorded
     measured = [f"results/{scale}/{paper}/tables/{name}" for name in entry.measurements]
-    trained = [f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables" for run in entry.runs for seed in range(config.runs[run].seeds)]
+    trained = [
+        f"results/{scale}/{paper}/runs/{run}/seed{seed}/tables"
+        for run in entry.runs
+        for seed in range(n_seeds_of_run(scale, paper, run, seeds))
+    ]
     return measured + trained
 
 
-def part_files(scale: str, paper: str, measurement: str) -> list[str]:
-    """Every part of every seed of a measurement."""
+def n_seeds_of_run(scale: str, paper: str, run: str, seeds: int | None = None) -> int:
+    """How many seeds of a run are trained: ``seeds``, or the number in its configuration."""
+    return run_of(scale, paper, run).seeds if seeds is None else seeds
+
+
+def n_seeds(scale: str, paper: str, measurement: str, seeds: int | None = None) -> int:
+    """How many seeds of a measurement are made, with ``seeds`` trainings of every run or as many as configured.
+
+    Raises:
+        ReplicationError: ``seeds`` are so few that the measurement has one estimate where it had several.
+    """
     config, runs = measurement_of(scale, paper, measurement), paper_of(scale, paper).runs
-    folders = [f"results/{scale}/{paper}/parts/{measurement}/seed{seed}" for seed in range(config.n_seeds(runs))]
-    return [f"{folder}/{part}.npz" for folder in folders for part in range(config.parts)]
+    configured = config.n_seeds(runs)
+    if seeds is None:
+        return configured
+    if isinstance(config, Untrained):
+        return seeds
+    made = config.n_seeds({name: run.model_copy(update={"seeds": seeds}) for name, run in runs.items()})
+    if made < min(2, configured):
+        raise ReplicationError(
+            f"With seeds={seeds}, {measurement} of {paper} has one estimate only: each compares several networks; use more seeds."
+        )
+    return made
+
+
+def part_files(scale: str, paper: str, measurement: str, seeds: int | None = None) -> list[str]:
+    """Every part of every seed of a measurement."""
+    parts = measurement_of(scale, paper, measurement).parts
+    folders = [f"results/{scale}/{paper}/parts/{measurement}/seed{seed}" for seed in range(n_seeds(scale, paper, measurement, seeds))]
+    return [f"{folder}/{part}.npz" for folder in folders for part in range(parts)]
 
 
 @_remembered
@@ -155,8 +174,10 @@ def training_depends(scale: str, paper: str, run: str) -> str:
 
 @_remembered
 def measuring_depends(scale: str, paper: str, measurement: str) -> str:
-    """Fingerprint of a measurement's configuration and of the code that makes it."""
+    """Fingerprint of a measurement's configuration (its number of seeds left out) and of the code that makes it."""
     config = measurement_of(scale, paper, measurement)
+    if isinstance(config, Untrained):  # more seeds repeat none of those that there are
+        config = config.model_copy(update={"seeds": 1})
     built = [models.module_of(run_of(scale, paper, run).model) for run in config.run_names]
     return f"{configs.identity(config)} {code_fingerprint(f'replication.measurements.{config.instrument}', *built)}"
 

@@ -19,14 +19,22 @@ def judge_figure(*, scale: str, paper: str, figure: str, quantities_file: Path, 
     """
     quantities = read_quantities(quantities_file)
     config = dag.figure_of(scale, paper, figure)
-    lock = configs.FOLDER / LOCK
-    check_lock(raw_claims(), lock)
-    amended = amendments(lock)
+    check_locked()
+    amended = amendments(configs.FOLDER / LOCK)
     verdicts = [judge(claim, quantities, may_be_absent=scale == RECORDED) for claim in config.claims]
     judged = [JudgedClaim(**asdict(each), post_hoc=each.id in amended, amendments=amended.get(each.id, [])) for each in verdicts]
     title = dag.paper_of(scale, paper).paper.title
     content = FigureVerdicts(title=title, paper=paper, figure=figure, reproduces=config.reproduces, scale=scale, verdicts=judged)
     write_verdicts(out, content)
+
+
+def check_locked() -> None:
+    """Compare all claims with their lock.
+
+    Raises:
+        ReplicationError: a claim is new, was changed without an amendment, or was deleted.
+    """
+    check_lock(raw_claims(), configs.FOLDER / LOCK)
 
 
 def raw_claims() -> dict[str, dict[str, Any]]:

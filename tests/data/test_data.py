@@ -101,7 +101,7 @@ def test_a_foreign_file_is_named(work: Path) -> None:
 
     def foreign() -> contextlib.AbstractContextManager[object]:
         write_provenance(work / "x.safetensors.provenance.json", {"origin": {"folder": ""}}, [path])
-        return fails("x.safetensors is not a prepared data set", "delete it and its record and run again")
+        return fails("x.safetensors is not a prepared data set", "delete it and its provenance and run again")
 
     path.write_text("some text")
     with foreign():
