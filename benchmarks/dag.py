@@ -48,6 +48,7 @@ def set_seeds(place: Path, seeds: int) -> None:
     for run in ("mnist_fc", "lenet"):
         raw["runs"][run]["seeds"]["smoke"] = seeds
     path.write_text(yaml.safe_dump(raw | {"figures": {"lca_layers": figure}}, sort_keys=False))
+    (place / "paper_configs/claims.lock").write_text("{}")
 
 
 def forget(place: Path) -> None:

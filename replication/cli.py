@@ -280,8 +280,11 @@ def _lock() -> None:
     from replication.pipeline import configs, judging
 
     configs.load("full")  # a mistake is not locked
-    new = lock.lock_new(judging.raw_claims(), configs.FOLDER / lock.LOCK)
+    with_results = judging.claims_with_results()
+    new = lock.lock_new(judging.raw_claims(), configs.FOLDER / lock.LOCK, with_results=with_results)
     print(f"Locked {len(new)} new claims: {', '.join(new) or 'none'}.")
+    if late := [claim for claim in new if claim in with_results]:
+        print(f"Their figures have results already, so they are shown as post hoc: {', '.join(late)}.")
 
 
 def _amend(claim: str, reason: str, results_seen: str) -> None:

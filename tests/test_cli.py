@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from replication import __version__
 from replication.cli import main
 
 JOB = ["--scale", "smoke", "--seed", "0"]
@@ -67,6 +68,50 @@ def test_help_answers_without_loading_torch() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
     assert "train one seed of a run" in ended.stdout
+
+
+def test_the_version_and_who_a_command_is_for_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"replicate {__version__}\n"
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    groups = capsys.readouterr().out.split("\n\n")[-3:]
+    assert [group.splitlines()[0].split(" ")[1] for group in groups] == ["everyone:", "those", "of"]
+    assert [name in group for group, name in zip(groups, ("  run ", "  amend ", "  measure "), strict=True)] == [True] * 3
+
+
+NAMES = {"train": ["lca: mnist_fc, ", "svcca: convnet, "], "amend": ["LCA-C8, "], "run": ["lca_layers, "]}
+
+
+@pytest.mark.parametrize(("command", "names"), NAMES.items())
+def test_help_lists_the_allowed_names(command: str, names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["lca_layers"], ["figure_lca_layers", "--config", "scale=auto"]),
+        (["lca", "--scale", "smoke", "--seeds", "4", "--cores", "2"], ["lca", "--config", "scale=smoke", "seeds=4", "--cores", "2"]),
+        (["claims", "--dry-run"], ["claims", "--config", "scale=auto", "--dry-run"]),
+    ],
+)
+def test_run_calls_snakemake_and_ends_with_its_status(arguments: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def called(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", called)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments])
+    assert ended.value.code == 1
+    assert calls == [[sys.executable, "-m", "snakemake", *expected]]
 
 
 def test_a_time_box_ends_unfinished_and_the_same_command_continues(

@@ -5,7 +5,7 @@ A locked claim may be changed with a stated reason only (an amendment), and is s
 
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,19 @@ def _amendment_text(change: Mapping[str, Any]) -> str:
     return f"{change['date']}, {knowledge}: {change['reason']}"
 
 
-def lock_new(raw_claims: RawClaims, lock_path: Path) -> list[str]:
-    """Lock every claim that is not yet locked; returns their ids."""
+def lock_new(raw_claims: RawClaims, lock_path: Path, *, with_results: Collection[str] = ()) -> list[str]:
+    """Lock every claim that is not yet locked; returns their ids.
+
+    Args:
+        with_results: claims of figures that have results already; a claim among them that is new is post hoc from the start.
+    """
     lock = _read_lock(lock_path) if lock_path.exists() else {}
     new = [claim_id for claim_id in raw_claims if claim_id not in lock]
     for claim_id in new:
-        lock[claim_id] = {"locked": _today(), "sha256": claim_hash(raw_claims[claim_id]), "claim": raw_claims[claim_id], "amendments": []}
+        raw = raw_claims[claim_id]
+        late = {"date": _today(), "reason": "locked when its figure had results", "results_seen": True, "old": None, "new": raw}
+        amendments = [late] if claim_id in with_results else []
+        lock[claim_id] = {"locked": _today(), "sha256": claim_hash(raw), "claim": raw, "amendments": amendments}
     write_json(lock_path, lock)
     return new
 

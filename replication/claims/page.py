@@ -199,7 +199,8 @@ def measured(verdict: JudgedClaim) -> str:
     unit = f" {verdict.unit}" if verdict.unit else ""
     one_seed = verdict.low is None or verdict.high is None
     interval = "[one seed: no interval]" if one_seed else f"[{verdict.low:.4g}, {verdict.high:.4g}]"
-    return f"{verdict.mean:.4g} {interval}{unit}"
+    seeds = "" if one_seed else f", {len(verdict.estimates)} seeds"
+    return f"{verdict.mean:.4g} {interval}{unit}{seeds}"
 
 
 def under_control(verdict: JudgedClaim) -> str:

@@ -41,7 +41,7 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
     for verdict in known_discrepancies:
         print(f"{verdict.id}, known discrepancy. {verdict.discrepancy}\n")
     apart = ", known discrepancies apart" if known_discrepancies else ""
-    print(f"{len(rows)} claims: {words[status]}{apart}.")
+    print(f"{len(rows)} claims{_seeds([verdict for _, verdict in rows])}: {words[status]}{apart}.")
     return status
 
 
@@ -51,6 +51,15 @@ def _print_verdicts(rows: Sequence[_Row]) -> None:
     print(tabulate(cells, headers=headers, maxcolwidths=[None, None, 30, None, 34, 16, None, 30], disable_numparse=True))
     counts = Counter[str](verdict.outcome for _, verdict in rows)
     print("\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in _MARKS) + "\n")
+
+
+def _seeds(verdicts: Sequence[JudgedClaim]) -> str:
+    """How many seeds the claims were estimated from."""
+    numbers = [len(verdict.estimates) for verdict in verdicts if verdict.estimates]
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    return f", each from {low if low == high else f'{low} to {high}'} seed{'' if high == 1 else 's'}"
 
 
 def _cells(scale: str, verdict: JudgedClaim) -> tuple[str, ...]:

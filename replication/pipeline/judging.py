@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from replication.claims.lock import LOCK, amendments, check_lock
-from replication.claims.results import FigureVerdicts, JudgedClaim, read_quantities, write_verdicts
+from replication.claims.results import QUANTITIES, FigureVerdicts, JudgedClaim, read_quantities, write_verdicts
 from replication.claims.verdicts import judge
 from replication.pipeline import configs, dag
 from replication.pipeline.configs import RECORDED
@@ -35,6 +35,16 @@ def check_locked() -> None:
         ReplicationError: a claim is new, was changed without an amendment, or was deleted.
     """
     check_lock(raw_claims(), configs.FOLDER / LOCK)
+
+
+def claims_with_results() -> set[str]:
+    """Ids of the claims whose figure was drawn at a scale that speaks for claims, or of which something is recorded."""
+    claims = set()
+    for paper, name, figure in dag.figures():
+        drawn = any(Path(f"results/{scale}/{paper}/figures/{name}{QUANTITIES}").exists() for scale in ("reduced", "full", RECORDED))
+        if drawn or dag.is_recorded(paper, name):
+            claims |= {claim.id for claim in figure.claims}
+    return claims
 
 
 def raw_claims() -> dict[str, dict[str, Any]]:

@@ -266,6 +266,14 @@ def test_a_new_claim_must_be_locked(lock: Path, tmp_path: Path) -> None:
         check_lock(RAW, tmp_path / "none")
 
 
+def test_a_claim_locked_when_its_figure_has_results_is_post_hoc(lock: Path) -> None:
+    more = RAW | {"LCA-C3": {"id": "LCA-C3"}, "LCA-C4": {"id": "LCA-C4"}}
+    assert lock_new(more, lock, with_results={"LCA-C1", "LCA-C4"}) == ["LCA-C3", "LCA-C4"]
+    assert check_lock(more, lock) == {"LCA-C4"}
+    (text,) = amendments(lock)["LCA-C4"]
+    assert text.endswith("results had been seen: locked when its figure had results")
+
+
 def test_a_changed_claim_needs_an_amendment_at_whatever_scale_it_changed(lock: Path) -> None:
     with pytest.raises(
         ReplicationError, match=r'Claim LCA-C1 differs from .*replicate amend LCA-C1 --reason "..." --results-seen yes\|no`\.\Z'

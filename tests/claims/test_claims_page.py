@@ -57,7 +57,7 @@ def test_a_claim_is_shown_whole() -> None:
     known["amendments"] = ["2026-01-02, no result had been seen: Wider."]
     outline = Outline(page_of(figure({}, known)))
     text = " ".join(outline.words.split())
-    parts = ["It falls.", "negative (Figure 5)", "recalled, not checked", "-1.4 [-2, -1] %", "seed 0: -1.25", "seed 2: not finite"]
+    parts = ["It falls.", "negative (Figure 5)", "recalled, not checked", "-1.4 [-2, -1] %, 3 seeds", "seed 0: -1.25", "seed 2: not finite"]
     parts += ["below 0", "analytic", "0.5: the claim falls (not reproduced)", "the sign", "interval inside", "LCA, Figure 9", "post hoc"]
     parts += ["Off by 7 %. Hypothesis: noise.", "changed 2026-01-02, no result had been seen: Wider."]
     for part in parts:

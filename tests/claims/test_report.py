@@ -28,7 +28,7 @@ def test_what_fails_sets_the_status_and_the_last_words(tmp_path: Path, capsys: p
     assert shown(tmp_path, capsys, {"outcome": "error"})[0] == 2
     status, text = shown(tmp_path, capsys, {}, failed | {"ci": False}, ci=True)
     assert status == 0
-    assert text.rstrip().endswith("1 claims: no claim checked here fails.")
+    assert text.rstrip().endswith("1 claims, each from 3 seeds: no claim checked here fails.")
 
 
 def test_a_known_discrepancy_is_told_with_its_evidence_and_its_end_is_a_surprise(

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +21,10 @@ from replication.files.tables import read_tables
 FIGURES = ("lca_helping_over_time", "lca_histogram", "lca_integration_error", "lca_layers", "lca_sampling")
 
 
-def snakemake(project: Path, *arguments: str, scale: str = "smoke", **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}"]
+def snakemake(
+    project: Path, *arguments: str, scale: str = "smoke", config: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", *arguments, "--config", f"scale={scale}", *config]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, env=os.environ | {"REPLICATION_DATA": ""} | environment)
 
 
@@ -39,8 +41,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep_figures(copy / "paper_configs", FIGURES)
     ended = snakemake(copy, "figures", scale="auto", REPLICATION_OFFLINE="1")
     assert ended.returncode == 0, ended.stderr
-    lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.startswith("Scale: smoke")]
-    assert len(lines) == 2, "the first and the last line say which scale was chosen"
+    lines = [line for line in ended.stderr.splitlines() if line and not line.startswith("Using workflow specific profile")]
+    assert lines[0].startswith("Scale: smoke (5 figures, data: digits); chosen by the data found"), "before the first job"
+    assert lines[-1] == "Figures: results/smoke/lca/figures/; tables: results/smoke/lca/tables/"
+    assert all(re.match(r"\[\d+ of \d+\] ", line) for line in lines[1:-1]), "a line per job"
     return copy
 
 
@@ -118,7 +122,7 @@ def test_comments_and_docstrings_repeat_nothing(edited: Path) -> None:
     assert jobs(edited) == {}
 
 
-@pytest.mark.parametrize("module", ["lca.py", "lca_ledger.py"])
+@pytest.mark.parametrize("module", ["lca/allocation.py", "lca/ledger.py"])
 def test_editing_the_instrument_repeats_its_measurements_and_what_follows(edited: Path, module: str) -> None:
     append(edited / "replication" / module, "\n_CHANGED = 1\n")
     assert jobs(edited) == {"measure": 14, "gather": 6, "figure": 5, "judge": 5}
@@ -144,9 +148,27 @@ def test_editing_a_figure_redraws_it_alone(edited: Path) -> None:
     assert jobs(edited) == {"figure": 1, "judge": 1}
 
 
-def test_editing_a_claim_judges_its_figure_again(edited: Path) -> None:
+def test_a_changed_claim_stops_a_dry_run_and_an_amended_one_judges_its_figure_again(edited: Path) -> None:
     replace(edited / "paper_configs/lca.yaml", "Every layer of LeNet lowers", "Each layer of LeNet lowers")
-    assert jobs(edited) == {"judge": 1}
+    stopped = snakemake(edited, "-n", "figures")
+    assert stopped.returncode == 1
+    assert "Error: Claim LCA-C8-lenet differs from paper_configs/claims.lock; allowed with a reason only" in stopped.stderr
+    amend = [sys.executable, "-m", "replication", "amend", "LCA-C8-lenet", "--reason", "words", "--results-seen", "no"]
+    lock = (edited / "paper_configs/claims.lock").read_bytes()
+    try:
+        assert subprocess.run(amend, cwd=edited, capture_output=True).returncode == 0
+        assert jobs(edited) == {"judge": 1}
+    finally:
+        (edited / "paper_configs/claims.lock").write_bytes(lock)
+
+
+def test_more_seeds_from_the_command_line_train_only_new_ones(project: Path) -> None:
+    ended = snakemake(project, "-n", "lca", config=["seeds=3"])
+    assert "Seeds of every run: 3." in ended.stderr
+    trained = re.findall(r"lca: train (\w+ seed \d)", ended.stderr)
+    assert len(trained) == 3
+    assert all(run.endswith("seed 2") for run in trained)
+    assert not re.search(r"measure \w+ seed [01]", ended.stderr)
 
 
 def test_a_new_learning_rate_repeats_its_run(edited: Path) -> None:
