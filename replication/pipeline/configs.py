@@ -6,6 +6,7 @@ mistake at ``full`` shows on a laptop. A wrong key or value is a ReplicationErro
 what is allowed. Files are read once per process, and again when they change.
 """
 
+import difflib
 import functools
 import os
 import re
@@ -92,10 +93,15 @@ def _read(path: Path, state: FileState) -> dict[str, Any]:
         raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); fix it and run again.") from None
     # ValueError: a date or number that YAML knows by its form but that does not exist, or bytes that are no text
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ReplicationError(f"{path} is not valid YAML: {' '.join(str(error).split())}; fix it and run again.") from None
+        raise ReplicationError(f"{path} is not valid YAML: {_without_name(error)}; fix it and run again.") from None
     if not isinstance(raw, dict):
         raise ReplicationError(f"{path} holds {type(raw).__name__}, but a mapping with paper, runs, measurements, figures is needed.")
     return raw
+
+
+def _without_name(error: Exception) -> str:
+    """A message of YAML on one line, with line and column, and without the name that it gives to a text in memory."""
+    return " ".join(str(error).split()).replace(' in "<unicode string>",', ", at")
 
 
 def _check_depth(text: str) -> None:
@@ -161,6 +167,8 @@ def describe(error: ValidationError, scale: str = "full") -> str:
     errors = error.errors()
     first, key = errors[0], _key(errors[0])
     texts = list(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in errors if _key(each) == key))  # several for a union
+    if first["type"] == "union_tag_invalid":  # the value itself would be the whole mapping
+        return _wrong_kind(key, first["ctx"])
     if first["type"] == "missing":
         text = f"is missing (or has no value for scale {scale})"
     elif first["type"] == "value_error":
@@ -173,6 +181,14 @@ def describe(error: ValidationError, scale: str = "full") -> str:
         text = f"mixes scales with the key '{strangers[0]}'; allowed in a mapping by scale: {', '.join(SCALES)}" if strangers else text
     more = len({_key(each) for each in errors}) - 1
     return f"{key or 'the file'} {text}" + (f"; {more} more after this one" if more else "")
+
+
+def _wrong_kind(key: str, context: Any) -> str:
+    """The sentence for a mapping whose kind is none of the allowed ones."""
+    kinds = [kind.strip(" '") for kind in context["expected_tags"].split(",")]
+    near = difflib.get_close_matches(context["tag"], kinds, 1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return f"{key}.{context['discriminator'].strip(chr(39))} is '{context['tag']}'{hint}; allowed: {', '.join(kinds)}"
 
 
 def _key(error: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from replication.errors import ReplicationError
 from replication.pipeline.request import Plan, Request, check_targets, first_line, last_line, plan_of
 
+_NO_FAULT = "Missing metadata for file"  # a warning for every file that is not made yet
 _EXPENSIVE = ("train", "measure")  # minutes, against seconds of the other rules
 
 
@@ -133,6 +134,8 @@ class Terminal(logging.Handler):
             return f"Nothing to be done: everything is made and up to date.\n{end}"
         if text.startswith("This was a dry-run"):
             return f"This was a dry run (-n): nothing was made.\n{end}"
-        if self.answered or record.levelno < logging.WARNING:
+        if "marked for report but does not exist" in text:
+            return f"{text}\nMake it first: run the same command without --report."
+        if self.answered or record.levelno < logging.WARNING or text.startswith(_NO_FAULT):
             return None
         return text

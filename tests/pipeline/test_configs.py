@@ -228,7 +228,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
     "measurement of a run without weights": (drop(*RUN, "keep"), ["measurement mnist_fc_", "needs run mnist_fc to say keep: every_step"]),
     "unknown instrument": (
         put("measurements", "lenet_lca", "instrument", to="lcaa"),
-        ["measurements.lenet_lca", "'lcaa'", "'lca', 'lca_frames'"],
+        ["measurements.lenet_lca.instrument is 'lcaa' (did you mean 'lca'?); allowed: ", "lca, lca_frames"],
     ),
     "intervals that are no power of two": (put("measurements", "lenet_lca", "max_intervals", to=3), ["max_intervals is 3", "16, 32 or 64"]),
     "misspelt keep": (put(*RUN, "keep", to="evry_step"), ["runs.mnist_fc.keep is 'evry_step'", "'every_step' or 'every_epoch' or", "list"]),

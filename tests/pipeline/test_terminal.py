@@ -78,6 +78,13 @@ def test_snakemakes_own_remarks_are_left_out_and_warnings_and_failures_are_not()
     assert shown.text_of(record("error", "At least one job did not complete successfully.", logging.ERROR)) is not None
 
 
+def test_a_report_of_what_is_not_made_says_what_to_run_first() -> None:
+    text = terminal().text_of(record("error", "WorkflowError: File x.png marked for report but does not exist.", logging.ERROR))
+    assert text is not None
+    assert text.endswith("Make it first: run the same command without --report.")
+    assert terminal().text_of(record(None, "Missing metadata for file x.png. Maybe ...", logging.WARNING)) is None
+
+
 def test_a_claim_that_does_not_hold_is_an_answer_and_no_failure_of_a_job() -> None:
     shown = terminal()
     assert shown.text_of(record("job_error", rule_name="claims")) is None
