@@ -262,7 +262,7 @@ def test_the_linter_remarks_only_on_what_the_design_page_explains(project: Path)
     remarks = set(re.findall(r"^    \* (.+?):?$", ended.stdout + ended.stderr, re.MULTILINE))
     assert remarks == {"Specify a conda environment or container for each rule.", "No log directive defined"}
     unlogged = re.findall(r"Lints for rule (\w+) .*\n    \* No log directive", ended.stdout + ended.stderr)
-    assert set(unlogged) == {"claims", "claims_ci", *(f"figure_{name}" for name in figure_names(project))}
+    assert set(unlogged) == {"claims", "claims_ci", "lca", *(f"figure_{name}" for name in figure_names(project))}
 
 
 def test_the_figure_is_drawn_from_tables_to_the_last_bit(project: Path) -> None:
