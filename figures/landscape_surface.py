@@ -5,22 +5,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LightSource, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from figures.residual_nets import FITTED, STATISTICS, depth_of, fit_line, split_by_shortcuts, title_of, training_accuracies
 from figures.style import Quantities, Tables, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, seed_zero
-from replication.landscape.export import CEILING, OFFSET, heights, html, vts
-from replication.landscape.grid import as_grid
+from replication.landscape.export import html, vts
+from replication.landscape.heights import CEILING, height_scale
 from replication.landscape.surface_measures import Surface, rise
+from replication.palette import SEQUENTIAL
+from replication.plots.slices import surface_3d
 
 DEPTHS, DENSE = "depth_surfaces", "dense_surfaces"
 PUBLISHED_DEPTH = 56
-LOW, HIGH = float(np.log(OFFSET)), float(np.log(CEILING + OFFSET))
-TICKS = (0, 0.1, 1, 10)
-ELEVATION, AZIMUTH = 32, -58
+SCALE = height_scale(np.zeros(1))  # the paper's: log(min(loss, 10) + 0.1)
 
 
 def runs_of(tables: Tables) -> dict[str, str]:
@@ -76,11 +76,10 @@ def draw(tables: Tables) -> Figure:
             axes.set_axis_off()
             empty = figure.add_axes(axes.get_position())
             write_not_recorded(empty, title_of(run))
-    colours = ScalarMappable(Normalize(LOW, HIGH), mpl.colormaps["viridis"])
-    ticks = (0, 0.1, 0.3, 1, 3, 10)
-    bar = figure.colorbar(colours, ax=grid, shrink=0.5, pad=0.02, ticks=list(heights(np.array(ticks, dtype=float))))
+    colours, ticks = ScalarMappable(Normalize(SCALE.low, SCALE.high), mpl.colormaps[SEQUENTIAL]), SCALE.ticks()
+    bar = figure.colorbar(colours, ax=grid, shrink=0.5, pad=0.02, ticks=list(SCALE.heights(np.array(ticks))))
     bar.ax.set_yticklabels([f"{tick:g}" if tick < CEILING else "10 or more" for tick in ticks])
-    bar.set_label("training loss; height and colour: log(min(loss, 10) + 0.1)", fontsize=8)
+    bar.set_label(f"training loss; height and colour: {SCALE.formula('loss')}", fontsize=8)
     figure.suptitle(f"First seed, filter-normalised random directions; {STATISTICS}; the same heights and colours", fontsize=8)
     return figure
 
@@ -99,22 +98,12 @@ def _panels(tables: Tables) -> list[str]:
 
 def _draw_surface(axes: Axes3D, tables: Tables, measurement: str, run: str) -> None:
     surface = seed_zero(tables[measurement]["surface"].query("run == @run"))
-    loss, alphas, betas = as_grid(surface, "loss")
-    height = np.where(np.isfinite(loss), heights(loss), np.nan)
-    x, y = np.meshgrid(alphas, betas)
-    filled = np.nan_to_num(height, nan=HIGH)
-    plain = mpl.colormaps["viridis"](Normalize(LOW, HIGH)(filled))[..., :3]
-    lit = LightSource(azdeg=315, altdeg=50).shade_rgb(plain, filled, vert_exag=0.15, blend_mode="soft")
-    colours = (plain + lit) / 2  # half of the light, so that the colour bar stays true
-    axes.plot_surface(x, y, height, facecolors=colours, rstride=1, cstride=1, linewidth=0.15, edgecolor=(0, 0, 0, 0.25), antialiased=True)
-    axes.view_init(ELEVATION, AZIMUTH)
-    axes.set_box_aspect((1, 1, 0.75))
-    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), zlim=(LOW, HIGH))
-    axes.set_zticks(list(heights(np.array(TICKS, dtype=float))), [f"{tick:g}" for tick in TICKS])
+    surface_3d(surface, scale=SCALE, ax=axes)
+    axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     axes.tick_params(labelsize=7, pad=0)
-    axes.set_xlabel("alpha", fontsize=8, labelpad=0)
-    axes.set_ylabel("beta", fontsize=8, labelpad=0)
-    axes.text2D(0.93, 0.85, "loss", transform=axes.transAxes, fontsize=8)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.label.set_fontsize(8)
+    loss = surface["loss"]
     accuracy = training_accuracies(tables, measurement).loc[surface["seed"].iloc[0], run]
     missing = int((~np.isfinite(loss)).sum())
     gaps = f"; {missing} of {loss.size} points not finite (gaps)" if missing else ""

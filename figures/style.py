@@ -7,6 +7,26 @@ from pathlib import Path
 import matplotlib as mpl
 
 from replication.files.atomic import atomic
+from replication.palette import (  # noqa: F401 - figures take their colours from here
+    AMBER,
+    BLUE,
+    FAINT_GREY,
+    GREEN,
+    GREY,
+    HELPS,
+    HURTS,
+    LIGHT_GREY,
+    LOSS,
+    NEUTRAL,
+    ORANGE,
+    PALE_BLUE,
+    PALE_GREEN,
+    PALE_YELLOW,
+    PURPLE,
+    RED,
+    SKY,
+    TEAL,
+)
 
 mpl.use("agg")
 
@@ -20,11 +40,6 @@ Tables = dict[str, dict[str, pd.DataFrame]]
 Quantities = dict[str, pd.Series]  # by name: one estimate per seed, the index holding the seeds
 QuantitiesOf = Callable[[Tables], Quantities]
 
-# the one palette: hues for what is compared, greys for references, controls and published values
-BLUE, RED, GREEN, ORANGE, PURPLE, TEAL = "#1f3b73", "#d1495b", "#2a9d4a", "#e07b39", "#8e6bbf", "#2a9d8f"
-SKY, AMBER, PALE_BLUE, PALE_GREEN, PALE_YELLOW = "#56b4e9", "#e6ab02", "#9fb3d9", "#8fd3a3", "#f4d58d"
-GREY, LIGHT_GREY, FAINT_GREY = "#888888", "#c9ccd1", "#e8e8e8"
-LOSS, HELPS, HURTS, NEUTRAL = BLUE, GREEN, RED, LIGHT_GREY  # green helps and red hurts, as in the LCA paper
 FORMATS = ("pdf", "svg", "png")
 
 sns.set_theme(context="paper", style="ticks", font_scale=1.05)

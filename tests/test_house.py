@@ -16,9 +16,10 @@ PACKAGE = ROOT / "replication"
 # A package or module of the top level imports only from those on the floors below it.
 FLOORS = [
     {"errors"},
-    {"files", "machine", "models", "objective", "activations", "seeds"},
-    {"schema", "data", "recorder", "lca", "svcca", "landscape", "stiffness"},
-    {"claims", "curvature", "training"},
+    {"files", "machine", "models", "objective", "seeds", "palette"},
+    {"recorder", "activations"},
+    {"schema", "data", "lca", "svcca", "landscape", "stiffness"},
+    {"claims", "curvature", "plots", "training"},
     {"measurements"},
     {"pipeline"},
     {"recording"},

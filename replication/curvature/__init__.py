@@ -1,12 +1,27 @@
-"""Curvature of the loss from Hessian-vector products: eigenvalues, spectral density, trace.
+"""Curvature of the loss from matrix-vector products: eigenvalues, spectral density, trace.
 
-- ``spectrum``: extreme eigenvalues, at a point or at the points of a plane; spectral density; trace.
-- ``lanczos``: Lanczos' process, and bounds on the errors of its eigenvalues.
+- ``ends``: the smallest and the largest eigenvalue, at a point or at the points of a plane.
+- ``leading``: leading eigenvalues with their vectors; ``density``: the spectral density; ``traces``: the trace.
+- ``operators``: the matrices (Hessian, Gauss-Newton, Fisher) as functions from vectors to vectors.
+- ``lanczos``: Lanczos' process; ``bounds``: errors of eigenvalues, the arithmetic included.
 
 It uses two leaf modules of ``replication.landscape``: ``grid`` (points of a plane as a table) and ``directions`` (the mask of
 ``ignore``). ``replication.landscape`` uses nothing from here.
 """
 
-from replication.curvature.spectrum import Extremes, Trace, eigenvalue_map, extreme_eigenvalues, extremes, spectral_density, trace
+from replication.curvature.density import spectral_density
+from replication.curvature.ends import Extremes, eigenvalue_map, extreme_eigenvalues, extremes
+from replication.curvature.leading import Eigenpairs, eigenpairs
+from replication.curvature.traces import Trace, trace
 
-__all__ = ["Extremes", "Trace", "eigenvalue_map", "extreme_eigenvalues", "extremes", "spectral_density", "trace"]
+__all__ = [
+    "Eigenpairs",
+    "Extremes",
+    "Trace",
+    "eigenpairs",
+    "eigenvalue_map",
+    "extreme_eigenvalues",
+    "extremes",
+    "spectral_density",
+    "trace",
+]

@@ -1,21 +1,21 @@
 """Lanczos' process on a symmetric operator, with full reorthogonalisation (Golub and Van Loan, Matrix Computations, chapter 10)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-Operator = Callable[[Tensor], Tensor]
 _BREAKDOWN = 1e-10  # of the operator's scale: a remainder this small is rounding, and the space is invariant
-_LEAST_PRODUCTS = 8  # a start vector almost without the eigenvector of an end makes that end look converged before
 _FIRST_CAPACITY = 8  # vectors of the basis; doubled when full
 
 
 class Lanczos:
-    """An orthonormal basis of the Krylov space of ``operator`` and ``start``, and the operator's tridiagonal matrix in it.
+    """An orthonormal basis of the Krylov space of ``operator`` and ``start``, and the operator's matrix in it.
+
+    In exact arithmetic and for a symmetric operator that matrix is tridiagonal. Here all of its upper half is kept as it was
+    computed: what lies above the second diagonal is the operator's asymmetry and rounding.
 
     Args:
         operator: symmetric, on float64 vectors ``[n]``.
@@ -23,7 +23,7 @@ class Lanczos:
         dimension: of the space that the operator acts on; the basis grows no larger.
 
     Attributes:
-        diagonal, off_diagonal: of the tridiagonal matrix; the last entry of ``off_diagonal`` leads to the next vector.
+        off_diagonal: lengths of the remainders; the last one leads to the next vector.
         products: operator applications so far.
         finite: False from the first product with a value that is not finite.
 
@@ -36,12 +36,12 @@ class Lanczos:
         ([1.0, 2.0, 5.0], 3)
     """
 
-    def __init__(self, operator: Operator, start: Tensor, dimension: int) -> None:
+    def __init__(self, operator: Callable[[Tensor], Tensor], start: Tensor, dimension: int) -> None:
         self._operator, self._dimension = operator, dimension
         self._rows = start.new_empty(_FIRST_CAPACITY, len(start))
         self._size = 0
         self._append(start / start.norm())
-        self.diagonal: list[float] = []
+        self._columns: list[np.ndarray] = []
         self.off_diagonal: list[float] = []
         self.products = 0
         self.finite = True
@@ -51,6 +51,20 @@ class Lanczos:
         """The orthonormal vectors so far, in rows: float64 ``[size, n]``."""
         return self._rows[: self._size]
 
+    @property
+    def projected(self) -> np.ndarray:
+        """The operator in the basis as computed, upper Hessenberg, float64 ``[k, k]`` after k products."""
+        matrix = np.diag(self.off_diagonal[: len(self._columns) - 1], -1) if len(self._columns) > 1 else np.zeros((1, 1))
+        for number, column in enumerate(self._columns):
+            matrix[: number + 1, number] = column
+        return matrix
+
+    @property
+    def asymmetry(self) -> np.ndarray:
+        """What distinguishes ``projected`` from a symmetric tridiagonal matrix ``[k, k]``: u.Av - v.Au for the pairs of the basis."""
+        matrix = self.projected
+        return np.triu(matrix, 1) - np.triu(np.tril(matrix, -1).T, 1)
+
     def advance(self) -> bool:
         """Apply the operator once more; False if no new vector follows: the space is invariant, or the product is not finite."""
         vector = self._operator(self.basis[-1])
@@ -58,13 +72,15 @@ class Lanczos:
         self.finite = bool(torch.isfinite(vector).all())
         if not self.finite:
             return False
-        self.diagonal.append((vector @ self.basis[-1]).item())
+        column = torch.zeros(self._size, dtype=vector.dtype, device=vector.device)
         for _ in range(2):  # twice is enough: the second pass removes what cancellation left in the first
-            vector = vector - (self.basis @ vector) @ self.basis
+            coefficients = self.basis @ vector
+            vector = vector - coefficients @ self.basis
+            column += coefficients
+        self._columns.append(column.cpu().numpy())
         self.off_diagonal.append(vector.norm().item())
-        scale = max(map(abs, [*self.diagonal, *self.off_diagonal[:-1]]))
+        scale = max(map(abs, [*(float(each[-1]) for each in self._columns), *self.off_diagonal[:-1]]))
         if self.off_diagonal[-1] <= _BREAKDOWN * scale or self._size == self._dimension:
-            self.off_diagonal[-1] = 0.0
             return False
         self._append(vector / self.off_diagonal[-1])
         return True
@@ -73,55 +89,22 @@ class Lanczos:
         """Ritz values ``[k]`` in rising order and, in columns, the eigenvectors of the tridiagonal matrix ``[k, k]``; nan if not finite."""
         if not self.finite:
             return np.full(1, np.nan), np.ones((1, 1))
-        values, vectors = eigh_tridiagonal(np.array(self.diagonal), np.array(self.off_diagonal[:-1]))
+        values, vectors = eigh_tridiagonal(np.array([column[-1] for column in self._columns]), np.array(self.off_diagonal[:-1]))
         return values, vectors
 
     def vector(self, coefficients: np.ndarray) -> Tensor:
         """The combination of the basis with ``coefficients`` ``[k]``, float64 ``[n]``."""
         return torch.from_numpy(coefficients).to(self._rows) @ self._rows[: len(coefficients)]
 
+    def image(self, coefficients: np.ndarray) -> Tensor:
+        """The operator applied to ``vector(coefficients)``, put together from the products that were computed: float64 ``[n]``."""
+        image = self.vector(self.projected @ coefficients)
+        if self._size > len(self._columns):
+            image = image + self.off_diagonal[-1] * float(coefficients[-1]) * self._rows[len(self._columns)]
+        return image
+
     def _append(self, vector: Tensor) -> None:
         if self._size == len(self._rows):
             self._rows = torch.cat([self._rows, torch.empty_like(self._rows)])
         self._rows[self._size] = vector
         self._size += 1
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Smallest and largest eigenvalue: values, bounds of their errors, vectors ``[n]``, and whether both bounds met the tolerance."""
-
-    values: tuple[float, float]
-    errors: tuple[float, float]
-    vectors: tuple[Tensor, Tensor]
-    converged: bool
-
-
-def extremes_of(lanczos: Lanczos, tolerance: float, max_products: int) -> Ends:
-    """Advance ``lanczos`` until both ends meet ``tolerance``, the space is exhausted, or ``max_products`` were used.
-
-    The residual of a Ritz pair is abs(beta_k s_k), with s_k the last component of its eigenvector of the tridiagonal matrix. It
-    may be ``tolerance`` times the Ritz value, or times a hundredth of the larger end for an end near zero.
-
-    Example:
-        >>> eigenvalues = torch.linspace(-1, 3, 50, dtype=torch.float64)
-        >>> lanczos = Lanczos(lambda vector: eigenvalues * vector, torch.ones(50, dtype=torch.float64), dimension=50)
-        >>> ends = extremes_of(lanczos, tolerance=1e-6, max_products=100)
-        >>> [round(value, 6) for value in ends.values], ends.converged
-        ([-1.0, 3.0], True)
-    """
-    while True:
-        exhausted = not lanczos.advance()
-        values, vectors = lanczos.ritz()
-        residuals = np.abs(lanczos.off_diagonal[-1] * vectors[-1]) if lanczos.finite else np.full(1, np.nan)
-        ends, errors = values[[0, -1]], residuals[[0, -1]]
-        allowed = tolerance * np.maximum(np.abs(ends), np.abs(ends).max() / 100)
-        met = bool((errors <= allowed).all())
-        if exhausted or (met and lanczos.products >= _LEAST_PRODUCTS) or lanczos.products >= max_products:
-            break
-    return Ends(
-        values=(float(ends[0]), float(ends[1])),
-        errors=(float(errors[0]), float(errors[1])),
-        vectors=(lanczos.vector(vectors[:, 0]), lanczos.vector(vectors[:, -1])),
-        converged=met and lanczos.finite,
-    )

@@ -4,14 +4,14 @@
 - ``slices``: the loss along a line, on a plane, and between two networks.
 - ``trajectories``: the plane of largest variance through a training path, and paths projected on planes.
 - ``surface_measures``: what the eye judges on a surface, as numbers.
-- ``export``: surfaces as a page that turns them in a browser, and as files for ParaView.
+- ``heights``: how losses become heights; ``export``: surfaces as a page that turns them in a browser, and as files for ParaView.
 - ``grid``: the points of a line or plane as a table that can be filled in several calls; ``replication.curvature`` uses it too.
 
 Everything rests on ``replication.objective``; nothing here imports ``replication.curvature``.
 """
 
 from replication.landscape import export
-from replication.landscape.directions import axis_generator, normalised, random_direction, without_biases_and_norms
+from replication.landscape.directions import axis_generator, kept_parameters, normalised, random_direction
 from replication.landscape.grid import as_grid
 from replication.landscape.slices import interpolation, line, surface
 from replication.landscape.surface_measures import Surface, measures
@@ -25,6 +25,7 @@ __all__ = [
     "captured_variance",
     "export",
     "interpolation",
+    "kept_parameters",
     "line",
     "measures",
     "normalised",
@@ -33,5 +34,4 @@ __all__ = [
     "random_walk_control",
     "surface",
     "trajectory_plane",
-    "without_biases_and_norms",
 ]

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.landscape.directions import Ignore, without_biases_and_norms
+from replication.landscape.directions import Ignore, kept_parameters
 from replication.objective.vector import Slot
 
 _COLUMNS = 2**18  # parameters at a time
@@ -57,7 +57,7 @@ def trajectory_plane(
         checkpoints: a tensor, array or memory map; the last row is the minimiser around which the plane is drawn.
         centring: subtract the mean of the rows before finding the axes, as the official code does. The axes and ratios depend on it.
         final_row: keep the last checkpoint, a row of zeros, among the rows, as the official code does.
-        ignore: ``"biasbn"`` leaves out tensors with at most one axis; needs ``layout``.
+        ignore: parameters to leave out, as in ``kept_parameters``; needs ``layout``.
         layout: ``objective.layout``.
         generator: of the random walks; seed 0 by default.
         walks: how many random walks the control averages.
@@ -202,11 +202,9 @@ def _device(rows: Tensor | np.ndarray) -> torch.device:
 def _mask(ignore: Ignore, layout: Sequence[Slot] | None, rows: Tensor | np.ndarray) -> Tensor | None:
     if ignore is None:
         return None
-    if ignore != "biasbn" or layout is None or layout[-1].stop != rows.shape[1]:
-        raise ReplicationError(
-            f"ignore is {ignore!r}; allowed: None, or 'biasbn' together with the layout of the {rows.shape[1]} parameters."
-        )
-    return without_biases_and_norms(layout, _device(rows))
+    if layout is None or layout[-1].stop != rows.shape[1]:
+        raise ReplicationError(f"ignore is {ignore!r}, which needs the layout of the {rows.shape[1]} parameters; give layout=.")
+    return kept_parameters(layout, ignore, _device(rows))
 
 
 def _gram_of_differences(rows: Tensor | np.ndarray, mask: Tensor | None) -> tuple[Tensor, Tensor]:

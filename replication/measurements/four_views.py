@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication.activations import layer_outputs
-from replication.curvature.spectrum import extremes
+from replication.activations.outputs import layer_outputs
+from replication.curvature.ends import extremes
 from replication.data.examples import subset
 from replication.landscape.directions import normalised
 from replication.lca.trajectory import along

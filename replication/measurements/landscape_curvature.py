@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from replication.curvature.spectrum import eigenvalue_map, extremes
+from replication.curvature.ends import eigenvalue_map, extremes
 from replication.landscape.directions import axis_generator, random_direction
 from replication.landscape.slices import surface
 from replication.measurements import Arrays, Progress, Tables

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication.activations import layer_outputs
+from replication.activations.outputs import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.measurements.svcca_rows import neurons

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from replication.activations import layer_outputs
+from replication.activations.outputs import layer_outputs
 from replication.data.examples import Examples, subset
 from replication.errors import ReplicationError
 from replication.measurements import Arrays, Progress, Tables, columns, stiffness_probe

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from replication.activations import layer_outputs
+from replication.activations.outputs import layer_outputs
 from replication.errors import ReplicationError
 from replication.svcca.views import folded, spatial_mean
 

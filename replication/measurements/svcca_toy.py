@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from replication import models
-from replication.activations import layer_outputs
+from replication.activations.outputs import layer_outputs
 from replication.measurements import Arrays, Progress, Tables
 from replication.measurements.columns import pack, unpack
 from replication.schema.svcca import ToyConfig

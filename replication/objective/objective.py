@@ -92,7 +92,7 @@ class Objective:
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
         module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
         chosen = chosen_parameters(model, parameters)
-        self.layout, self._names, self._plain = slots_of(chosen), list(chosen), PlainNetwork(module, list(chosen))
+        self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
         self._chunk_given, self._fast, self._metric, self._weight_decay = chunk, fast, metric, weight_decay
         self._own = flatten(self._plain.leaves).double()
         self._findings: Findings = examine(self._plain, self._names, self._loss, self._probe, self._examples, chunk)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
+from replication.objective.roles import WEIGHT, Role, role_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Slot:
         layer: the name of its module.
         shape: the shape of the tensor.
         start, stop: its first entry in the vector and the one after its last.
+        role: what the tensor is in its module (``roles``).
 
     Example:
         >>> slot = layout_of(nn.Linear(3, 2))[1]
@@ -34,6 +36,7 @@ class Slot:
     shape: torch.Size
     start: int
     stop: int
+    role: Role = WEIGHT
 
     @property
     def slice(self) -> slice:
@@ -48,20 +51,22 @@ def layout_of(model: nn.Module) -> tuple[Slot, ...]:
         >>> [(slot.name, slot.layer, slot.start) for slot in layout_of(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)))]
         [('0.weight', '0', 0), ('0.bias', '0', 6), ('1.weight', '1', 8), ('1.bias', '1', 10)]
     """
-    return slots_of(dict(model.named_parameters()))
+    return slots_of(model, dict(model.named_parameters()))
 
 
-def slots_of(parameters: Mapping[str, Tensor]) -> tuple[Slot, ...]:
-    """The slots of named parameters in a flat vector that holds these only, in their order.
+def slots_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> tuple[Slot, ...]:
+    """The slots of some of the model's parameters in a flat vector that holds these only, in their order.
 
     Example:
-        >>> [slot.slice for slot in slots_of({"a": torch.zeros(2, 2), "b": torch.zeros(3)})]
-        [slice(0, 4, None), slice(4, 7, None)]
+        >>> model = nn.Linear(3, 2)
+        >>> [slot.slice for slot in slots_of(model, {"bias": model.bias})]
+        [slice(0, 2, None)]
     """
     slots: list[Slot] = []
     start = 0
     for name, parameter in parameters.items():
-        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, start + parameter.numel()))
+        stop = start + parameter.numel()
+        slots.append(Slot(name, name.rpartition(".")[0], parameter.shape, start, stop, role_of(model, name)))
         start += parameter.numel()
     return tuple(slots)
 

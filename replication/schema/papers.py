@@ -10,10 +10,10 @@ from replication.schema.four_views import FourViewsConfig
 from replication.schema.landscape import LandscapeMeasurement
 from replication.schema.lca import LcaMeasurement
 from replication.schema.runs import RunConfig
-from replication.schema.stiffness import StiffnessConfig
+from replication.schema.stiffness import StiffnessConfig, StiffnessV1Config
 from replication.schema.svcca import SvccaMeasurement
 
-Measurement = FourViewsConfig | LandscapeMeasurement | LcaMeasurement | StiffnessConfig | SvccaMeasurement
+Measurement = FourViewsConfig | LandscapeMeasurement | LcaMeasurement | StiffnessConfig | StiffnessV1Config | SvccaMeasurement
 
 
 class FigureConfig(Strict):

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.svcca.factor import Factor, coupling, factorise, singular_value_decomposition, singular_values
+from replication.svcca.factor import Factor, coupling, factorise
+from replication.svcca.matrices import check_pair
 from replication.svcca.noise import noise_floor
+from replication.svcca.orthonormal import singular_value_decomposition, singular_values
 
 
 @dataclass(frozen=True)
@@ -175,19 +177,7 @@ def held_out(result: Cca, x: Tensor, y: Tensor) -> Tensor:
 def correlate(x: Factor, y: Factor) -> Cca:
     """The canonical correlations of two factors."""
     product = coupling(x, y)
-    return Cca(coefficients=singular_values(product), rank_x=x.rank, rank_y=y.rank, n=len(x.data), factors=(x, y), coupling=product)
-
-
-def check_pair(x: Tensor, y: Tensor) -> None:
-    """Raises ReplicationError where two layers have different examples or devices."""
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        return  # factorise names the layer that is no tensor
-    if x.shape[:1] != y.shape[:1]:
-        raise ReplicationError(
-            f"The layers have shapes {tuple(x.shape)} and {tuple(y.shape)}; give both on the same examples, in the same order."
-        )
-    if x.device != y.device:
-        raise ReplicationError(f"The layers lie on {x.device} and {y.device}; move them to one device.")
+    return Cca(coefficients=singular_values(product), rank_x=x.rank, rank_y=y.rank, n=x.n, factors=(x, y), coupling=product)
 
 
 def _directions(factor: Factor, rotation: Tensor) -> Directions:

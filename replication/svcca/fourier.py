@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.svcca.factor import coupling, cross_product, factorise, singular_values, whitening
+from replication.svcca.factor import coupling, factorise
+from replication.svcca.matrices import as_floating, check_pair, constant_level, cross_product, not_finite
+from replication.svcca.orthonormal import Rounding, singular_values, whitening
 
 _NUMBERS = 2**22  # activations transformed at a time
 _WELL_CONDITIONED = 1e6  # eigenvalue ratio of a block's Gram matrix up to which its coefficients are good to 1e-8
@@ -74,23 +76,27 @@ def fourier_cca(x: Tensor, y: Tensor) -> FourierCca:
     (torch.Size([4, 4]), 1.0, torch.Size([3]))
     """
     x, y = _as_maps(x, "x"), _as_maps(y, "y")
-    if len(x) != len(y) or len(x) < 2:
-        raise ReplicationError(f"The layers have {len(x)} and {len(y)} examples; give both on the same examples, two or more.")
+    check_pair(x, y)
+    if len(x) < 2:
+        raise ReplicationError("The layers have 1 example; give two or more.")
     frequencies, block_of = _half_plane(tuple(x.shape[2:]), tuple(y.shape[2:]))
     means = _finite_mean(x, "x"), _finite_mean(y, "y")
     gram_x, product, gram_y, floor_x, floor_y = _sums_of_products(x, y, means, frequencies)
     weights_x, _, condition_x = whitening(gram_x)
     weights_y, _, condition_y = whitening(gram_y)
     well = (torch.maximum(condition_x, condition_y) <= _WELL_CONDITIONED) & (len(x) > max(x.shape[1], y.shape[1]) + 1)
-    for gram, floor in ((gram_x, floor_x), (gram_y, floor_y)):
-        well &= (gram.diagonal(dim1=1, dim2=2).real > floor).all(1)
+    roundings = [_rounding(z.dtype, floor) for z, floor in ((x, floor_x), (y, floor_y))]
+    for gram, condition, rounding in ((gram_x, condition_x, roundings[0]), (gram_y, condition_y, roundings[1])):
+        norms = gram.diagonal(dim1=1, dim2=2).real.sqrt()
+        well &= (norms > rounding.largest_of_constants(norms, norms.dtype)).all(1)
+        well &= (2 * rounding.relative(norms) * condition.sqrt()[:, None] < 1).all(1)
     count = min(x.shape[1], y.shape[1])
     coefficients = torch.zeros(len(frequencies), count, dtype=torch.float64, device=x.device)
     counts = torch.full((len(frequencies),), count, device=x.device)
     coefficients[well] = singular_values(weights_x[well].mH @ product[well] @ weights_y[well])
     for block in (~well).nonzero()[:, 0].tolist():
         sides = ((x, means[0], floor_x), (y, means[1], floor_y))
-        values = _carefully([_one_frequency(*side, frequencies[block]) for side in sides], (x.dtype, y.dtype))
+        values = _carefully([_one_frequency(*side, frequencies[block]) for side in sides], roundings)
         coefficients[block, : len(values)] = values
         counts[block] = len(values)
     return FourierCca(coefficients=coefficients, counts=counts, block_of=block_of.to(x.device))
@@ -125,7 +131,7 @@ def _sums_of_products(x: Tensor, y: Tensor, means: tuple[Tensor, Tensor], freque
     numbers = max(x[0].numel(), y[0].numel())
     for part in zip(*(z.split(max(1, _NUMBERS // numbers)) for z in (x, y)), strict=True):
         a, b = (_transformed(z, mean, frequencies) for z, mean in zip(part, means, strict=True))
-        floors = [(8 * torch.finfo(z.dtype).eps) ** 2 * z.double().square().sum((0, 2, 3)) for z in part]
+        floors = [_level(z.dtype) ** 2 * z.double().square().sum((0, 2, 3)) for z in part]
         terms = (cross_product(a, a), cross_product(a, b), cross_product(b, b), *floors)
         totals = [total + term for total, term in zip(totals, terms, strict=True)]
     return tuple(torch.as_tensor(total) for total in totals)
@@ -145,25 +151,42 @@ def _one_frequency(x: Tensor, mean: Tensor, floor: Tensor, frequency: Tensor) ->
     return block * (block.abs().square().sum(0) > floor)
 
 
-def _carefully(blocks: list[Tensor], dtypes: tuple[torch.dtype, torch.dtype]) -> Tensor:
+def _level(dtype: torch.dtype) -> float:
+    """Share of a channel's norm that rounding in this type may have at one frequency."""
+    return constant_level(torch.finfo(dtype).eps, _arithmetic(dtype))
+
+
+def _arithmetic(dtype: torch.dtype) -> float:
+    return min(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+
+
+def _rounding(dtype: torch.dtype, floor: Tensor) -> Rounding:
+    """The rounding of every channel at one frequency: maps of this type, and square norms that are rounding ``[channels]``."""
+    eps, constant = torch.finfo(dtype).eps, floor.sqrt()
+    return Rounding(eps=eps, arithmetic=_arithmetic(dtype), constant=constant, norms=eps / _level(dtype) * constant)
+
+
+def _carefully(blocks: list[Tensor], roundings: list[Rounding]) -> Tensor:
     """Coefficients of one block of any rank."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # blurred layers have many empty blocks: no warning
-        x, y = (factorise(block, rounded_to=dtype) for block, dtype in zip(blocks, dtypes, strict=True))
+        x, y = (factorise(block, rounding=rounding) for block, rounding in zip(blocks, roundings, strict=True))
     return singular_values(coupling(x, y))
 
 
 def _as_maps(x: Tensor, name: str) -> Tensor:
-    x = x[:, :, None, None] if isinstance(x, Tensor) and x.dim() == 2 else x
-    if not isinstance(x, Tensor) or x.dim() != 4 or not x.is_floating_point() or not x.numel():
-        what = f"shape {tuple(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise ReplicationError(f"{name} is {what}; allowed: real tensors [n_examples, channels, height, width] or [n_examples, neurons].")
-    return x.detach()
+    x = as_floating(x, name)
+    x = x[:, :, None, None] if x.dim() == 2 else x
+    if x.dim() != 4 or x.is_complex() or not x.numel():
+        raise ReplicationError(
+            f"{name} is a tensor of {x.dtype} of shape {tuple(x.shape)}; allowed: real numbers [n_examples, channels, height, width] or "
+            "[n_examples, neurons]."
+        )
+    return x
 
 
 def _finite_mean(x: Tensor, name: str) -> Tensor:
     mean = x.mean(0, dtype=torch.float64)
     if not mean.isfinite().all():
-        bad = int((~x.isfinite()).sum())
-        raise ReplicationError(f"{name} has {bad} non-finite values among {x.numel()}; leave out the examples that diverged.")
+        raise not_finite(x, name)
     return mean

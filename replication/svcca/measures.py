@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.svcca.canonical import Cca, cca, check_pair, correlate
-from replication.svcca.factor import Factor, factorise, singular_value_decomposition
+from replication.svcca.canonical import Cca, cca, correlate
+from replication.svcca.factor import Factor, factorise
+from replication.svcca.matrices import as_activations, check_pair
+from replication.svcca.orthonormal import left_singular, singular_value_decomposition
 
 Criterion = Literal["singular", "variance"]
 
@@ -115,7 +117,7 @@ def truncated(factor: Factor, keep: float, criterion: Criterion, dimensions: int
     """The factor of the leading singular directions that ``svcca`` keeps of a layer."""
     if not factor.rank:
         return factor
-    u, s, _ = singular_value_decomposition(factor.coordinates)
+    u, s = left_singular(factor.coordinates)
     shares = (s if criterion == "singular" else s.square()).cumsum(0)
     k = int((shares < keep * shares[-1]).sum()) + 1 if dimensions is None else dimensions
     return factor.rotated(u[:, : min(k, factor.rank)])
@@ -141,7 +143,7 @@ def _official_weights(result: Cca, x: Tensor) -> Tensor:
     Its decomposition is therefore repeated: numpy's, of Σ_xx^-1/2 Σ_xy Σ_yy^-1/2 with symmetric roots.
     """
     factor = result.factors[0]
-    mean, x = factor.mean[factor.kept], x.to(factor.weights.dtype)[:, factor.kept]
+    mean, x = factor.mean[factor.kept], as_activations(x, "x").values.to(factor.weights.dtype)[:, factor.kept]
     decompositions = [singular_value_decomposition(f.coordinates[:, f.kept]) for f in result.factors]
     roots = [vh.mH @ u.mH for u, _, vh in decompositions]
     matrix = roots[0] @ result.coupling @ roots[1].mH

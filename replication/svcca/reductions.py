@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from replication.svcca.canonical import Cca, Directions, project
-from replication.svcca.factor import singular_value_decomposition
+from replication.svcca.orthonormal import singular_value_decomposition
 
 Reduction = Callable[[Tensor], Tensor]
 

@@ -5,7 +5,7 @@ from tiny_landscape import flat, tiny
 from torch import nn
 
 from replication.errors import ReplicationError
-from replication.landscape.directions import axis_generator, normalised, random_direction, without_biases_and_norms
+from replication.landscape.directions import axis_generator, kept_parameters, normalised, random_direction
 from replication.objective import flat_parameters, layout_of
 
 
@@ -52,7 +52,7 @@ def test_every_filter_has_the_norm_of_its_weights_and_a_zero_filter_none(generat
             torch.testing.assert_close(d.flatten(1).norm(dim=1), w.flatten(1).norm(dim=1), rtol=1e-9, atol=1e-12)
         else:
             assert not d.any()
-    kept = without_biases_and_norms(layout_of(model))
+    kept = kept_parameters(layout_of(model), "biasbn")
     assert direction.norm().item() == pytest.approx(theta[kept].norm().item(), rel=1e-9)
     assert not direction[layout_of(model)[4].slice].view(6, 4, 3, 3)[3].any()
 

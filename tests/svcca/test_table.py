@@ -1,10 +1,12 @@
 """The table of all pairs of layers, and the example of the docs."""
 
+import functools
 import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,7 +18,7 @@ from replication import svcca
 from replication.errors import ReplicationError
 
 
-@pytest.mark.parametrize("measure", ["cca", "svcca", "pwcca", "linear_cka"])
+@pytest.mark.parametrize("measure", ["cca", "svcca", "pwcca", "linear_cka", "rbf_cka", "procrustes"])
 def test_similarity_matrix_holds_what_the_pairs_give(measure: Any) -> None:
     a = {"one": layers(300, 12, 9)[0], "two": layers(300, 12, 9)[1].float(), "three": layers(300, 5, 9, seed=1)[0]}
     for b in (None, {"else": layers(300, 12, 7)[1], "one": a["one"]}):
@@ -25,7 +27,7 @@ def test_similarity_matrix_holds_what_the_pairs_give(measure: Any) -> None:
         assert len(table) == 3 * len(b or a)
         for row in table.itertuples():
             single = getattr(svcca, measure)(a[row.layer_a], (b or a)[row.layer_b])
-            assert row.similarity == pytest.approx(single if measure == "linear_cka" else single.similarity, abs=1e-10)
+            assert row.similarity == pytest.approx(getattr(single, "similarity", single), abs=1e-10)
             if measure in ("cca", "svcca"):
                 assert (row.dimensions_a, row.dimensions_b, row.noise_floor) == (single.rank_x, single.rank_y, single.noise_floor)
 
@@ -84,3 +86,19 @@ def test_mistakes_are_told(mistake: str) -> None:
     call, message = MISTAKES[mistake]
     with pytest.raises(ReplicationError, match=message):
         call()
+
+
+@pytest.mark.parametrize("measure", ["linear_cka", "debiased_cka", "rbf_cka"])
+@pytest.mark.parametrize("n", [20, 100, 300])
+def test_tables_of_layers_of_many_shapes(measure: Any, n: int) -> None:
+    """Kernels as matrices and as features in one table."""
+    shapes = {"wide": 400, "middle": 90, "tall": 3, "flat": 1}
+    sides = {name: torch.randn(n, p, generator=torch.Generator().manual_seed(p)) for name, p in shapes.items()}
+    table = svcca.similarity_matrix(sides, measure=measure)
+    single = svcca.rbf_cka if measure == "rbf_cka" else functools.partial(svcca.linear_cka, debiased=measure == "debiased_cka")
+    for row in table.itertuples():
+        assert row.similarity == pytest.approx(single(sides[row.layer_a], sides[row.layer_b]), abs=1e-10)
+        if measure != "rbf_cka":
+            variances = np.linalg.svd(sides[row.layer_a] - sides[row.layer_a].mean(0), compute_uv=False) ** 2
+            assert row.dimensions_a == pytest.approx(variances.sum() ** 2 / np.square(variances).sum(), rel=1e-5)
+    assert (table.noise_floor == 0).all() if measure == "debiased_cka" else (table.noise_floor > 0).all()

@@ -1,0 +1,69 @@
+"""Inputs in the forms that people have them, chunk by chunk, without labels."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from replication.objective.example_sets import examples_of
+from replication.objective.inputs import Tree, convert, map_tensors, n_examples, take
+
+_FEW = 8  # examples that an unbatched data set is first read in
+
+
+def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
+    """The inputs chunk by chunk, on the model's device and in its type; forms as for ``layer_outputs``.
+
+    >>> [part.dtype for part in chunks(nn.Linear(2, 1), torch.zeros(3, 2, dtype=torch.float64), 2)]
+    [torch.float32, torch.float32]
+    """
+    tensor = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
+
+    def prepare(part: Tree) -> Tree:
+        if tensor is None:
+            return map_tensors(lambda values: values, part)
+        return convert(part, tensor.device, tensor.dtype)
+
+    if isinstance(inputs, DataLoader | Dataset):
+        if not isinstance(inputs, IterableDataset | DataLoader) and not len(inputs):  # type: ignore[arg-type]
+            return
+        dtype, device = (torch.float32, None) if tensor is None else (tensor.dtype, tensor.device)
+        for part, _ in examples_of(_with_labels(inputs), None, device, dtype).chunks(chunk):
+            yield part
+        return
+    n = n_examples(inputs)
+    for start in range(0, n, chunk):
+        yield prepare(take(inputs, slice(start, start + chunk)))
+
+
+class _AddLabels:
+    """A collate function for inputs alone, with labels that nobody reads."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> tuple[Any, Tensor]:
+        batch = self.collate(items)
+        batch = batch[0] if isinstance(batch, tuple | list) and len(batch) == 1 else batch
+        return batch, torch.zeros(n_examples(batch))
+
+
+def _with_labels(source: Any) -> Any:
+    """A data set or loader of pairs (inputs, labels) as it is; of inputs alone, a loader that adds labels."""
+    loader = source if isinstance(source, DataLoader) else None
+    collate = default_collate if loader is None else loader.collate_fn
+    dataset: Any = source if loader is None else loader.dataset
+    is_iterable = isinstance(dataset, IterableDataset)
+    example = next(iter(source), None) if is_iterable else collate([dataset[0]])
+    is_pair = isinstance(example, tuple | list) and len(example) > 1
+    if example is None or is_pair or (isinstance(example, Mapping) and {"labels", "label"} & example.keys()):
+        return source
+    if is_iterable:
+        batches = source if loader is not None and loader.batch_size is not None else DataLoader(dataset, batch_size=_FEW)
+        return DataLoader(batches.dataset, batch_size=batches.batch_size, collate_fn=_AddLabels(collate))
+    if loader is None:
+        return DataLoader(dataset, batch_size=_FEW, collate_fn=_AddLabels(collate))
+    options = {"batch_size": loader.batch_size, "sampler": loader.sampler, "drop_last": loader.drop_last, "num_workers": loader.num_workers}
+    return DataLoader(dataset, collate_fn=_AddLabels(collate), **options)  # type: ignore[arg-type]

@@ -1,0 +1,66 @@
+"""Calls after each step that an optimizer of torch really makes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from replication.errors import ReplicationError
+
+_WRAPPERS = {"AcceleratedOptimizer": "optimizer", "LightningOptimizer": "_optimizer"}  # their inner optimizer makes the whole step
+
+
+def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer inside the wrappers of Lightning and Accelerate; any other as it is.
+
+    Raises:
+        ReplicationError: something else than an optimizer of torch.
+
+    >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    >>> inner_optimizer(sgd) is sgd
+    True
+    """
+    while type(optimizer).__name__ in _WRAPPERS:
+        optimizer = vars(optimizer)[_WRAPPERS[type(optimizer).__name__]]
+    if not isinstance(optimizer, torch.optim.Optimizer) or "_optimizer_step_post_hooks" not in vars(optimizer):
+        raise ReplicationError(
+            f"The recorder was given a {type(optimizer).__name__} as optimizer; give a torch.optim.Optimizer, or leave it out and call "
+            "recorder.step() after each step."
+        )
+    return optimizer
+
+
+def after_each_step(optimizer: torch.optim.Optimizer, call: Callable[[], None]) -> Callable[[], None]:
+    """Call ``call`` after each step that changes the weights, until the returned function is called.
+
+    A step that calls the step of its parent class is one step, and one that a GradScaler skips is none.
+
+    >>> sgd, steps = torch.optim.SGD([torch.zeros(1)], lr=0.1), []
+    >>> stop = after_each_step(sgd, lambda: steps.append(1))
+    >>> sgd.step()
+    >>> stop()
+    >>> sgd.step()
+    >>> len(steps)
+    1
+    """
+    depth = 0
+
+    def before(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+
+    def after(stepped: torch.optim.Optimizer, *_: object) -> None:
+        nonlocal depth
+        depth -= 1
+        # a GradScaler leaves this to fused optimizers, which skip the step themselves; others it does not call at all
+        found_inf = getattr(stepped, "found_inf", None)
+        if depth == 0 and (found_inf is None or not bool(torch.as_tensor(found_inf).any())):
+            call()
+
+    handles = [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
+
+    def stop() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return stop

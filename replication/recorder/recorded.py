@@ -1,0 +1,162 @@
+"""What a recorder kept: weights and buffers of every kept step, with their names and shapes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+
+SPECIFICATION, WEIGHTS, STEPS, FIRST_BUFFERS = "recording.json", "trajectory.npy", "steps.npy", "first_buffers.npy"
+BUFFER_FILES = "buffer-*.npy"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and type (as torch writes it, such as "float32") of a parameter or buffer."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor) -> "TensorSpec":
+        """What describes ``tensor``."""
+        return cls(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What the columns of a recording are.
+
+    Attributes:
+        parameters, buffers: in the order of the columns; only floating-point buffers are kept.
+        only_trainable: whether parameters without gradients were left out.
+    """
+
+    parameters: tuple[TensorSpec, ...]
+    buffers: tuple[TensorSpec, ...]
+    only_trainable: bool
+
+    def write(self, folder: Path) -> None:
+        """As JSON, complete or not at all."""
+        entries = {
+            "parameters": [vars(spec) for spec in self.parameters],
+            "buffers": [vars(spec) for spec in self.buffers],
+            "only_trainable": self.only_trainable,
+        }
+        temporary = folder / f"{SPECIFICATION}.new"
+        temporary.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        temporary.replace(folder / SPECIFICATION)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Specification":
+        """The inverse of ``write``.
+
+        Raises:
+            ReplicationError: there is no recording, or its description cannot be read.
+        """
+        try:
+            entries = json.loads((folder / SPECIFICATION).read_text(encoding="utf-8"))
+            parameters, buffers = (
+                tuple(TensorSpec(entry["name"], tuple(entry["shape"]), entry["dtype"]) for entry in entries[kind])
+                for kind in ("parameters", "buffers")
+            )
+            return cls(parameters, buffers, entries["only_trainable"])
+        except OSError:
+            raise ReplicationError(f"{folder} holds no recording: {SPECIFICATION} is missing; give a Recorder's folder.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReplicationError(f"{folder / SPECIFICATION} cannot be read ({error!r}); record the training again.") from None
+
+
+@dataclass(frozen=True)
+class RecordedPath:
+    """Weights and buffers after some of the steps of a training.
+
+    Attributes:
+        specification: names, shapes and types.
+        trajectory: parameters one after the other ``[n_kept, n_parameters]``; a memory map where it was read from a folder.
+        steps: after how many steps each row was kept ``[n_kept]``.
+        first_buffers: all floating-point buffers before the first step ``[n_buffers]``.
+        moving: the buffers that changed during training, by name ``[n_kept, size]``; all others stayed as they were first.
+
+    >>> import tempfile
+    >>> from replication.recorder import Recorder
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> with Recorder(torch.nn.Linear(2, 1), folder=folder.name) as recorder:
+    ...     recorder.step()
+    >>> path = RecordedPath.read(folder.name)
+    >>> [spec.name for spec in path.specification.parameters], path.trajectory.shape
+    (['weight', 'bias'], (2, 3))
+    >>> folder.cleanup()
+    """
+
+    specification: Specification
+    trajectory: np.ndarray
+    steps: np.ndarray
+    first_buffers: np.ndarray
+    moving: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "RecordedPath":
+        """A recording from its folder, also while it is written, or after the training was killed.
+
+        Raises:
+            ReplicationError: there is no recording in the folder.
+        """
+        folder = Path(folder)
+        specification = Specification.read(folder)
+        try:
+            steps = np.load(folder / STEPS)
+            n = len(steps)  # a row's number is written last, when its weights and buffers are there
+            files = {spec.name: buffer_file(folder, spec.name) for spec in specification.buffers}
+            moving = {name: np.load(path, mmap_mode="r")[:n] for name, path in files.items() if path.exists()}
+            width = sum(spec.size for spec in specification.parameters)
+            trajectory = np.load(folder / WEIGHTS, mmap_mode="r")[:n] if width and n else np.empty((n, width), dtype=np.float32)
+            return cls(specification, trajectory, steps, np.load(folder / FIRST_BUFFERS), moving)
+        except (OSError, ValueError) as error:
+            raise ReplicationError(f"The recording in {folder} cannot be read ({error}); record the training again.") from None
+
+    def __len__(self) -> int:
+        """Number of kept rows."""
+        return len(self.steps)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether parameters without gradients were left out."""
+        return self.specification.only_trainable
+
+    @property
+    def buffers(self) -> np.ndarray:
+        """The buffers that changed, one after the other ``[n_kept, n_moving]``: for batch norm the running means and variances."""
+        rows = [self.moving[spec.name] for spec in self.specification.buffers if spec.name in self.moving]
+        return np.concatenate(rows, axis=1) if rows else np.empty((len(self), 0), dtype=self.first_buffers.dtype)
+
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """The parameters and floating-point buffers of one row, by name and in their shapes."""
+        pieces = _cut(np.array(self.trajectory[index]), self.specification.parameters)
+        pieces |= _cut(self.first_buffers, self.specification.buffers)
+        for spec in self.specification.buffers:
+            if spec.name in self.moving:
+                pieces[spec.name] = torch.as_tensor(np.array(self.moving[spec.name][index])).view(spec.shape)
+        return pieces
+
+
+def buffer_file(folder: Path, name: str) -> Path:
+    """Where the rows of a buffer are kept once it has changed."""
+    return folder / f"buffer-{quote(name, safe='')}.npy"
+
+
+def _cut(vector: np.ndarray, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
+    pieces = torch.as_tensor(vector).split([spec.size for spec in specs])
+    return {spec.name: piece.view(spec.shape) for spec, piece in zip(specs, pieces, strict=True)}

@@ -1,0 +1,166 @@
+"""Keeps the weights along a training loop: by a call after each step, or by a hook of the optimizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from replication.errors import ReplicationError
+from replication.recorder.keeping import Keeper
+from replication.recorder.optimizer_steps import after_each_step, inner_optimizer
+from replication.recorder.recorded import RecordedPath
+
+
+class Recorder:
+    """Keeps the weights before the first step and after every step of the optimizer.
+
+    In a loop of your own::
+
+        with Recorder(model) as recorder:
+            for inputs, labels in loader:
+                ...
+                optimizer.step()
+                recorder.step()
+        tables = lca.along(objective, recorder).tables()
+
+    With the optimizer, one line is enough. Recording begins at once, and each step that the optimizer really makes is kept: with
+    gradient accumulation one row per step and not per batch, and none where a GradScaler skips the step. In a Lightning callback the
+    line belongs to ``on_train_start`` (``Recorder(module, trainer.optimizers[0])``), in one of the Hugging Face Trainer to
+    ``on_train_begin`` (``Recorder(model, optimizer)``, both from its keywords)::
+
+        recorder = Recorder(model, optimizer, folder="path")
+
+    A row takes 4 bytes per parameter (8 where the model has float64 parameters). Rows can be read at any time, also during the training
+    and after an interrupt; in a folder they are complete files after every step, even if the process is killed. Of the floating-point
+    buffers in the model's state dict (batch norm's running statistics) those are kept in every row that have changed.
+
+    Args:
+        model: the network that is trained; read, never changed. Wrappers for parallel training and of ``torch.compile`` are looked
+            through. In distributed training, record in one process only.
+        optimizer: whose steps to keep; without it, call ``step`` after each of them.
+        every: how many steps lie between kept rows. LCA is defined on 1; for more, straight lines stand for the path between them.
+        folder: where to keep the rows; in memory by default. A folder that already holds rows is refused.
+        append: go on with the recording in ``folder``. The model must have the weights of one of its rows (the last one, or those of a
+            checkpoint that the training is resumed from); rows after it are dropped, because their steps are made again.
+        only_trainable: leave out parameters that do not require gradients.
+
+    Raises:
+        ReplicationError: ``every`` below 1, a folder that holds a recording, weights that do not continue it, parameters that are not
+            real floating-point numbers; later, steps when nothing is recorded, or parameters that come, go or change their shape.
+
+    >>> model = nn.Linear(2, 1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> recorder = Recorder(model, optimizer)
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     model(torch.ones(4, 2)).mean().backward()
+    ...     optimizer.step()
+    >>> recorder.kept, recorder.trajectory.shape
+    ([0, 1, 2, 3], (4, 3))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        every: int = 1,
+        folder: Path | str | None = None,
+        append: bool = False,
+        only_trainable: bool = False,
+    ) -> None:
+        if every < 1:
+            raise ReplicationError(f"The recorder was given every={every}; give 1 to keep the weights of every step, or more for fewer.")
+        if append and folder is None:
+            raise ReplicationError("The recorder was given append=True and no folder; give the folder of the recording to go on with.")
+        place = None if folder is None else Path(folder)
+        self._begin: Callable[[], Keeper] = lambda: Keeper(model, place, append=append, only_trainable=only_trainable)
+        self._every, self._taken, self._open = every, 0, False
+        self._keeper: Keeper | None = None
+        self._stop: Callable[[], None] | None = None
+        if optimizer is not None:
+            torch_optimizer = inner_optimizer(optimizer)
+            self._start()
+            self._stop = after_each_step(torch_optimizer, self._after_step)
+
+    @property
+    def path(self) -> RecordedPath:
+        """What was kept so far, with names and shapes.
+
+        Raises:
+            ReplicationError: the recorder has not started.
+        """
+        return self._started.path
+
+    @property
+    def kept(self) -> list[int]:
+        """After how many steps each row was taken."""
+        return list(self._started.steps)
+
+    @property
+    def trajectory(self) -> np.ndarray:
+        """Parameters in the order of ``model.named_parameters()``, ``[n_kept, n_parameters]``; a memory map where a folder was given."""
+        return self.path.trajectory
+
+    @property
+    def buffers(self) -> np.ndarray:
+        """The floating-point buffers that changed, ``[n_kept, n_moving]``; see ``RecordedPath``."""
+        return self.path.buffers
+
+    def step(self) -> None:
+        """To be called after each ``optimizer.step()``, where the recorder was not given the optimizer.
+
+        Raises:
+            ReplicationError: the recorder has not started or has ended, or it was given the optimizer and counts its steps itself.
+        """
+        if self._stop is not None:
+            raise ReplicationError("The recorder was given the optimizer and sees its steps; leave out recorder.step().")
+        self._after_step()
+
+    def close(self) -> None:
+        """End the recording, with the last weights where ``every`` left them out. The rows stay readable."""
+        if self._open and self._started.steps[-1] != self._taken:
+            self._started.keep(self._taken)
+        self._end()
+
+    def __enter__(self) -> Self:  # noqa: D105
+        if self._keeper is not None and not self._open:
+            raise ReplicationError("The recorder has ended; make a new one for another training.")
+        if not self._open:
+            self._start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # noqa: D105
+        if kind is None:
+            self.close()
+        self._end()  # after an exception the weights may be those of half a step, and are not kept
+
+    @property
+    def _started(self) -> Keeper:
+        if self._keeper is None:
+            raise ReplicationError("The recorder has no rows yet; they begin with its block: `with Recorder(model) as recorder:`.")
+        return self._keeper
+
+    def _start(self) -> None:
+        self._keeper = self._begin()
+        self._taken, self._open = self._keeper.steps[-1], True
+
+    def _after_step(self) -> None:
+        if not self._open:
+            raise ReplicationError(
+                "A step was recorded outside of the recorder's block; write `with Recorder(model) as recorder:` around it."
+            )
+        if (self._taken + 1) % self._every == 0:
+            self._started.keep(self._taken + 1)
+        self._taken += 1
+
+    def _end(self) -> None:
+        self._open = False
+        if self._stop is not None:
+            self._stop()
+        if self._keeper is not None:
+            self._keeper.close()
