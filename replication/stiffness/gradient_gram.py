@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet, examples_of
 from replication.objective.inputs import Tree, take, tensors_of
+from replication.objective.losses import Loss
 from replication.stiffness.example_gradients import Chosen, Layer, Stored
 from replication.stiffness.layer_forms import UnfitFormError, dot_products, squared_lengths
 from replication.stiffness.plan import Plan, agrees, positive
 from replication.stiffness.proof import refuse_wrong_layers
-from replication.stiffness.trial import Loss, Options, plan_of
+from replication.stiffness.trial import Options, plan_of
 
 TOTAL = "total"
 _TILE = 128  # rows of K at a time: of a square K only what lies right of the diagonal is computed
@@ -59,7 +60,7 @@ def gram(
             by default.
         parameters: "all" parameters, whether they require gradients or not, the "trainable" ones that do, or names of parameters.
         theta: parameters instead of the model's own ``[n_parameters]``, in the order of ``named_parameters()``.
-        loss: "cross_entropy" or a function of outputs and labels that returns one loss per example ``[n]``, without regularisers.
+        loss: as in ``Objective``: a name, a loss module, or a function of outputs and labels that returns one loss per example ``[n]``.
         device: where to compute; default: where the inputs are.
         chunk: examples in a forward and backward pass; changes nothing but rounding.
         memory: bytes for stored gradients, beside one chunk's activations and the results; at least two examples of the largest layer.

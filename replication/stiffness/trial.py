@@ -1,22 +1,20 @@
 """What is decided before a Gram matrix is computed: each layer's form, by comparison with plain autograd on a few examples."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet
-from replication.objective.inputs import Tree, join, main_tensor, tensors_of
-from replication.objective.losses import PerExampleLoss, cross_entropy, one_per_example
+from replication.objective.inputs import Tree, join, tensors_of
+from replication.objective.losses import Loss, example_loss
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
 from replication.stiffness.plan import EXCHANGEABLE, TOLERANCE, Alone, Plan, agrees, positive, text_of
 
-Loss = Literal["cross_entropy"] | PerExampleLoss
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _ALONE = 3  # examples whose gradients are taken one by one before anything else
 _RACE_FROM = 96  # examples of the whole set, from which two ways are timed
@@ -46,7 +44,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
         ReplicationError: as ``gram``.
     """
     device = tensors_of(rows.labels)[0].device
-    loss: Callable[[Any, Any], Tensor] = _of_logits if options.loss == "cross_entropy" else one_per_example(options.loss)
+    loss = example_loss(options.loss, torch.float64, device)
     source = ExampleGradients(model, theta=options.theta, loss=loss, dtype=options.dtype, device=device, parameters=options.parameters)
     layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
     indices = _drawn(rows.n, _ALONE), None if columns is None else _drawn(columns.n, _ALONE)
@@ -66,10 +64,6 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     automatic = max(1, min(rows.n, _CHUNK_NUMBERS // max(1, captured or sum(layer.numbers for layer in layers))))
     plan.chunk = automatic if options.chunk is None else int(positive("chunk", options.chunk))
     return plan
-
-
-def _of_logits(outputs: Any, labels: Any) -> Tensor:
-    return cross_entropy(main_tensor(outputs), labels)
 
 
 def _drawn(n: int, most: int) -> Tensor:

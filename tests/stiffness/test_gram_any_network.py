@@ -457,6 +457,19 @@ def test_dicts_tuples_and_streams() -> None:
     torch.testing.assert_close(block, expected[:, :3], rtol=0, atol=1e-12)
 
 
+def test_losses_by_name_and_module() -> None:
+    inputs, labels = example_inputs()
+    model = built(mlp)
+    weights = torch.tensor([0.2, 1.0, 2.0])
+    for loss, function in {
+        "mse": lambda out, y: (out - y).square().mean(1),
+        nn.CrossEntropyLoss(weight=weights): lambda out, y: F.cross_entropy(out, y, weights.double(), reduction="none"),
+        nn.CrossEntropyLoss(weight=weights, reduction="none"): lambda out, y: F.cross_entropy(out, y, weights.double(), reduction="none"),
+    }.items():
+        targets = torch.randn(N, CLASSES, generator=torch.Generator().manual_seed(1)) if loss == "mse" else labels
+        assert_right(gram(model, inputs, targets, loss=loss), gram(model, inputs, targets, loss=function, fast=False)["total"])
+
+
 def test_trainable_and_named_parameters() -> None:
     inputs, labels = example_inputs()
     model = built(mlp)
