@@ -134,6 +134,8 @@ class Terminal(logging.Handler):
             return f"Nothing to be done: everything is made and up to date.\n{end}"
         if text.startswith("This was a dry-run"):
             return f"This was a dry run (-n): nothing was made.\n{end}"
+        if "CalledProcessError" in text and "replicate claims" in text:  # comes before the failure of the job itself
+            self.answered = True
         if "marked for report but does not exist" in text:
             return f"{text}\nMake it first: run the same command without --report."
         if self.answered or record.levelno < logging.WARNING or text.startswith(_NO_FAULT):

@@ -87,6 +87,8 @@ def test_a_report_of_what_is_not_made_says_what_to_run_first() -> None:
 
 def test_a_claim_that_does_not_hold_is_an_answer_and_no_failure_of_a_job() -> None:
     shown = terminal()
+    text = "RuleException:\nCalledProcessError in file ...: Command 'replicate claims x.verdicts.json' returned non-zero exit status 1."
+    assert shown.text_of(record("error", text, logging.ERROR)) is None
     assert shown.text_of(record("job_error", rule_name="claims")) is None
     assert shown.text_of(record("error", "At least one job did not complete successfully.", logging.ERROR)) is None
 
