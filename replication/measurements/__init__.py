@@ -5,6 +5,9 @@ A module has two functions, and neither reads or writes files of its own:
 - ``measure(config, runs, seed=..., part=..., progress=...)`` points the instrument at the trainings the configuration names and
   returns the part's arrays by name;
 - ``tables(config, parts)`` joins the arrays of all parts of one seed into tidy tables.
+
+Several of them share ``columns`` (tables as arrays and back), ``svcca_rows`` (layers as rows of a table), ``stiffness_probe`` (the examples
+that stiffness is measured on) and ``super_classes`` (those of CIFAR-100).
 """
 
 import importlib

@@ -4,6 +4,8 @@
 generator is used and given back as it was found, so the same seed gives the same weights whatever was drawn before.
 Keywords beyond these make reduced versions of the same network: narrower, shallower, for smaller images. What is known
 of a model without building it stands in its ``Entry``; nothing here imports torch until a model is built.
+
+The families share ``parts`` (blocks and layers) and ``initialisation``; ``counting`` counts parameters and multiply-accumulates.
 """
 
 import difflib

@@ -5,6 +5,7 @@
 - ``plain``: the model itself as a function of the vector. ``fast_paths``: faster forms, used only after they proved themselves:
   ``folding`` (batch norm folded into the weights), ``stacked_mlp`` (small networks at several points), ``memory_format``.
 - ``examination``: what a network does, found out on a few examples: randomness, examples that influence each other.
+- ``roles``: what a parameter tensor is in its module (weight, bias, scale of a normalisation).
 - ``vector``: the flat vector of parameters, and the one of buffers. ``subsets``: which parameters it holds.
 - ``networks``: copies of a user's model. ``inputs``, ``example_sets``: examples in any form. ``losses``: losses of single examples.
 """
