@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -196,11 +197,12 @@ def eigenvalue_map(
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
+    save_to: Path | str | None = None,
 ) -> pd.DataFrame:
     """Extreme eigenvalues of the Hessian at the points of a plane, and abs(smallest / largest) (section 6.1, Figure 7).
 
     Args:
-        direction_x, direction_y, alphas, betas, centre, done, limit, progress: as in ``landscape.surface``.
+        direction_x, direction_y, alphas, betas, centre, done, limit, progress, save_to: as in ``landscape.surface``.
         matrix, ignore, tolerance, max_products: as in ``extremes``; the defaults are the paper's.
 
     Returns:
@@ -224,4 +226,13 @@ def eigenvalue_map(
         ratio = abs(ends.smallest / ends.largest) if ends.largest else float("nan")
         return {name: float(getattr(ends, name)) for name in _MAP_COLUMNS if name != "ratio"} | {"ratio": ratio}
 
-    return fill({"alpha": alphas, "beta": betas}, evaluate, _MAP_COLUMNS, done=done, limit=limit, progress=progress)
+    return fill(
+        {"alpha": alphas, "beta": betas},
+        evaluate,
+        _MAP_COLUMNS,
+        done=done,
+        limit=limit,
+        progress=progress,
+        save_to=save_to,
+        agreement=5 * tolerance,
+    )

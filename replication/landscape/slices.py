@@ -8,6 +8,7 @@ can be computed ``limit`` points at a time and saved in between.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ def line(
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
+    save_to: Path | str | None = None,
 ) -> pd.DataFrame:
     """The loss at centre + alpha direction.
 
@@ -38,12 +40,13 @@ def line(
         done: an earlier table of the same line; its computed points are kept.
         limit: the most points to compute now; all by default.
         progress: called after each point with (points computed, points of the line).
+        save_to: a CSV file that is written after every point, so that an interrupt loses one point; a file that is there is continued.
 
     Returns:
         Columns alpha, computed, loss, accuracy, standard_error.
 
     Raises:
-        ReplicationError: a direction, coordinates or an earlier table that do not fit.
+        ReplicationError: a direction, coordinates or an earlier table that do not fit, or a file that cannot be written.
 
     Example:
         >>> import torch
@@ -55,7 +58,7 @@ def line(
     """
     point = plane(_centre(objective, centre), [direction])
     row = _as_row(lambda at: objective.evaluate(point(at)))
-    return fill({"alpha": alphas}, row, Evaluation._fields, done=done, limit=limit, progress=progress)
+    return fill({"alpha": alphas}, row, Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
 
 
 def surface(
@@ -69,19 +72,20 @@ def surface(
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
+    save_to: Path | str | None = None,
 ) -> pd.DataFrame:
     """The loss at centre + alpha direction_x + beta direction_y; ``as_grid`` turns a column into ``[n_betas, n_alphas]``.
 
     Args:
         direction_x, direction_y: ``[n_parameters]``; used as they are, not made orthogonal.
         alphas, betas: increasing; a part of the betas gives that part of the surface, and parts are joined by ``pandas.concat``.
-        centre, done, limit, progress: as in ``line``.
+        centre, done, limit, progress, save_to: as in ``line``.
 
     Returns:
         Columns alpha, beta, computed, loss, accuracy, standard_error; alpha varies fastest.
 
     Raises:
-        ReplicationError: a direction, coordinates or an earlier table that do not fit.
+        ReplicationError: a direction, coordinates or an earlier table that do not fit, or a file that cannot be written.
 
     Example:
         >>> import torch
@@ -94,7 +98,7 @@ def surface(
     """
     point = plane(_centre(objective, centre), [direction_x, direction_y])
     row = _as_row(lambda at: objective.evaluate(point(at)))
-    return fill({"alpha": alphas, "beta": betas}, row, Evaluation._fields, done=done, limit=limit, progress=progress)
+    return fill({"alpha": alphas, "beta": betas}, row, Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
 
 
 def interpolation(
@@ -107,6 +111,7 @@ def interpolation(
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
+    save_to: Path | str | None = None,
 ) -> pd.DataFrame:
     """The loss on the straight line between two networks, ``start`` at alpha = 0 and ``end`` at alpha = 1 (section 3, Figure 2).
 
@@ -116,7 +121,7 @@ def interpolation(
         objective: gives the examples and the loss.
         start, end: two networks of the objective's architecture, usually two minimisers.
         statistics: False keeps the running statistics of ``start``, which gives wrong losses at ``end``.
-        done, limit, progress: as in ``line``.
+        done, limit, progress, save_to: as in ``line``.
 
     Returns:
         As ``line``.
@@ -148,7 +153,7 @@ def interpolation(
     def evaluate(at: tuple[float, ...]) -> Evaluation:
         return objective.evaluate(point(at), buffers=buffers(at) if has_buffers else None)
 
-    return fill({"alpha": alphas}, _as_row(evaluate), Evaluation._fields, done=done, limit=limit, progress=progress)
+    return fill({"alpha": alphas}, _as_row(evaluate), Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
 
 
 def _centre(objective: Objective, centre: Tensor | None) -> Tensor:

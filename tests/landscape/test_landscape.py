@@ -1,5 +1,6 @@
 import copy
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -186,3 +187,31 @@ def test_wrong_arguments_give_one_sentence() -> None:
             landscape.line(objective, axis(0), [0.0, 1.0], done=other)
     with pytest.raises(ReplicationError, match="networks differ"):
         landscape.interpolation(tiny_objective(tiny()), tiny(), torch.nn.Linear(2, 2), [0.0])
+
+
+def test_a_table_of_another_direction_loss_or_data_is_refused(tmp_path: Path) -> None:
+    file, alphas = tmp_path / "line.csv", [-1.0, 0.0, 1.0]
+    landscape.line(quadratic(), axis(0) + axis(1), alphas, limit=2, save_to=file)
+    other = polynomial_objective(torch.full((2, 3), 1.1, dtype=torch.float64), degree=2)
+    for objective, direction in ((quadratic(), axis(0)), (other, axis(0) + axis(1))):
+        with pytest.raises(ReplicationError, match=r"at alpha -1, and it is .* belongs to another network, direction"):
+            landscape.line(objective, direction, alphas, save_to=file)
+        with pytest.raises(ReplicationError, match="start without it"):
+            landscape.line(objective, direction, alphas, done=pd.read_csv(file))
+    whole = landscape.line(quadratic(), axis(0) + axis(1), alphas, save_to=file)
+    pd.testing.assert_frame_equal(whole, landscape.line(quadratic(), axis(0) + axis(1), alphas))
+    pd.testing.assert_frame_equal(whole, pd.read_csv(file))
+
+
+def test_an_interrupt_loses_one_point(tmp_path: Path) -> None:
+    file, objective = tmp_path / "surface.csv", quadratic()
+
+    def stop(done: int, _of: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        landscape.surface(objective, axis(0), axis(1), [0.0, 1.0], [0.0, 1.0], progress=stop, save_to=file)
+    assert pd.read_csv(file)["computed"].tolist() == [True, True, True, False]
+    table = landscape.surface(objective, axis(0), axis(1), [0.0, 1.0], [0.0, 1.0], save_to=file)
+    assert table["computed"].all()
