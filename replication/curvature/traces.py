@@ -89,10 +89,10 @@ def _hutchinson(operator: Operator, probes: int, generator: torch.Generator) -> 
 def _hutch_plus_plus(operator: Operator, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The diagonal of A Q Q^T + Q Q^T A (I - Q Q^T), exact ``[n]``, and samples of the diagonal of the rest ``[m, n]``.
 
-    Q is a basis of the range of A applied to a third of the probes, and (I - Q Q^T) A (I - Q Q^T) the rest.
+    Q is a basis of the range of A applied to a third of the probes, Gaussian ones (fewer of them are dependent), and (I - Q Q^T) A (I - Q Q^T) the rest.
     """
     third = min(probes // 3, operator.dimension)
-    sketch = torch.stack([operator(operator.probe(generator, "rademacher")) for _ in range(third)], dim=1)
+    sketch = torch.stack([operator(operator.probe(generator)) for _ in range(third)], dim=1)
     directions, lengths, _ = torch.linalg.svd(sketch, full_matrices=False)
     basis = directions[:, lengths > 1e-12 * lengths[0]]  # a matrix of lower rank has a smaller range
     images = torch.zeros_like(basis)
