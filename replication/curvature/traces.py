@@ -89,7 +89,8 @@ def _hutchinson(operator: Operator, probes: int, generator: torch.Generator) -> 
 def _hutch_plus_plus(operator: Operator, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The diagonal of A Q Q^T + Q Q^T A (I - Q Q^T), exact ``[n]``, and samples of the diagonal of the rest ``[m, n]``.
 
-    Q is a basis of the range of A applied to a third of the probes, Gaussian ones (fewer of them are dependent), and (I - Q Q^T) A (I - Q Q^T) the rest.
+    Q is a basis of the range of A applied to a third of the probes, Gaussian ones, since vectors of +1 and -1 may be dependent. The rest
+    is (I - Q Q^T) A (I - Q Q^T).
     """
     third = min(probes // 3, operator.dimension)
     sketch = torch.stack([operator(operator.probe(generator)) for _ in range(third)], dim=1)
