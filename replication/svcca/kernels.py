@@ -18,6 +18,7 @@ from replication.svcca.orthonormal import column_norms
 
 _NUMBERS = 2**16  # activations converted to float64 at a time: as many as stay in the cache
 _MOST, _FEW = 20_000, 2048  # examples of an n x n matrix of 3.2 GB, and of one that many layers may have
+_HALVES = 100  # examples from which two smaller products beat one
 _FAR = 1e4  # share of the mean in the squares above which centring n x n sums would cost more than four digits of float64
 _SAFE = (1e-200, 1e200)  # traces that neither vanish nor overflow
 
@@ -39,7 +40,7 @@ class Kernel:
     @property
     def n(self) -> int:
         """Number of examples."""
-        return len(self.diagonal)
+        return len(self.values)
 
     @cached_property
     def diagonal(self) -> Tensor:
@@ -56,7 +57,7 @@ class Kernel:
         """Frobenius norm of K."""
         return math.sqrt(self.dot(self))
 
-    @property
+    @cached_property
     def dimension(self) -> float:
         """Effective number of directions: trace² / norm² of K, 1 for one direction and p for p directions of equal variance."""
         return self.trace**2 / self.norm**2 if self.trace else 0.0
@@ -64,6 +65,8 @@ class Kernel:
     def dot(self, y: "Kernel") -> float:
         """Sum of the products of all entries of two kernel matrices, tr(K L)."""
         a, b = self.values, y.values
+        if self.is_matrix and y.is_matrix and a.dtype == b.dtype == torch.float64:
+            return torch.dot(a.view(-1), b.view(-1)).item()
         if a.dtype != b.dtype:
             a, b = a.to(torch.complex128), b.to(torch.complex128)
         if not self.is_matrix and not y.is_matrix:
@@ -156,12 +159,15 @@ def _gram(x: Tensor) -> Tensor:
     """X X^H in float64, some columns at a time."""
     n = len(x)
     width = min(max(1, _NUMBERS // n), x.shape[1])
+    half = n // 2 if n >= _HALVES else 0  # one of the two blocks beside the diagonal is the other's transpose
     gram = torch.zeros(n, n, dtype=wide(x.dtype), device=x.device)
     buffer = torch.empty(n * width, dtype=gram.dtype, device=x.device)
     for columns in x.split(width, dim=1):
         part = buffer[: columns.numel()].view(columns.shape)
         part.copy_(columns)
-        gram.addmm_(part, part.mH)
+        gram[half:].addmm_(part[half:], part.mH)
+        gram[:half, :half].addmm_(part[:half], part[:half].mH)
+    gram[:half, half:] = gram[half:, :half].mH
     return gram
 
 
