@@ -27,7 +27,7 @@ with Recorder(model) as recorder:
         optimizer.step()
         recorder.step()
 
-tables = lca.along(objective, recorder.trajectory).tables()
+tables = lca.along(objective, recorder).tables()
 steps, layers = tables["steps"], tables["layers"]
 by_layer = layers.groupby("layer")["lca"].sum()
 change = steps["loss_end"].iloc[-1] - steps["loss_start"].iloc[0]

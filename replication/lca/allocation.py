@@ -63,6 +63,7 @@ class Integrand:
     """What is integrated along a segment, as rows of gradients.
 
     The first rows are of the training loss (one row, or one for each class's share of it); a validation loss adds a last row.
+    ``buffers`` ``[n_buffers]`` stand in for the model's own.
 
     >>> objective = Objective(torch.nn.Linear(1, 2), torch.ones(4, 1), torch.tensor([0, 1, 1, 1]))
     >>> values, gradients = Integrand(objective, by_class=True, validation=objective).at(torch.zeros(1, 4))
@@ -73,6 +74,7 @@ class Integrand:
     objective: Objective
     by_class: bool
     validation: Objective | None
+    buffers: Tensor | None = None
 
     @property
     def training_rows(self) -> int:
@@ -82,12 +84,12 @@ class Integrand:
     def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``[n_points, n_rows]`` and gradients ``[n_points, n_rows, n_parameters]``, float64."""
         if self.by_class:
-            values, gradients = self.objective.values_and_gradients_by_class(points)
+            values, gradients = self.objective.values_and_gradients_by_class(points, buffers=self.buffers)
         else:
-            values, gradients = (result[:, None] for result in self.objective.values_and_gradients(points))
+            values, gradients = (result[:, None] for result in self.objective.values_and_gradients(points, buffers=self.buffers))
         if self.validation is None:
             return values, gradients
-        validation_values, validation_gradients = self.validation.values_and_gradients(points)
+        validation_values, validation_gradients = self.validation.values_and_gradients(points, buffers=self.buffers)
         return torch.cat([values, validation_values[:, None]], 1), torch.cat([gradients, validation_gradients[:, None]], 1)
 
 

@@ -51,6 +51,7 @@ class Ledger(SpanSums):
         names, layers, sizes: of the parameter tensors, in order.
         steps: ``[n_steps]``, the number of each step.
         per_step: ``[n_steps, len(STEP_COLUMNS)]``.
+        statistics: loss change by running statistics that moved before the weights ``[n_steps]``; nan where they are not followed.
         per_tensor: ``[n_steps, n_tensors, len(TENSOR_COLUMNS)]``.
         totals, helping, hurting: ``[n_parameters]``: sum of A, and number of steps with A < 0 and with A > 0.
         histogram_count, histogram_sum: ``[2, n_bins]``: number and sum of abs(A) in logarithmic bins; row 0 helps, row 1 hurts.
@@ -68,10 +69,11 @@ class Ledger(SpanSums):
     """
 
     PER_NETWORK = ("names", "layers", "sizes", "traced")
-    PER_STEP = ("steps", "per_step", "per_tensor", "per_class", "trace", "trace_steps")
+    PER_STEP = ("steps", "per_step", "statistics", "per_tensor", "per_class", "trace", "trace_steps")
 
     layers: list[str]
     per_step: np.ndarray
+    statistics: np.ndarray
     per_tensor: np.ndarray
     totals: np.ndarray
     helping: np.ndarray
@@ -109,6 +111,7 @@ class Ledger(SpanSums):
             sizes=[slot.stop - slot.start for slot in layout],
             steps=np.arange(steps.start, steps.stop),
             per_step=np.full((len(steps), len(STEP_COLUMNS)), np.nan),
+            statistics=np.full(len(steps), np.nan),
             per_tensor=np.full((len(steps), len(layout), len(TENSOR_COLUMNS)), np.nan),
             totals=np.zeros(n_parameters),
             helping=np.zeros(n_parameters, dtype=np.int64),
@@ -123,13 +126,14 @@ class Ledger(SpanSums):
             trace_steps=np.array(traced, dtype=np.int64),
         )
 
-    def enter(self, step: int, allocation: Allocation, permutation: Tensor, before: Tensor | None) -> None:
+    def enter(self, step: int, allocation: Allocation, permutation: Tensor, before: Tensor | None, statistics: float | None = None) -> None:
         """Add one step.
 
         Args:
             step: its number, one of ``steps``.
             permutation: ``[n_parameters]``, shuffles the gradient for the control.
             before: movement of the step before ``[n_parameters]``; None for the first.
+            statistics: change of the loss before the weights moved, by running statistics; None where they are not followed.
         """
         row = step - int(self.steps[0])
         change = allocation.change
@@ -142,8 +146,9 @@ class Ledger(SpanSums):
         turned = allocation.movement * before < 0 if before is not None else torch.zeros_like(change, dtype=torch.bool)
         against = allocation.gradient_start * allocation.gradient_end < 0
         self.turns += self._over_tensors(torch.stack([turned.double(), against.double()]))
+        self.statistics[row] = np.nan if statistics is None else statistics
         self.per_step[row] = (
-            allocation.loss_start,
+            allocation.loss_start if statistics is None else allocation.loss_start - statistics,
             allocation.loss_end,
             change.sum().item(),
             allocation.error,
@@ -183,7 +188,8 @@ class Ledger(SpanSums):
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tidy tables.
 
-        ``steps``: a row per step. ``layers``: a row per step and parameter tensor. ``histogram``: a row per sign and non-empty bin of
+        ``steps``: a row per step, with ``statistics`` where running statistics were followed.
+        ``layers``: a row per step and parameter tensor. ``histogram``: a row per sign and non-empty bin of
         abs(A). ``elements``: one row, number of elements, of zeros and non-finite ones, sums of powers. ``parameters``: over
         parameters, the distribution of the share of iterations in which each helps, beside what independent coins would give.
         ``concentration``: how much of the learning few of the elements and of the parameters do. ``oscillation``: turns per tensor.
@@ -192,6 +198,8 @@ class Ledger(SpanSums):
         """
         steps = pd.DataFrame(self.per_step, columns=list(STEP_COLUMNS))
         steps.insert(0, "step", self.steps)
+        if not np.isnan(self.statistics).all():
+            steps.insert(list(steps).index("error"), "statistics", self.statistics)
         layers = self._layers_table()
         for column in ("helping", "hurting", "zero"):
             steps[column] = layers.groupby("step")[column].sum().to_numpy()

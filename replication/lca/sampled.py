@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.lca.path import check_steps, permutation_of, row
+from replication.lca.path import check_steps, path_of, permutation_of
 from replication.lca.span_sums import SpanSums
 from replication.objective.objective import Objective
 
@@ -112,6 +112,7 @@ def along(
     trajectory: Any,
     *,
     subset: Subset,
+    buffers: np.ndarray | Tensor | None = None,
     groups: int = 10,
     intervals: int = 2,
     steps: range | None = None,
@@ -125,7 +126,8 @@ def along(
     cut into spans.
 
     Args:
-        trajectory: weights after 0, 1, ..., T steps ``[T + 1, n_parameters]``.
+        trajectory: the path of the training, as in ``lca.along``.
+        buffers: running statistics, as in ``lca.along``; each step is allocated at those of its end.
         subset: step -> indices of examples, such as ``random_subset``.
         groups: parts of equal size; where batch statistics couple examples, each is one chunk of the objective.
         intervals: even number of Simpson intervals in a step.
@@ -143,22 +145,28 @@ def along(
     """
     if intervals < 2 or intervals % 2:
         raise ReplicationError(f"There are {intervals} intervals; allowed: 2, 4, 6, ...")
-    steps = check_steps(trajectory, steps)
-    estimates, known, last = [], None, None  # the groups' estimates, their gradients at the end of the last step, its subset
+    path = path_of(objective, trajectory, buffers)
+    steps = check_steps(path, steps)
+    # the groups' estimates; their gradients at the end of the last step, its subset and its statistics
+    estimates: list[Tensor] = []
+    known: list[Tensor] | None = None
+    last, held = None, None
     shuffled = torch.zeros(len(objective.layout), dtype=torch.float64, device=objective.device)
     for done, step in enumerate(steps, start=1):
         members = subset(step)
         _check_groups(len(members), groups, None if last is None else len(last))
-        same = last is not None and torch.equal(members, last)
-        start = row(trajectory, step, objective)
-        movement = row(trajectory, step + 1, objective) - start
-        means, known = _mean_gradients(objective, start, movement, members.chunk(groups), intervals, known if same else None)
+        same, statistics = last is not None and torch.equal(members, last), path.buffers(step + 1)
+        if not same or (statistics is not None and held is not None and not torch.equal(statistics, held)):
+            known = None
+        start = path.weights(step)
+        movement = path.weights(step + 1) - start
+        means, known = _mean_gradients(objective, start, movement, members.chunk(groups), intervals, known, statistics)
         estimates.append(_over_tensors(objective, means * movement))
         shuffled += _over_tensors(objective, means.mean(0)[permutation_of(step, objective)] * movement)
-        last = members
+        last, held = members, statistics
         if progress is not None:
             progress(done, len(steps))
-    share = len(last) / len(objective.labels) if last is not None else 0.0
+    share = len(last) / objective.n_examples if last is not None else 0.0
     return _ledger(objective, steps, torch.stack(estimates), shuffled, share)
 
 
@@ -199,7 +207,13 @@ def _sums_over_tensors_and_layers(objective: Objective) -> tuple[Tensor, Tensor]
 
 
 def _mean_gradients(
-    objective: Objective, start: Tensor, movement: Tensor, parts: Sequence[Tensor], intervals: int, known: list[Tensor] | None
+    objective: Objective,
+    start: Tensor,
+    movement: Tensor,
+    parts: Sequence[Tensor],
+    intervals: int,
+    known: list[Tensor] | None,
+    buffers: Tensor | None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Composite Simpson's rule: each group's mean gradient along the step ``[n_groups, n_parameters]``, and its gradient at the end.
 
@@ -212,9 +226,9 @@ def _mean_gradients(
     means, ends = [], []
     for index, members in enumerate(parts):
         if known is None:
-            gradients = objective.gradients_on(points, members)
+            gradients = objective.gradients_on(points, members, buffers=buffers)
         else:
-            gradients = torch.cat([known[index][None], objective.gradients_on(points[1:], members)])
+            gradients = torch.cat([known[index][None], objective.gradients_on(points[1:], members, buffers=buffers)])
         means.append((weights @ gradients) / (3 * intervals))
         ends.append(gradients[-1])
     return torch.stack(means), ends

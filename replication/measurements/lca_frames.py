@@ -13,7 +13,7 @@ import pandas as pd
 
 from replication.errors import ReplicationError
 from replication.lca.allocation import allocate
-from replication.lca.path import permutation_of, row
+from replication.lca.path import path_of, permutation_of
 from replication.measurements import Arrays, Progress, Tables
 from replication.objective.objective import Objective
 from replication.objective.vector import Slot
@@ -107,9 +107,10 @@ def allocate_frames(
     """
     if not steps or min(steps) < 0 or max(steps) >= len(trajectory) - 1:
         raise ReplicationError(f"The steps are {list(steps)}; allowed: at least one within range(0, {len(trajectory) - 1}).")
+    path = path_of(objective, trajectory)
     allocations, shuffled = [], []
     for done, step in enumerate(steps, start=1):
-        allocation = allocate(objective, row(trajectory, step, objective), row(trajectory, step + 1, objective))
+        allocation = allocate(objective, path.weights(step), path.weights(step + 1))
         control = allocation.mean_gradient[permutation_of(step, objective)] * allocation.movement
         allocations.append(allocation)
         shuffled.append(control.cpu().numpy())

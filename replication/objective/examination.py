@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet
-from replication.objective.inputs import convert, main_tensor, map_tensors, n_examples, take, tensors_of
+from replication.objective.inputs import call, convert, main_tensor, map_tensors, n_examples, take, tensors_of
 from replication.objective.losses import ExampleLoss, check_class_range
 from replication.objective.networks import converted
 from replication.objective.plain import PlainNetwork, computing
@@ -296,3 +296,24 @@ def moved_buffers(own: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     first, second = torch.rand(2, len(own), generator=generator, dtype=torch.float64).to(own.device)
     return own * (1 + 0.1 * first) + 0.05 * second
+
+
+def moving_buffers(module: nn.Module, inputs: Any) -> tuple[str, ...]:
+    """The floating-point buffers that a forward pass in training mode changes, by name; found on a copy.
+
+    Where that pass fails, for instance since it needs more examples, those of normalisation layers are taken.
+
+    Example:
+        >>> moving_buffers(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).eval(), torch.randn(4, 2))
+        ('0.running_mean', '0.running_var')
+    """
+    duplicate = copy.deepcopy(module).train()
+    before = {name: buffer.clone() for name, buffer in duplicate.named_buffers() if buffer.is_floating_point()}
+    try:
+        with torch.random.fork_rng(), computing(graph=True):
+            call(duplicate, map_tensors(torch.clone, inputs))
+    except Exception:  # a user's forward method may raise anything
+        norms = {name for name, layer in module.named_modules() if isinstance(layer, nn.modules.batchnorm._NormBase)}
+        return tuple(name for name in before if name.rpartition(".")[0] in norms)
+    after = dict(duplicate.named_buffers())
+    return tuple(name for name, buffer in before.items() if name not in after or not torch.equal(after[name], buffer))

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from replication.errors import ReplicationError
 from replication.objective import memory_format, products, sums
 from replication.objective.evaluation import Evaluation, Evaluator, Metric
-from replication.objective.examination import Findings, examine, probe_of
+from replication.objective.examination import Findings, examine, moving_buffers, probe_of
 from replication.objective.example_sets import examples_of, n_classes
 from replication.objective.fast_paths import Chosen, Paths, choose
 from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import BatchNorm, evaluation_copy, unwrapped
 from replication.objective.plain import PlainNetwork
 from replication.objective.subsets import Subset, chosen_parameters
-from replication.objective.vector import flatten, slots_of
+from replication.objective.vector import buffer_shapes, flatten, slots_of
 
 
 class Objective:
@@ -56,6 +56,7 @@ class Objective:
 
     Attributes:
         layout: the slot of each parameter tensor in the vector.
+        buffer_shapes: the shapes of the floating-point buffers by name, in the order of ``buffers()``.
 
     Raises:
         ReplicationError: inputs and labels that do not fit each other, a model that cannot be copied or run, a loss that is unknown or
@@ -93,7 +94,8 @@ class Objective:
         module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
         chosen = chosen_parameters(model, parameters)
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
-        self._chunk_given, self._fast, self._metric, self._weight_decay = chunk, fast, metric, weight_decay
+        self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
+        self.buffer_shapes = buffer_shapes(self._plain.module)
         self._own = flatten(self._plain.leaves).double()
         self._findings: Findings = examine(self._plain, self._names, self._loss, self._probe, self._examples, chunk)
         memory_format.avoid_overflow(self._plain.module)
@@ -152,14 +154,21 @@ class Objective:
         """The model's own floating-point buffers, float64 ``[n_buffers]``: batch norm's running means and variances, layer by layer."""
         return self._plain.own_buffers.clone()
 
-    def value(self, theta: Tensor) -> float:
-        """The mean loss at ``theta`` ``[n_parameters]``.
+    @functools.cached_property
+    def moving_buffers(self) -> tuple[str, ...]:
+        """The floating-point buffers that a forward pass in training mode changes: batch norm's running statistics and the like."""
+        return moving_buffers(self._plain.module, self._probe.inputs)
+
+    def value(self, theta: Tensor, *, buffers: Tensor | None = None) -> float:
+        """The mean loss at ``theta`` ``[n_parameters]``, with other ``buffers`` ``[n_buffers]`` than the model's own if they are given.
 
         Raises:
-            ReplicationError: a vector of another length. All methods that take a vector raise it.
+            ReplicationError: a vector of another length. All methods that take vectors raise it.
         """
-        total = sums.values(self._chosen.network, self._loss, self._vector(theta), self._examples.chunks(self.chunk))
-        return (total.mean() + self._decay(theta)).item()
+        total = sums.values(
+            self._chosen.network, self._loss, self._vector(theta), self._examples.chunks(self.chunk), self._plain.checked_buffers(buffers)
+        )
+        return (total.mean() + self._decay.of(theta)).item()
 
     def evaluate(self, theta: Tensor, *, buffers: Tensor | None = None) -> Evaluation:
         """Mean loss, accuracy and the standard error of the loss at ``theta`` ``[n_parameters]``, made for many points.
@@ -171,21 +180,14 @@ class Objective:
             theta: the parameter vector ``[n_parameters]``.
             buffers: running statistics to use instead of the model's own, ``[n_buffers]``, in the order of ``buffers()``.
 
-        Raises:
-            ReplicationError: a vector or buffers of another length.
-
         Example:
             >>> objective = Objective(nn.Linear(1, 2), torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))
             >>> objective.evaluate(torch.tensor([1.0, -1.0, 0.0, 0.0])).accuracy
             1.0
         """
         self._check(theta)
-        own = self._plain.own_buffers
-        if buffers is not None and buffers.shape != own.shape:
-            raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
-        moved = None if buffers is None else buffers.to(self.device).double()
-        evaluation = self._evaluator.evaluate(theta.to(self.device), moved)
-        return evaluation._replace(loss=evaluation.loss + float(self._decay(theta))) if self._weight_decay else evaluation
+        evaluation = self._evaluator.evaluate(theta.to(self.device), self._plain.checked_buffers(buffers))
+        return evaluation._replace(loss=evaluation.loss + float(self._decay.of(theta))) if self._decay.strength else evaluation
 
     def gradient(self, theta: Tensor) -> Tensor:
         """The gradient of the mean loss at ``theta``, float64 ``[n_parameters]``."""
@@ -196,22 +198,24 @@ class Objective:
         values, gradients = self.values_and_gradients(theta[None])
         return values[0].item(), gradients[0]
 
-    def values_and_gradients(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+    def values_and_gradients(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
 
         Plain ReLU networks of linear layers evaluate all points together, in larger matrix products.
 
         Args:
             thetas: parameter vectors ``[n_points, n_parameters]``.
+            buffers: ``[n_buffers]``, for all points, instead of the model's own.
         """
-        return self._with_decay(thetas, self._sums(thetas, self._examples.chunks(self.chunk)))
+        return self._decay.added(thetas, self._sums(thetas, self._examples.chunks(self.chunk), buffers))
 
-    def gradients_on(self, thetas: Tensor, examples: Tensor) -> Tensor:
+    def gradients_on(self, thetas: Tensor, examples: Tensor, *, buffers: Tensor | None = None) -> Tensor:
         """Gradients ``[n_points, n_parameters]`` of the mean loss over a subset of the examples, float64.
 
         Args:
             thetas: parameter vectors ``[n_points, n_parameters]``.
             examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk of the objective.
+            buffers: ``[n_buffers]``, for all points, instead of the model's own.
 
         Raises:
             ReplicationError: another number of examples than one chunk, where they influence each other.
@@ -221,13 +225,13 @@ class Objective:
                 f"Examples influence each other in chunks of {self.chunk} examples, and {len(examples)} are given; give {self.chunk}."
             )
         chunks = (self._examples.select(members) for members in examples.to(self.device).split(self.chunk))
-        return self._with_decay(thetas, self._sums(thetas, chunks))[1]
+        return self._decay.added(thetas, self._sums(thetas, chunks, buffers))[1]
 
-    def _sums(self, thetas: Tensor, chunks: Iterator[sums.Chunk]) -> sums.Sums:
+    def _sums(self, thetas: Tensor, chunks: Iterator[sums.Chunk], buffers: Tensor | None) -> sums.Sums:
         vectors = torch.stack([self._vector(theta) for theta in thetas])
         if self._chosen.stacked is not None:
             return sums.stacked(self._chosen.stacked, vectors, chunks)
-        return sums.gradients(self._chosen.network, self._loss, vectors, chunks)
+        return sums.gradients(self._chosen.network, self._loss, vectors, chunks, self._plain.checked_buffers(buffers))
 
     def gradient_by_class(self, theta: Tensor) -> Tensor:
         """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.
@@ -239,7 +243,7 @@ class Objective:
         """
         return self.values_and_gradients_by_class(theta[None])[1][0]
 
-    def values_and_gradients_by_class(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+    def values_and_gradients_by_class(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The share of each class in values ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]``, float64.
 
         Examples of one class pass through the network together, so the cost is that of ``values_and_gradients``. Where examples
@@ -248,14 +252,14 @@ class Objective:
         Raises:
             ReplicationError: as in ``gradient_by_class``.
         """
-        if self._weight_decay:
+        if self._decay.strength:
             raise ReplicationError("Weight decay belongs to no class; leave it out where losses are split by class.")
         classes = range(self.n_classes)
         if self._findings.interact or not self._examples.in_memory:
-            vectors = [self._vector(theta) for theta in thetas]
-            masked = sums.masked(self._plain, self._loss, vectors, lambda: self._examples.chunks(self.chunk), len(classes))
+            vectors, statistics = [self._vector(theta) for theta in thetas], self._plain.checked_buffers(buffers)
+            masked = sums.masked(self._plain, self._loss, vectors, lambda: self._examples.chunks(self.chunk), len(classes), statistics)
             return masked.mean(), masked.mean_gradients()
-        parts = [self._sums(thetas, self._examples.chunks_of_class(label, self.chunk)) for label in classes]
+        parts = [self._sums(thetas, self._examples.chunks_of_class(label, self.chunk), buffers) for label in classes]
         weight = sum(part.weight for part in parts)
         return torch.stack([part.values for part in parts], 1) / weight, torch.stack([part.gradients for part in parts], 1) / weight
 
@@ -272,7 +276,7 @@ class Objective:
             >>> objective.hessian_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
             tensor([2., 2.], dtype=torch.float64)
         """
-        return self._product(products.hessian_product, theta, vector) + self._weight_decay * vector.to(self.device).double()
+        return self._product(products.hessian_product, theta, vector) + self._decay.strength * vector.to(self.device).double()
 
     def gauss_newton_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         """The generalised Gauss-Newton matrix at ``theta`` times ``vector``, float64 ``[n_parameters]`` (Schraudolph 2002).
@@ -285,7 +289,7 @@ class Objective:
             >>> objective.gauss_newton_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
             tensor([2., 2.], dtype=torch.float64)
         """
-        return self._product(products.gauss_newton_product, theta, vector) + self._weight_decay * vector.to(self.device).double()
+        return self._product(products.gauss_newton_product, theta, vector) + self._decay.strength * vector.to(self.device).double()
 
     def fisher_vector_product(self, theta: Tensor, vector: Tensor, *, empirical: bool = False) -> Tensor:
         """The Fisher matrix at ``theta`` times ``vector``, float64 ``[n_parameters]``; without weight decay.
@@ -308,16 +312,6 @@ class Objective:
         if self._plain.reentrant:
             raise ReplicationError("Checkpointing with use_reentrant=True has no second derivative; use use_reentrant=False.")
         return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
-
-    def _with_decay(self, thetas: Tensor, total: sums.Sums) -> tuple[Tensor, Tensor]:
-        values, gradients = total.mean(), total.mean_gradients()
-        if not self._weight_decay:
-            return values, gradients
-        points = thetas.to(self.device).double()
-        return values + self._weight_decay / 2 * points.square().sum(1), gradients + self._weight_decay * points
-
-    def _decay(self, theta: Tensor) -> Tensor | float:
-        return self._weight_decay / 2 * theta.to(self.device).double().square().sum() if self._weight_decay else 0.0
 
     def _vector(self, theta: Tensor) -> Tensor:
         self._check(theta)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from replication.errors import ReplicationError
 from replication.objective.inputs import call, map_tensors
 from replication.objective.vector import flat_buffers, flatten, unflatten, write_buffers
 
@@ -71,6 +72,17 @@ class PlainNetwork:
     def leaves(self) -> Sequence[Tensor]:
         """The parameters themselves."""
         return list(self._parameters.values())
+
+    def checked_buffers(self, buffers: Tensor | None) -> Tensor | None:
+        """The buffers ``[n_buffers]`` in float64 on the network's device; None stands for its own.
+
+        Raises:
+            ReplicationError: another length than the network's.
+        """
+        own = self.own_buffers
+        if buffers is not None and buffers.shape != own.shape:
+            raise ReplicationError(f"The buffers have shape {tuple(buffers.shape)}; the model's own have {tuple(own.shape)}: give as many.")
+        return None if buffers is None else buffers.to(own.device).double()
 
     def write(self, theta: Tensor, buffers: Tensor | None = None) -> None:
         """Put the vectors into the parameters and buffers; as in ``Network``."""

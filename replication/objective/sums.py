@@ -42,26 +42,50 @@ class Sums:
         return self.gradients / self.weight if self.weight else self.gradients * float("nan")
 
 
-def values(network: Network, loss: ExampleLoss, theta: Tensor, chunks: Iterable[Chunk]) -> Sums:
-    """The sum of the losses at ``theta`` ``[n_parameters]``, a number."""
+@dataclass(frozen=True)
+class WeightDecay:
+    """The term ``strength / 2 * |theta|^2`` of a loss.
+
+    Example:
+        >>> WeightDecay(0.5).of(torch.tensor([2.0]))
+        1.0
+    """
+
+    strength: float
+
+    def of(self, theta: Tensor) -> float:
+        """Its value at ``theta`` ``[n_parameters]``."""
+        return (self.strength / 2 * theta.double().square().sum()).item() if self.strength else 0.0
+
+    def added(self, thetas: Tensor, total: Sums) -> tuple[Tensor, Tensor]:
+        """Mean values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at ``thetas`` with it."""
+        values, gradients = total.mean(), total.mean_gradients()
+        if not self.strength:
+            return values, gradients
+        points = thetas.to(values.device).double()
+        return values + self.strength / 2 * points.square().sum(1), gradients + self.strength * points
+
+
+def values(network: Network, loss: ExampleLoss, theta: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
+    """The sum of the losses at ``theta`` ``[n_parameters]`` with ``buffers`` ``[n_buffers]`` (by default the model's own), a number."""
     total, weight = torch.zeros((), dtype=torch.float64, device=theta.device), 0.0
     with computing(graph=network.values_need_graph):
-        network.write(theta)
+        network.write(theta, buffers)
         for inputs, labels in chunks:
             total += loss(network.outputs(inputs), labels).detach().double().sum()
             weight += loss.weights(labels).sum().item()
     return Sums(total, weight)
 
 
-def gradients(network: Network, loss: ExampleLoss, thetas: Tensor, chunks: Iterable[Chunk]) -> Sums:
-    """Sums of losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]`` at ``thetas``."""
+def gradients(network: Network, loss: ExampleLoss, thetas: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
+    """Sums of losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]`` at ``thetas``, all with the same ``buffers``."""
     totals = torch.zeros(len(thetas), dtype=torch.float64, device=thetas.device)
     slopes, weight = torch.zeros(thetas.shape, dtype=torch.float64, device=thetas.device), 0.0
     with computing(graph=True):
         for inputs, labels in chunks:
             weight += loss.weights(labels).sum().item()
             for index, theta in enumerate(thetas):
-                network.write(theta)
+                network.write(theta, buffers)
                 total = loss(network.outputs(inputs), labels).double().sum()
                 slopes[index] += gradient(network, total)
                 totals[index] += total.detach()
@@ -83,18 +107,26 @@ def stacked(network: StackedMlp, thetas: Tensor, chunks: Iterable[Chunk]) -> Sum
     return Sums(totals, weight, slopes)
 
 
-def masked(network: Network, loss: ExampleLoss, thetas: Sequence[Tensor], passes: Callable[[], Iterator[Chunk]], n_classes: int) -> Sums:
+def masked(
+    network: Network,
+    loss: ExampleLoss,
+    thetas: Sequence[Tensor],
+    passes: Callable[[], Iterator[Chunk]],
+    n_classes: int,
+    buffers: Tensor | None = None,
+) -> Sums:
     """Sums of losses ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]`` of the examples of each class.
 
     Args:
         passes: starts a pass over the examples, whose labels are class indices ``[n]``.
+        buffers: ``[n_buffers]``, by default the model's own.
     """
     device, shape = thetas[0].device, (len(thetas), n_classes)
     totals = torch.zeros(shape, dtype=torch.float64, device=device)
     slopes, weight = torch.zeros(*shape, len(thetas[0]), dtype=torch.float64, device=device), 0.0
     with computing(graph=True):
         for index, theta in enumerate(thetas):
-            network.write(theta)
+            network.write(theta, buffers)
             for inputs, labels in passes():
                 weight += loss.weights(labels).sum().item() / len(thetas)
                 losses = loss(network.outputs(inputs), labels).double()

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 
-Checkpoint = Mapping[str, Any] | str | Path
+Checkpoint = Mapping[str, Any] | nn.Module | str | Path
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")  # where Lightning and common training scripts put the weights
 _WRAPPERS = ("module.", "_orig_mod.")  # of parallel training and of torch.compile
 
@@ -18,15 +18,14 @@ class CheckpointPath:
     """State dicts, or files with them, in the order of the training; files are read when they are needed.
 
     Args:
-        checkpoints: state dicts as ``model.state_dict()`` gives them (copies: the tensors of a model in training change), or files
-            that ``torch.save`` or safetensors wrote. A checkpoint that holds the state dict under "state_dict", "model_state_dict" or
-            "model" is accepted too.
+        checkpoints: models, copies of their state dicts, or files that ``torch.save`` or safetensors wrote. A checkpoint that holds
+            the state dict under "state_dict", "model_state_dict" or "model" is accepted too.
 
     Raises:
-        ReplicationError: fewer than two checkpoints; later, a file that cannot be read or holds no state dict.
+        ReplicationError: fewer than two checkpoints, or two that share their memory, because the state dict of a model in training was
+            not copied; later, a file that cannot be read or holds no state dict.
 
-    >>> model = torch.nn.Linear(1, 1)
-    >>> path = CheckpointPath([{"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, model.state_dict()])
+    >>> path = CheckpointPath([{"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, nn.Linear(1, 1)])
     >>> len(path), sorted(path.tensors(0))
     (2, ['bias', 'weight'])
     """
@@ -36,7 +35,17 @@ class CheckpointPath:
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
         if len(checkpoints) < 2:
             raise ReplicationError(f"There are {len(checkpoints)} checkpoints; a path needs two or more, in the order of the training.")
-        self._checkpoints = list(checkpoints)
+        self._checkpoints = [checkpoint.state_dict() if isinstance(checkpoint, nn.Module) else checkpoint for checkpoint in checkpoints]
+        places: dict[frozenset[int], int] = {}
+        for index, checkpoint in enumerate(self._checkpoints):
+            if isinstance(checkpoint, Mapping):
+                place = frozenset(tensor.data_ptr() for tensor in self.tensors(index).values() if tensor.numel())
+                if place in places:
+                    raise ReplicationError(
+                        f"Checkpoints {places[place]} and {index} share their memory, so both are the last weights; keep copies: "
+                        "copy.deepcopy(model.state_dict())."
+                    )
+                places[place] = index
 
     def __len__(self) -> int:
         """Number of checkpoints."""

@@ -105,9 +105,9 @@ def test_a_fixed_subset_saves_the_gradient_at_the_start_of_each_step_and_changes
     points: list[int] = []
     counted = Objective.gradients_on
 
-    def counting(self: Objective, thetas: Tensor, members: Tensor) -> Tensor:
+    def counting(self: Objective, thetas: Tensor, members: Tensor, *, buffers: Tensor | None = None) -> Tensor:
         points.append(len(thetas))
-        return counted(self, thetas, members)
+        return counted(self, thetas, members, buffers=buffers)
 
     monkeypatch.setattr(Objective, "gradients_on", counting)
     sampled((objective, trajectory), examples=40, groups=5, fresh=False)
