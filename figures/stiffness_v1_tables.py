@@ -14,7 +14,7 @@ from figures.stiffness_tables import draw_matrix
 from figures.style import Quantities, Tables, write_not_recorded
 
 PUBLISHED = Path(__file__).parent / "published" / "stiffness_v1.json"
-PRECISIONS = {"float32": "ours, float32 as published", "float64": "ours, float64", "exact": "ours, exact"}
+PRECISIONS = {"float32": "ours, float32", "float64": "ours, float64", "exact": "ours, exact"}
 DRAWN = ("float32", "exact")
 CELLS = ("within", "between", "between_sd")
 NOTE = "Titles: mean of the diagonal | mean (standard deviation) of the cells off it. Ours: validation pairs, lowest seed."
@@ -82,7 +82,7 @@ def draw_panels(tables: Tables, measurement: str, run: str, figure_name: str, mo
     for row, precision in zip(grid[1:], DRAWN, strict=True):
         for axes, when, step in zip(row, moments.values(), [*steps, *[None] * (len(moments) - len(steps))], strict=False):
             if step is None:
-                write_not_recorded(axes, f"{network}, {when}")
+                write_not_recorded(axes, when)
                 continue
             seed = int(tables[measurement]["classes"]["seed"].min())
             matrix = class_matrix(tables, measurement, run, seed, step, precision)
