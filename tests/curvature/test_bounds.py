@@ -128,3 +128,20 @@ def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
         curvature.trace(objective, method="xtrace")
     with pytest.raises(ReplicationError, match="number of probes is 5; allowed: 6"):
         curvature.trace(objective, probes=5, method="hutch++")
+
+
+@pytest.mark.parametrize("matrix", ["gauss_newton", "fisher", "empirical_fisher"])
+def test_other_matrices_have_their_dense_spectra(matrix, examples: Examples) -> None:
+    objective = Objective(small_mlp(nn.Tanh), *examples, dtype=torch.float64)
+    theta, empirical = objective.parameters(), matrix == "empirical_fisher"
+    rows = torch.eye(objective.n_parameters, dtype=torch.float64)
+    if matrix == "gauss_newton":
+        whole = torch.stack([objective.gauss_newton_vector_product(theta, row) for row in rows])
+    else:
+        whole = torch.stack([objective.fisher_vector_product(theta, row, empirical=empirical) for row in rows])
+    ends = curvature.extremes(objective, matrix=matrix)
+    assert ends.converged
+    assert ends.largest == pytest.approx(torch.linalg.eigvalsh(whole)[-1].item(), rel=1e-8)
+    assert ends.smallest + ends.smallest_error >= 0
+    estimate = curvature.trace(objective, matrix=matrix, method="hutch++", probes=60)
+    assert estimate.value == pytest.approx(whole.trace().item(), abs=5 * estimate.standard_error)
