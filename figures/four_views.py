@@ -17,20 +17,20 @@ _TICKS = (0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 @requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: books of the loss, lead of the bottom layer, gap of the classes, sharpness and loss, layers at half of the loss change."""
+    """Per seed: unexplained loss change, lead of the bottom layer, gap between classes, sharpness, layers at half of the loss change."""
     views = tables[MEASUREMENT]
     seeds = sorted(views["losses"]["seed"].unique())
     estimates: dict[str, dict[int, float]] = {}
     for seed in seeds:
         own = {name: table[table["seed"] == seed] for name, table in views.items()}
-        values = _books(own) | _leads(own["convergence"]) | _stiffness(own["stiffness"]) | _curvature(own) | _half_way(own)
+        values = _unexplained(own) | _leads(own["convergence"]) | _stiffness(own["stiffness"]) | _curvature(own) | _half_progress(own)
         for name, value in values.items():
             estimates.setdefault(name, {})[seed] = value
     return {name: pd.Series(values) for name, values in estimates.items()}
 
 
-def _books(views: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """What layers' sums and integration errors leave unexplained of the loss change, as a share of it; totals by layer."""
+def _unexplained(views: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Share of the loss change that the layers' sums and the integration errors do not explain; totals by layer."""
     losses = views["losses"].set_index("step")["loss"]
     change = losses.iloc[-1] - losses.iloc[0]
     allocation = views["allocation"]
@@ -42,14 +42,14 @@ def _books(views: dict[str, pd.DataFrame]) -> dict[str, float]:
 
 
 def _leads(convergence: pd.DataFrame) -> dict[str, float]:
-    """Mean over the iterations: similarity to the final form of the first layer less that of the last hidden one."""
+    """Mean over the iterations: similarity of the first layer to its final form minus that of the last hidden layer."""
     layers = list(dict.fromkeys(convergence["layer"]))
     first, last = (convergence[convergence["layer"] == layer].sort_values("step") for layer in (layers[0], layers[-2]))
 
     def lead(column: str) -> float:
         return _over_time(_above_floor(first, column)) - _over_time(_above_floor(last, column))
 
-    from_start = _over_time(_way(first)) - _over_time(_way(last))
+    from_start = _over_time(_progress(first)) - _over_time(_progress(last))
     return {"bottom_lead": lead("similarity"), "bottom_lead_shuffled": lead("similarity_shuffled"), "bottom_lead_from_start": from_start}
 
 
@@ -59,7 +59,7 @@ def _above_floor(rows: pd.DataFrame, column: str = "similarity") -> pd.Series:
     return values.set_axis(rows["step"])
 
 
-def _way(rows: pd.DataFrame) -> pd.Series:
+def _progress(rows: pd.DataFrame) -> pd.Series:
     """Share of the way from the first checkpoint's similarity to 1, by step."""
     similarity = rows.set_index("step")["similarity"]
     return (similarity - similarity.iloc[0]) / (1 - similarity.iloc[0])
@@ -88,21 +88,25 @@ def _curvature(views: dict[str, pd.DataFrame]) -> dict[str, float]:
     return estimates
 
 
-def _half_way(views: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """How far the hidden layers have come from their first to their final form when half of the loss change is allocated."""
+def _half_progress(views: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """How far the hidden layers have moved from their first to their final form when half of the loss change is allocated."""
     allocated = views["allocation"].groupby("step")["lca"].sum().cumsum()
     half = int((allocated <= allocated.iloc[-1] / 2).to_numpy().argmax()) + 1  # iterations done by then
     layers = list(dict.fromkeys(views["convergence"]["layer"]))[:-1]
-    ways = [_way(rows) for layer, rows in views["convergence"].groupby("layer") if layer in layers]
+    curves = [_progress(rows) for layer, rows in views["convergence"].groupby("layer") if layer in layers]
 
-    def come(step: float) -> float:
-        return float(np.mean([np.interp(step, way.index, way) for way in ways]))
+    def way_at(step: float) -> float:
+        return float(np.mean([np.interp(step, curve.index, curve) for curve in curves]))
 
-    return {"iterations_to_half_loss": half, "way_at_half_loss": come(half), "way_at_half_loss_even": come(len(allocated) / 2)}
+    return {
+        "iterations_to_half_loss": half,
+        "way_at_half_loss": way_at(half),
+        "way_at_half_loss_even": way_at(len(allocated) / 2),
+    }
 
 
 def draw(tables: Tables) -> Figure:
-    """Four panels below each other with one time axis; lines are means over seeds, bands their range."""
+    """Four panels, one below the other, with a shared time axis; lines are means over seeds, bands their range."""
     figure, panels = plt.subplots(4, 1, figsize=(6.6, 9.6), sharex=MEASUREMENT in tables)
     if note_missing(tables, MEASUREMENT, panels, "four views"):
         return figure

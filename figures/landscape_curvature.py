@@ -37,7 +37,7 @@ def untrained(tables: Tables) -> pd.DataFrame:
 
 @requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: how much of the basin has tiny negative eigenvalues, and what taking the shortcuts away does to the median."""
+    """Per seed: how much of the basin has tiny negative eigenvalues, and what removing the shortcuts does to the median."""
     points, middle = points_of(tables), medians(tables)
     shortcuts, without = split_by_shortcuts(middle.columns)
     basin = points[(points["loss"] < CHANCE) & points["ratio"].notna() & points["run"].isin(shortcuts)]

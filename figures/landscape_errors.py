@@ -28,8 +28,8 @@ PUBLISHED = {
 RECALLED = ("densenet",)
 
 
-def joined(tables: Tables, trained: bool = True) -> pd.DataFrame:
-    """Test errors in per cent of every run, seeds in rows; a run of two measurements once."""
+def errors_by_run(tables: Tables, trained: bool = True) -> pd.DataFrame:
+    """Test error in per cent, seeds in rows and runs in columns; a run that two measurements have appears once."""
     return _once([error_percent(tables, name, trained=trained) for name in MEASUREMENTS if name in tables])
 
 
@@ -46,9 +46,9 @@ def quantities(tables: Tables) -> Quantities:
     """Per seed: every net's test error, its rank correlation with flatness, last accuracies of the deepest net and of 20 layers."""
     estimates: Quantities = {}
     if any(name in tables for name in MEASUREMENTS):
-        errors = joined(tables)
+        errors = errors_by_run(tables)
         estimates |= {f"test_error_{run}": errors[run] for run in errors}
-        estimates["test_error_untrained"] = joined(tables, trained=False).mean(axis=1)
+        estimates["test_error_untrained"] = errors_by_run(tables, trained=False).mean(axis=1)
         estimates |= _flatness(errors, _areas(tables))
     if DEEP in tables:
         last = int(tables[DEEP]["log"]["step"].max())
@@ -82,7 +82,7 @@ def draw(tables: Tables) -> Figure:
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], height_ratios=[1.5, 1])
     left, right, lower = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
     if any(name in tables for name in MEASUREMENTS):
-        errors = joined(tables)
+        errors = errors_by_run(tables)
         _draw_errors(left, errors, _images(tables))
         _draw_flatness(right, errors, _areas(tables))
     else:

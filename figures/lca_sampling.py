@@ -117,7 +117,7 @@ def _draw_coverage(axes: Axes, joined: pd.DataFrame) -> None:
     score = ((joined["estimate"] - joined["exact"]).abs() / joined["standard_error"]).to_numpy()
     freedom = joined["groups"].to_numpy() - 1
     covered = [100 * float(np.mean(score <= stats.t.ppf((1 + level) / 2, freedom))) for level in levels]
-    axes.plot([0, 100], [0, 100], ls="--", color=GREY, lw=1, label="as promised")
+    axes.plot([0, 100], [0, 100], ls="--", color=GREY, lw=1, label="nominal")
     axes.plot(100 * levels, covered, color=LOSS, lw=1.6, label="measured, all seeds, steps and layers")
     axes.set(xlabel="nominal level of the interval (%)", ylabel="intervals that hold the exact value (%)", xlim=(0, 100), ylim=(0, 100))
     axes.set_title("coverage of the steps' intervals")

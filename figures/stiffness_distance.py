@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures.ranks import rank_correlation
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
-from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, places, reordered, spread_line, step_axis
+from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, reordered, seed_steps, spread_line, step_axis
 from figures.style import GREY, HURTS, LOSS, Quantities, Tables, note_missing, requires
 
 LOSS_COMPARED = 0.1
@@ -25,10 +25,10 @@ def quantities(tables: Tables) -> Quantities:
     lengths = pick(tables[MNIST]["lengths"], run=FC, kind="cosine").set_index(["seed", "step"])
     relative = lengths["length"] / lengths["largest_distance"]
     domains = pick(tables[MNIST]["domains"], run=FC).set_index(["representation", "seed", "step"]).sort_index()
-    crossings = {seed: np.array([domains["crossing"].loc[(layer, seed, step)] for layer in LAYERS]) for seed, step in places(steps)}
+    crossings = {seed: np.array([domains["crossing"].loc[(layer, seed, step)] for layer in LAYERS]) for seed, step in seed_steps(steps)}
     published = np.array(list(UPPER_CROSSINGS.values()))
-    curves = {seed: _curve(tables, "pixels", seed, step) for seed, step in places(steps)}
-    history = {seed: lengths["length"].loc[seed].sort_index().loc[1:].to_numpy() for seed, _ in places(steps)}
+    curves = {seed: _curve(tables, "pixels", seed, step) for seed, step in seed_steps(steps)}
+    history = {seed: lengths["length"].loc[seed].sort_index().loc[1:].to_numpy() for seed, _ in seed_steps(steps)}
     return {
         "within_slope": at(lengths["slope"], steps),
         "within_slope_permuted": at(lengths["slope_permuted"], steps),
@@ -105,7 +105,7 @@ def _draw_curves(axes: Axes, tables: Tables) -> None:
 def _draw_fit(axes: Axes, tables: Tables) -> None:
     """Each seed's line through its within-class pairs, dashed where it goes beyond the distances of the data."""
     lengths = pick(tables[MNIST]["lengths"], run=FC, kind="cosine")
-    for seed, step in places(at_loss(tables, MNIST, FC, LOSS_COMPARED)):
+    for seed, step in seed_steps(at_loss(tables, MNIST, FC, LOSS_COMPARED)):
         row = pick(lengths, seed=seed, step=step).iloc[0]
         inside = np.array([row["smallest_distance"], row["largest_distance"]])
         axes.plot(inside, row["intercept"] + row["slope"] * inside, color=LOSS, label="line through all within-class pairs, a seed each")

@@ -20,7 +20,7 @@ from figures.stiffness_tables import (
     nth_step,
     onset,
     pick,
-    places,
+    seed_steps,
     spread_line,
     step_axis,
     summary,
@@ -61,7 +61,7 @@ def quantities(tables: Tables) -> Quantities:
 def _trends(values: pd.Series, turn: pd.Series) -> pd.Series:
     """By seed: rank correlation with the step, from the onset on."""
     trends = {}
-    for seed, step in places(turn):
+    for seed, step in seed_steps(turn):
         late = values.loc[seed]
         late = late[late.index >= step]
         trends[seed] = rank_correlation(late.index.to_numpy(), late.to_numpy())
@@ -72,7 +72,7 @@ def _gap(tables: Tables, run: str, until: pd.Series) -> pd.Series:
     """By seed: largest difference between the within-class cosines of two modes, up to a step."""
     modes = pd.DataFrame({mode: summary(tables, MNIST, run, "cosine", mode=mode)["within"] for mode in MODES})
     width = modes.max(axis=1) - modes.min(axis=1)
-    return pd.Series({seed: width.loc[seed].loc[:last].max() for seed, last in places(until)})
+    return pd.Series({seed: width.loc[seed].loc[:last].max() for seed, last in seed_steps(until)})
 
 
 def draw(tables: Tables) -> Figure:

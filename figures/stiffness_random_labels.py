@@ -42,7 +42,7 @@ def quantities(tables: Tables) -> Quantities:
 
 
 def _difference(tables: Tables, column: str) -> pd.Series:
-    """By seed: between-class sign with random less that with true labels, mean over the steps at which the random ones' loss is above 1."""
+    """By seed: between-class sign, random minus true labels, mean over the steps at which the loss on random labels is above 1."""
     true, random = (summary(tables, MNIST, run, "sign")[column] for run in RUNS)
     losses = pick(tables[MNIST]["losses"], run=FC_RANDOM).set_index(["seed", "step"])["train_loss"]
     early = [place for place in true.index.intersection(random.index) if place[1] > 0 and losses[place] > 1]

@@ -1,4 +1,4 @@
-"""Reading the tables of the stiffness measurements, and what several stiffness figures draw alike."""
+"""How stiffness figures read their tables, and the drawing that several of them share."""
 
 from collections.abc import Iterator
 
@@ -37,14 +37,14 @@ def layers_of(tables: Tables, measurement: str, run: str) -> list[str]:
     return [name for name in names if name not in ("total", ALL_BUT_LAST)]
 
 
-def places(steps: pd.Series) -> list[tuple[int, int]]:
-    """Seed and step of one step per seed."""
+def seed_steps(steps: pd.Series) -> list[tuple[int, int]]:
+    """(seed, step) for each seed, from its step."""
     return [(int(seed), int(step)) for seed, step in zip(steps.index, steps, strict=True)]
 
 
 def at(values: pd.Series, steps: pd.Series) -> pd.Series:
     """Values (by seed and step) at one step per seed."""
-    return pd.Series({seed: values.loc[(seed, step)] for seed, step in places(steps)}, dtype=float)
+    return pd.Series({seed: values.loc[(seed, step)] for seed, step in seed_steps(steps)}, dtype=float)
 
 
 def nth_step(tables: Tables, measurement: str, run: str, number: int) -> pd.Series:
@@ -73,7 +73,7 @@ def class_matrix(tables: Tables, measurement: str, seed: int, step: int, *, colu
 
 def matrices(tables: Tables, measurement: str, steps: pd.Series, **where: object) -> Iterator[tuple[int, np.ndarray]]:
     """Seed and class matrix at one step per seed."""
-    for seed, step in places(steps):
+    for seed, step in seed_steps(steps):
         yield seed, class_matrix(tables, measurement, seed, step, **where).to_numpy()  # type: ignore[arg-type]
 
 

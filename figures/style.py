@@ -57,7 +57,7 @@ def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:
 
 
 def is_measured(tables: Tables, *measurements: str, table: str | None = None) -> bool:
-    """Whether all these measurements have tables at this scale, ``table`` among them where one is named."""
+    """Whether all these measurements have tables at this scale, including ``table`` where one is named."""
     return all(name in tables and (table is None or table in tables[name]) for name in measurements)
 
 

@@ -17,7 +17,7 @@ NAMES = {CAT: ("cat", RED), DOG: ("dog", AMBER), AUTOMOBILE: ("automobile", BLUE
 
 @requires(DYNAMICS)
 def quantities(tables: Tables) -> Quantities:
-    """Per seed: gap between the curves of unlike classes minus that of alike ones, mean over the blocks; the same wrongly paired."""
+    """Per seed: gap between the curves of dissimilar classes minus that of similar ones, mean over blocks; the same with wrong pairs."""
     classes = _blocks(of_network(tables, "classes", "resnet"))
     wide = classes.pivot(index=["seed", "row"], columns="class", values="correlation")
     gap = {pairs: _gap(wide, pairs) for pairs in (PAIRS, OTHER_PAIRS, LAST_PAIRS)}

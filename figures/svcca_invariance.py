@@ -1,4 +1,4 @@
-"""SVCCA's appendices 1 and B and the official tutorial's sample-size curve: what CCA does not see, and what it sees in nothing."""
+"""SVCCA's appendices 1 and B and the official tutorial's sample-size curve: what CCA does not see, and what it sees in noise."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

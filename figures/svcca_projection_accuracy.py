@@ -1,4 +1,4 @@
-"""SVCCA's figure 2a: test accuracy on few SVCCA directions or neurons of one layer, without training again."""
+"""SVCCA's figure 2a: test accuracy on few SVCCA directions or neurons of one layer, without retraining."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

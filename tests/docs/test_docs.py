@@ -62,3 +62,15 @@ def test_every_paper_has_a_report_with_its_claims() -> None:
         assert f"<!-- claims: {path.stem} -->" in text
         for section in ("Scope", "Methodology", "Results", "What was easy", "What was difficult", "What differs"):
             assert f"## {section}" in text
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    pages = [*Path("docs").rglob("*.md"), Path("README.md"), Path("CONTRIBUTING.md")]
+    place = re.compile(
+        r"(?<![\w/])(?:replication|tests|benchmarks|figures|docs|examples|paper_configs)/[\w./]+\.(?:py|md|yaml|json|jinja|csv|ipynb)\b"
+    )
+    made_up = re.compile(r"PAPER|PACKAGE|my_")
+    missing = {
+        (page.as_posix(), file) for page in pages for file in place.findall(page.read_text(encoding="utf-8")) if not Path(file).exists()
+    }
+    assert not {(page, file) for page, file in missing if not made_up.search(file)}

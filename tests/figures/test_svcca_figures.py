@@ -227,7 +227,7 @@ def test_dynamics_fall_with_depth_and_their_controls_do_not(tables: Tables) -> N
 
 
 def test_the_published_panels_have_the_order_the_paper_describes() -> None:
-    """The specification's numbers, read off the same image before: rank correlations with depth and means over residual pairs."""
+    """Numbers read off the same image independently: rank correlations with depth and means over residual pairs."""
     for network, percent, expected in (("convnet", 35, -0.95), ("convnet", 75, -0.96), ("resnet", 35, -0.93), ("resnet", 75, -0.94)):
         panel = svcca_dynamics.published(network, percent)
         assert panel.shape == ((16, 16) if network == "convnet" else (51, 51))

@@ -37,7 +37,7 @@ def test_two_intervals_are_exact_for_quadratics_and_cubics(degree: int, seed: in
 
 
 def test_first_order_misses_half_the_curvature_of_a_quadratic(generator: torch.Generator) -> None:
-    """L(end) - L(start) = g.d + d.H d / 2, so first order is wrong by d.H d / 2 (LCA specification, 1.7)."""
+    """L(end) - L(start) = g.d + d.H d / 2, so first order is wrong by d.H d / 2."""
     objective = polynomial_objective(torch.randn(2, 5, generator=generator, dtype=torch.float64), degree=2)
     start, movement = torch.randn(2, 5, generator=generator, dtype=torch.float64)
     allocation = lca.allocate(objective, start, start + movement)
@@ -93,7 +93,7 @@ def test_reversing_a_step_negates_it(examples: Examples) -> None:
 
 
 def test_small_steps_of_gradient_descent_help_everywhere(examples: Examples) -> None:
-    """Full-batch descent with a rate that goes to zero: every A is at most 0 (LCA specification, 1.7)."""
+    """Full-batch descent with a rate that goes to zero: every A is at most 0 (LCA, section 3)."""
     objective = Objective(small_mlp(nn.Softplus), *examples, dtype=torch.float64)
     start = objective.parameters()
     assert (lca.allocate(objective, start, start - 1e-6 * objective.gradient(start)).change <= 0).all()
