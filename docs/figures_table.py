@@ -102,7 +102,7 @@ def thumbnail_of(figure: str) -> Path:
 
 
 def write_thumbnail(picture: Path, target: Path) -> None:
-    """A small copy of a figure in 64 colours, some five kilobytes."""
+    """A small copy of a figure in 64 colours, about five kilobytes."""
     with Image.open(picture) as image:
         small = image.convert("RGB")
     small.thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)

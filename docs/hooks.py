@@ -35,7 +35,7 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for every page."""
-    filled = _PLACE.sub(lambda found: claims_table(found[1]), markdown)
+    filled = _PLACE.sub(lambda place: claims_table(place[1]), markdown)
     return filled.replace(_BENCHMARKS, benchmarks_table()) if _BENCHMARKS in filled else filled
 
 

@@ -30,10 +30,10 @@ def cells() -> list[dict[str, Any]]:
 
 
 def test_lca_allocates_the_whole_change_to_layers() -> None:
-    found = run(ROOT / "examples/lca_own_model.py")
-    assert list(found["by_layer"].index) == ["0", "2", "4"]
-    assert found["by_layer"].sum() == pytest.approx(found["change"], rel=0.02)
-    assert found["change"] < 0
+    example = run(ROOT / "examples/lca_own_model.py")
+    assert list(example["by_layer"].index) == ["0", "2", "4"]
+    assert example["by_layer"].sum() == pytest.approx(example["change"], rel=0.02)
+    assert example["change"] < 0
 
 
 def test_svcca_lies_between_its_noise_floor_and_one() -> None:
@@ -44,22 +44,22 @@ def test_svcca_lies_between_its_noise_floor_and_one() -> None:
 
 
 def test_stiffness_within_classes_is_more_than_between_and_its_control_is_not() -> None:
-    found = run(ROOT / "examples/stiffness_own_model.py")
-    assert found["matrix"].within() > found["matrix"].between() + 0.2
-    assert found["permuted"].within() == pytest.approx(found["permuted"].between(), abs=0.05)
+    example = run(ROOT / "examples/stiffness_own_model.py")
+    assert example["matrix"].within() > example["matrix"].between() + 0.2
+    assert example["permuted"].within() == pytest.approx(example["permuted"].between(), abs=0.05)
 
 
 def test_a_surface_has_the_networks_loss_at_its_centre() -> None:
-    found = run(ROOT / "examples/landscape_own_model.py")
-    objective = found["objective"]
-    assert found["losses"][2, 2] == pytest.approx(objective.value(objective.parameters()), rel=1e-4)
-    assert found["table"]["computed"].all()
+    example = run(ROOT / "examples/landscape_own_model.py")
+    objective = example["objective"]
+    assert example["losses"][2, 2] == pytest.approx(objective.value(objective.parameters()), rel=1e-4)
+    assert example["table"]["computed"].all()
 
 
 def test_training_flattens_negative_curvature_of_a_regression() -> None:
-    found = run(ROOT / "examples/curvature_own_model.py")
-    assert found["ends"].smallest < found["ends"].largest
-    losses = [found[name].value(found[name].parameters()) for name in ("untrained", "trained")]
+    example = run(ROOT / "examples/curvature_own_model.py")
+    assert example["ends"].smallest < example["ends"].largest
+    losses = [example[name].value(example[name].parameters()) for name in ("untrained", "trained")]
     assert losses[1] < losses[0]
 
 
