@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replication.activations import layer_outputs
+from replication.activations.outputs import layer_outputs
 from replication.data.examples import Examples
 from replication.errors import ReplicationError
 from replication.measurements import Arrays, Progress, Tables, columns, stiffness_probe
