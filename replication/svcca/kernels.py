@@ -1,7 +1,7 @@
 """Centred kernels of layers, one per layer, for kernel alignment.
 
-A kernel is kept as an n x n matrix, or, with fewer neurons than examples, as centred activations F with K = F F^H. All sums are
-float64. What any two layers need of each other is one inner product.
+A kernel is kept as an n x n matrix, or, with fewer neurons than examples, as centred activations F with K = F F^H. Sums are float64;
+only blocks of a float32 layer's own matrix are summed in float32 first. What any two layers need of each other is one inner product.
 """
 
 import math
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.svcca.matrices import Activations, as_activations, constant_level, finite_mean, wide
+from replication.svcca.matrices import Activations, as_activations, constant_level, cross_product, finite_mean, wide
 from replication.svcca.orthonormal import column_norms
 
-_NUMBERS = 2**16  # activations converted to float64 at a time: as many as stay in the cache
+_BLOCK = 256  # neurons whose float32 products are summed before float64 takes over: CKA is then good to 5e-10
 _MOST, _FEW = 20_000, 2048  # examples of an n x n matrix of 3.2 GB, and of one that many layers may have
-_HALVES = 100  # examples from which two smaller products beat one
-_FAR = 1e4  # share of the mean in the squares above which centring n x n sums would cost more than four digits of float64
-_SAFE = (1e-200, 1e200)  # traces that neither vanish nor overflow
+_FAR = {32: 10.0, 64: 1e4}  # the mean's share in the squares over the rest, up to which n x n sums may be centred in place of activations
+_SAFE = {32: (1e-20, 1e30), 64: (1e-200, 1e200)}  # traces that neither vanish nor overflow
 
 
 @dataclass(frozen=True)
@@ -144,31 +143,17 @@ def rbf_kernel(x: Any, name: str = "x", *, bandwidth: float = 1.0) -> Kernel:
 def _matrix_of(activations: Activations, name: str) -> Kernel:
     """The linear kernel as an n x n matrix."""
     x = activations.values
-    gram = _gram(x)
+    gram = cross_product(x.mT, x.mT, block=_BLOCK).conj()
     centred = _double_centred(gram)
     trace, mean_squares = centred.diagonal().real.sum(), gram.mean().abs() * len(x)
-    if bool(_SAFE[0] < trace < _SAFE[1]) and bool(mean_squares <= _FAR * trace):
+    bits = torch.finfo(x.dtype).bits
+    if bool(_SAFE[bits][0] < trace < _SAFE[bits][1]) and bool(mean_squares <= _FAR[bits] * trace):
         return _scaled(centred)
     mean, z = _centred(activations, name)
     z = z * (column_norms(z) > _constant_norms(activations, mean))
     largest = z.abs().max().item()
-    return _scaled(_gram(z / (largest or 1.0)), largest)
-
-
-def _gram(x: Tensor) -> Tensor:
-    """X X^H in float64, some columns at a time."""
-    n = len(x)
-    width = min(max(1, _NUMBERS // n), x.shape[1])
-    half = n // 2 if n >= _HALVES else 0  # one of the two blocks beside the diagonal is the other's transpose
-    gram = torch.zeros(n, n, dtype=wide(x.dtype), device=x.device)
-    buffer = torch.empty(n * width, dtype=gram.dtype, device=x.device)
-    for columns in x.split(width, dim=1):
-        part = buffer[: columns.numel()].view(columns.shape)
-        part.copy_(columns)
-        gram[half:].addmm_(part[half:], part.mH)
-        gram[:half, :half].addmm_(part[:half], part[:half].mH)
-    gram[:half, half:] = gram[half:, :half].mH
-    return gram
+    z = z / (largest or 1.0)
+    return _scaled(z @ z.mH, largest)
 
 
 def _double_centred(matrix: Tensor) -> Tensor:

@@ -117,12 +117,12 @@ def not_finite(x: Tensor, name: str) -> ReplicationError:
     return ReplicationError(f"{name} has {what}; similarities need finite activations: leave diverged examples out, or scale down.")
 
 
-def cross_product(a: Tensor, b: Tensor) -> Tensor:
+def cross_product(a: Tensor, b: Tensor, *, block: int = _BLOCK) -> Tensor:
     """A^H B over the examples ``[..., n_examples, p]``, ``[..., n_examples, q]``, summed in float64."""
     total_type = wide(torch.promote_types(a.dtype, b.dtype))
     if a.dtype != b.dtype or a.dtype == total_type:
         return a.to(total_type).mH @ b.to(total_type)
-    chunk = max(_BLOCK, 2 * min(a.shape[-1], b.shape[-1]))
+    chunk = max(block, 2 * min(a.shape[-1], b.shape[-1]))
     whole = a.shape[-2] // chunk * chunk
     total = a[..., whole:, :].mH.to(total_type) @ b[..., whole:, :].to(total_type)
     if whole:
