@@ -173,14 +173,20 @@ def test_the_binary_version_of_cifar_is_read(folder: Path, monkeypatch: pytest.M
     assert dataset.origin.checksums["train_pixels"] == hashlib.sha256(by_image).hexdigest()
 
 
-def test_cifar_class_names_are_the_official_ones() -> None:
-    names = reading._CLASSES["cifar100"]
-    assert len(names) == len(set(names)) == 100
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_class_names_are_the_official_ones(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    put_binary(name, folder, monkeypatch)
+    names = reading.read(name).class_names
+    assert len(names) == len(set(names)) == {"cifar10": 10, "cifar100": 100}[name]
     assert list(names) == sorted(names)
-    assert {name: len(names) for name, names in reading._CLASSES.items()} == dict.fromkeys(reading.NAMES, 10) | {
-        "cifar100": 100,
-        "grammar": 28,
-    }
+
+
+def test_other_class_names_are_as_many_as_classes(folder: Path, gray: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(formats.IDX_MD5, "fashion_mnist", formats.IDX_MD5["mnist"])
+    put(gray, folder / "mnist")
+    put(gray, folder / "fashion-mnist")
+    counts = {name: len(reading.read(name).class_names) for name in ("mnist", "fashion_mnist", "digits", "grammar")}
+    assert counts == {"mnist": 10, "fashion_mnist": 10, "digits": 10, "grammar": 28}
 
 
 # Bundles
@@ -460,7 +466,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_mirror(mirrors: Path, monkeypatch: p
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(import_torchvision().datasets.utils, "_urlretrieve", full)
+    monkeypatch.setattr(import_torchvision().datasets.utils, "download_url", full)
     with fails("disk is full", "mnist"):
         reading.download("mnist", Path("data"))
     assert contents(Path("data")) == {}
@@ -481,7 +487,7 @@ def serve_archive(
     small = formats.CIFAR[name]
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     monkeypatch.setitem(formats.CIFAR, name, formats.CifarLayout(small.archive, md5, small.label_bytes, small.files))
-    monkeypatch.setattr(reading, "_CIFAR_URL", address)
+    monkeypatch.setattr(reading, "remote_files", lambda name: [(small.archive, md5, [address + small.archive])])
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -513,6 +519,18 @@ def test_a_cut_archive_is_refused(server: tuple[Path, str], monkeypatch: pytest.
     with fails("cifar10.tar.gz cannot be unpacked safely"):
         reading.download("cifar10", Path("data"))
     assert contents(Path("data")) == {}
+
+
+@pytest.mark.parametrize(("name", "archive"), [("cifar10", "cifar-10-binary.tar.gz"), ("cifar100", "cifar-100-binary.tar.gz")])
+def test_cifar_comes_from_its_authors_in_binary_form(name: str, archive: str) -> None:
+    assert reading.remote_files(name) == [(archive, formats.CIFAR[name].md5, [f"https://www.cs.toronto.edu/~kriz/{archive}"])]
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_gray_images_come_from_the_mirrors_of_torchvision(name: str) -> None:
+    files = reading.remote_files(name)
+    assert [file for file, _, _ in files] == [f"{stem}.gz" for stem in formats.IDX_FILES]
+    assert all(urls and all(url.endswith(f"/{file}") for url in urls) for file, _, urls in files)
 
 
 @pytest.mark.parametrize("name", reading.BUILT_IN)
