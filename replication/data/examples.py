@@ -54,6 +54,13 @@ def prepare(name: str, path: Path) -> None:
 
     Raises:
         ReplicationError: the data set is not to be had or damaged, or the place cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     prepare("digits", Path(folder, "digits.safetensors"))
+        ...     load(Path(folder, "digits.safetensors")).train.pixels.shape
+        torch.Size([1437, 1, 8, 8])
     """
     dataset = reading.read(name)
     tensors = {
@@ -95,6 +102,10 @@ def available(name: str) -> bool:
     """Whether a data set is in a search folder or, failing that, its download host answers within two seconds.
 
     Nothing but a wrong name and a wrong REPLICATION_DATA raises (ReplicationError): both would go unnoticed otherwise.
+
+    Example:
+        >>> available("digits")
+        True
     """
     if reading.find(name) or name in reading.BUILT_IN:
         return True
@@ -123,6 +134,10 @@ def split(labels: torch.Tensor, count: int, *, seed: int, method: Split = "rando
 
     Raises:
         ReplicationError: ``count`` is negative or leaves no training example; unknown method; seed out of range.
+
+    Example:
+        >>> split(torch.arange(6), 2, seed=0)
+        (tensor([0, 1, 3, 4]), tensor([2, 5]))
     """
     examples = len(labels)
     if not 0 <= count < examples:
@@ -148,6 +163,11 @@ def subset(labels: torch.Tensor, count: int, *, seed: int) -> torch.Tensor:
 
     Raises:
         ReplicationError: ``count`` is negative or more than there are; seed out of range.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> labels[subset(labels, 3, seed=0)]
+        tensor([0, 0, 1])
     """
     examples, classes = len(labels), labels.numpy()
     if not 0 <= count <= examples:
@@ -169,6 +189,10 @@ def random_labels(labels: torch.Tensor, *, seed: int, fraction: float = 1.0) -> 
 
     Raises:
         ReplicationError: ``fraction`` is outside 0..1; seed out of range.
+
+    Example:
+        >>> random_labels(torch.tensor([0, 1, 2, 3]), seed=0)
+        tensor([2, 3, 1, 0])
     """
     if not 0 <= fraction <= 1:
         raise ReplicationError(f"label_noise is {fraction}; allowed are 0 to 1 (a fraction of the training examples): change it.")
@@ -188,6 +212,10 @@ def normalise(pixels: torch.Tensor, how: Normalisation = "unit", *, reference: t
 
     Raises:
         ReplicationError: unknown ``how``, a pair of wrong length, or a standard deviation that is not positive.
+
+    Example:
+        >>> normalise(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), ([0.5], [0.25]))
+        tensor([[[[-2.,  2.]]]])
     """
     images = pixels.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(255)
     if how == "unit":
@@ -219,6 +247,10 @@ def resize(pixels: torch.Tensor, size: int) -> torch.Tensor:
 
     Raises:
         ReplicationError: ``size`` is below 1.
+
+    Example:
+        >>> resize(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), 4).shape
+        torch.Size([2, 1, 4, 4])
     """
     if size < 1:
         raise ReplicationError(f"image_size is {size}; allowed are whole numbers from 1: change it.")
@@ -257,6 +289,11 @@ def assemble(
 
     Raises:
         ReplicationError: a number is out of its range or an option is unknown.
+
+    Example:
+        >>> experiment = assemble(reading.read("digits"), validation=437, examples=100)
+        >>> [len(part.labels) for part in (experiment.train, experiment.validation, experiment.test)]
+        [100, 437, 360]
     """
     training, held_out = _split(dataset.train.labels, validation, seed=split_seed, method=split)
     if examples is not None:

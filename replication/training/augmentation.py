@@ -16,6 +16,12 @@ def crop_and_flip(images: Tensor, *, crop: int, flip: bool, fill: Tensor, genera
 
     Returns:
         A new contiguous tensor of the same shape.
+
+    Example:
+        >>> images = torch.tensor([1.0, 2.0]).expand(4, 1, 1, 2)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> crop_and_flip(images, crop=0, flip=True, fill=torch.zeros(1, 1, 1), generator=generator).flatten(1).tolist()
+        [[2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 1.0]]
     """
     n, channels, height, width = images.shape
     shifts = torch.randint(0, 2 * crop + 1, (2, n, 1), generator=generator).to(images.device)

@@ -141,13 +141,33 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def write_weights(path: Path, model: nn.Module) -> None:
-    """All parameters and buffers by name, as safetensors."""
+    """All parameters and buffers by name, as safetensors.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_weights(Path(folder, "weights.safetensors"), nn.Linear(2, 1))
+        ...     sorted(load_file(Path(folder, "weights.safetensors")))
+        ['bias', 'weight']
+    """
     with atomic(path) as temporary:
         temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
 def load_row(model: nn.Module, folder: Path, row: int) -> None:
-    """Put the parameters, and batch norm's running statistics where there are any, of a kept step into ``model``."""
+    """Put the parameters, and batch norm's running statistics where there are any, of a kept step into ``model``.
+
+    Example:
+        >>> import tempfile
+        >>> first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trajectory = Trajectory(Path(folder), [0, 10], first, fresh=True)
+        ...     trajectory.keep(10, second)
+        ...     trajectory.finish()
+        ...     load_row(first, Path(folder), 1)
+        >>> first.weight.equal(second.weight)
+        True
+    """
     write_parameters(model, _row(folder / "trajectory.npy", row))
     if len(flat_buffers(model)):
         write_buffers(model, _row(folder / "buffers.npy", row))

@@ -18,6 +18,11 @@ def evaluate(model: nn.Module, examples: Examples, *, chunk: int = 1000) -> tupl
 
     Args:
         chunk: examples in one forward pass.
+
+    Example:
+        >>> loss, accuracy = evaluate(nn.Identity(), Examples(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1])))
+        >>> round(loss, 4), accuracy  # the loss is log(2)
+        (0.6931, 0.75)
     """
     if len(examples.labels) == 0:
         return float("nan"), float("nan")
@@ -31,7 +36,14 @@ def evaluate(model: nn.Module, examples: Examples, *, chunk: int = 1000) -> tupl
 
 
 def steps_at_losses(config: RunConfig, evaluations: Iterable[Evaluation]) -> list[int]:
-    """After which steps the losses of ``stop_at_losses`` were reached, in its order; losses that were not reached are left out."""
+    """After which steps the losses of ``stop_at_losses`` were reached, in its order; losses that were not reached are left out.
+
+    Example:
+        >>> from replication.schema.runs import LossStops
+        >>> config = RunConfig.model_construct(stop_at_losses=LossStops(values=[1.0, 0.5], every=10))
+        >>> steps_at_losses(config, [(10, "train", 1.2, 0.5), (20, "train", 0.9, 0.6), (30, "train", 0.7, 0.7)])
+        [20]
+    """
     if config.stop_at_losses is None:
         return []
     measured = [(step, loss) for step, split, loss, _ in evaluations if split == "train"]

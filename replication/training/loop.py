@@ -77,6 +77,20 @@ def train(
 
     Raises:
         ReplicationError: fewer examples than a batch, or a layer that the model does not have.
+
+    Example:
+        >>> import tempfile
+        >>> from replication.data import assemble
+        >>> from replication.data.sources import read
+        >>> from replication.schema.runs import OptimizerConfig
+        >>> config = RunConfig.model_construct(optimizer=OptimizerConfig(name="sgd", lr=0.1), batch_size=100, steps=20)
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained = train(model, assemble(read("digits")), config, seed=0, folder=Path(folder))
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['tables', 'trajectory.npy', 'weights.safetensors']
+        >>> trained.steps, trained.finished
+        ([20], True)
     """
     training = _Training(model, experiment, config, seed=seed, folder=folder, identity=identity)
     started = saved = time.monotonic()

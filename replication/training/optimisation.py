@@ -12,7 +12,13 @@ from replication.schema.runs import OptimizerConfig, RunConfig
 
 
 def learning_rate_factor(config: RunConfig, step: int) -> float:
-    """What the schedule multiplies every learning rate with at ``step``; 1 before its first entry and without one."""
+    """What the schedule multiplies every learning rate with at ``step``; 1 before its first entry and without one.
+
+    Example:
+        >>> config = RunConfig.model_construct(schedule={10: 0.1})
+        >>> [learning_rate_factor(config, step) for step in (0, 9, 10)]
+        [1.0, 1.0, 0.1]
+    """
     if not config.schedule:
         return 1.0
     steps = sorted(config.schedule)
@@ -27,6 +33,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
     Raises:
         ReplicationError: ``layers`` names a layer that the model does not have.
+
+    Example:
+        >>> optimizer = build_optimizer(nn.Linear(2, 1), OptimizerConfig(name="sgd", lr=0.1, momentum=0.9))
+        >>> optimizer.param_groups[0]["momentum"]
+        0.9
     """
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -51,13 +62,25 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Give every group its own rate times ``factor``."""
+    """Give every group its own rate times ``factor``.
+
+    Example:
+        >>> optimizer = build_optimizer(nn.Linear(2, 1), OptimizerConfig(name="sgd", lr=0.1))
+        >>> set_learning_rates(optimizer, 0.5)
+        >>> {group["lr"] for group in optimizer.param_groups}
+        {0.05}
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
 
 
 def frozen_at(config: RunConfig, step: int) -> list[str]:
-    """Layers that are frozen at ``step``, in the order of the configuration."""
+    """Layers that are frozen at ``step``, in the order of the configuration.
+
+    Example:
+        >>> frozen_at(RunConfig.model_construct(freeze={"fc1": 0, "fc2": 100}), 50)
+        ['fc1']
+    """
     return [layer for layer, start in config.freeze.items() if start <= step]
 
 
@@ -66,6 +89,12 @@ def freeze(model: nn.Module, optimizer: torch.optim.Optimizer, layers: Iterable[
 
     Raises:
         ReplicationError: a layer that the model does not have.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+        >>> freeze(model, torch.optim.SGD(model.parameters(), lr=0.1), ["0"])
+        >>> [parameter.requires_grad for parameter in model.parameters()]
+        [False, False, True, True]
     """
     for layer in layers:
         _check_layer(model, layer, "freeze")
@@ -79,7 +108,14 @@ def freeze(model: nn.Module, optimizer: torch.optim.Optimizer, layers: Iterable[
 
 
 def train_mode(model: nn.Module, frozen: Iterable[str]) -> None:
-    """Training mode, but evaluation mode in frozen layers: their batch norms neither use nor update batch statistics."""
+    """Training mode, but evaluation mode in frozen layers: their batch norms neither use nor update batch statistics.
+
+    Example:
+        >>> model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2))
+        >>> train_mode(model, ["0"])
+        >>> [layer.training for layer in model]
+        [False, True]
+    """
     model.train()
     for layer in frozen:
         model.get_submodule(layer).eval()

@@ -23,7 +23,15 @@ from replication.training.evaluation import steps_at_losses
 
 
 def experiment_of(config: RunConfig, dataset: Dataset, device: torch.device) -> Experiment:
-    """The examples that a run is trained and measured on."""
+    """The examples that a run is trained and measured on.
+
+    Example:
+        >>> from replication.data.sources import read
+        >>> from replication.schema.runs import DatasetConfig
+        >>> config = RunConfig.model_construct(dataset=DatasetConfig(name="digits", examples=100))
+        >>> experiment_of(config, read("digits"), torch.device("cpu")).train.images.shape
+        torch.Size([100, 1, 8, 8])
+    """
     settings = config.dataset.model_dump(exclude={"name"})
     if isinstance(pixels := config.dataset.normalisation, MeanStd):
         settings["normalisation"] = (pixels.mean, pixels.std)
@@ -31,7 +39,16 @@ def experiment_of(config: RunConfig, dataset: Dataset, device: torch.device) -> 
 
 
 def initial_model(config: RunConfig, experiment: Experiment, seed: int) -> nn.Module:
-    """The network of a run before its first step."""
+    """The network of a run before its first step.
+
+    Example:
+        >>> from replication.data.sources import read
+        >>> settings = {"image_size": 8, "hidden": [20]}
+        >>> config = RunConfig.model_construct(model="mnist_fc", model_settings=settings)
+        >>> model = initial_model(config, assemble(read("digits")), seed=0)
+        >>> sum(parameter.numel() for parameter in model.parameters())
+        1510
+    """
     channels = experiment.train.images.shape[1]
     seed = derived_seed(seed, "initialisation")
     return models.build(config.model, classes=experiment.classes, channels=channels, seed=seed, **config.model_settings)

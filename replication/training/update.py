@@ -21,6 +21,17 @@ def make_update(
 
     Returns:
         The batch's mean loss and accuracy before the update, float64 ``[2]``, left on the device so that nothing waits for it.
+
+    Example:
+        >>> from replication.data import assemble
+        >>> from replication.data.sources import read
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> config = RunConfig.model_construct(batch_size=100)
+        >>> digits = assemble(read("digits"))
+        >>> losses = [make_update(model, optimizer, digits, config, step, seed=0)[0].item() for step in range(30)]
+        >>> losses[-1] < losses[0]
+        True
     """
     images, labels = _batch(experiment, config, step, seed)
     optimizer.zero_grad(set_to_none=True)
@@ -50,12 +61,23 @@ def _batch(experiment: Experiment, config: RunConfig, step: int, seed: int) -> t
 
 
 def precision_on(device: torch.device, config: RunConfig) -> str:
-    """Precision of the forward pass: as configured, but float32 where the device only emulates bfloat16."""
+    """Precision of the forward pass: as configured, but float32 where the device only emulates bfloat16.
+
+    Example:
+        >>> precision_on(torch.device("cpu"), RunConfig.model_construct(precision="float32"))
+        'float32'
+    """
     return config.precision if machine.multiplies_bfloat16(device) else "float32"
 
 
 def forward_precision(device: torch.device, config: RunConfig) -> contextlib.AbstractContextManager[object]:
-    """Autocast where the forward pass is in bfloat16; in float32 no context, since autocast costs time even when it does nothing."""
+    """Autocast where the forward pass is in bfloat16; in float32 no context, since autocast costs time even when it does nothing.
+
+    Example:
+        >>> with forward_precision(torch.device("cpu"), RunConfig.model_construct(precision="float32")):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
     if config.precision == "float32" or precision_on(device, config) == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

@@ -109,6 +109,15 @@ def cut(path: Path, size: int) -> None:
 
     Raises:
         ReplicationError: there would be more than a thousand of them.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a")
+        ...     size = path.write_bytes(bytes(10))
+        ...     cut(path, 4)
+        ...     [piece.name for piece in pieces_of(path)], len(read_bytes(path))
+        (['a.000', 'a.001', 'a.002'], 10)
     """
     whole = path.stat().st_size
     if whole <= size:
@@ -151,7 +160,16 @@ def _parse_idx(path: Path, content: bytes, rank: int) -> np.ndarray:
 
 
 def write_idx(folder: Path, split: str, pixels: np.ndarray, labels: np.ndarray) -> None:
-    """Write gray images [n, 1, height, width] and labels [n] of one split as gzipped IDX files, the same bytes each time."""
+    """Write gray images [n, 1, height, width] and labels [n] of one split as gzipped IDX files, the same bytes each time.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for split in ("train", "test"):
+        ...         write_idx(Path(folder), split, np.zeros((2, 1, 28, 28)), np.array([3, 1]))
+        ...     read_idx(Path(folder), {})["test"][1]
+        array([3, 1], dtype=uint8)
+    """
     images, numbers = IDX_FILES[:2] if split == "train" else IDX_FILES[2:]
     for stem, array in ((images, pixels[:, 0]), (numbers, labels)):
         header = bytes((0, 0, 8, array.ndim)) + b"".join(size.to_bytes(4) for size in array.shape)
@@ -244,7 +262,15 @@ def read_strips(folder: Path, split: str) -> tuple[tuple[np.ndarray, np.ndarray]
 
 
 def write_strips(folder: Path, split: str, pixels: np.ndarray, labels: np.ndarray, content: str) -> None:
-    """Write colour images [n, 3, size, size] and labels [n] of one split as WebP strips; ``content`` says what they are."""
+    """Write colour images [n, 3, size, size] and labels [n] of one split as WebP strips; ``content`` says what they are.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_strips(Path(folder), "test", np.zeros((2, 3, 8, 8), np.uint8), np.array([3, 1]), "made up")
+        ...     read_strips(Path(folder), "test")[0][0].shape
+        (2, 3, 8, 8)
+    """
     strips, channels_last = [], pixels.transpose(0, 2, 3, 1)
     for start in range(0, len(pixels), _IMAGES_PER_STRIP):
         buffer = io.BytesIO()

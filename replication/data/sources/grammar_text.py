@@ -41,6 +41,11 @@ def windows(split: str) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         One-hot characters, 0 or 255, as "images" uint8 ``[n, 1, LENGTH, len(ALPHABET)]``, and the characters that follow, uint8 ``[n]``.
+
+    Example:
+        >>> images, following = windows("test")
+        >>> images.shape, following.shape
+        ((5000, 1, 20, 28), (5000,))
     """
     n = SIZES[split]
     place = np.full(128, 255, np.uint8)
@@ -51,7 +56,12 @@ def windows(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def text(n: int, *, seed: int) -> str:
-    """``n`` characters of sentences."""
+    """``n`` characters of sentences.
+
+    Example:
+        >>> text(40, seed=0)
+        'many quiet horses like the foxy cat. the'
+    """
     random = np.random.RandomState(seed)
     rules = _rules()
     sentences: list[str] = []

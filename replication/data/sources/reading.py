@@ -142,6 +142,10 @@ def read(name: str, *, download: bool = True) -> Dataset:
 
     Raises:
         ReplicationError: not to be had, incomplete, damaged, or not what its checksums say.
+
+    Example:
+        >>> read("digits").test.pixels.shape
+        torch.Size([360, 1, 8, 8])
     """
     folder = find(name)
     if folder is None and name in BUILT_IN:

@@ -22,6 +22,10 @@ def import_torchvision() -> ModuleType:
 
     Raises:
         ImportError, RuntimeError: torchvision is not installed or is broken in another way than the one above.
+
+    Example:
+        >>> import_torchvision().__name__
+        'torchvision'
     """
     try:
         return importlib.import_module("torchvision")
