@@ -59,8 +59,8 @@ def prepare(name: str, path: Path) -> None:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     prepare("digits", Path(folder, "digits.safetensors"))
-        ...     load(Path(folder, "digits.safetensors")).train.pixels.shape
-        torch.Size([1437, 1, 8, 8])
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['digits.safetensors', 'digits.safetensors.provenance.json']
     """
     dataset = reading.read(name)
     tensors = {
@@ -83,6 +83,13 @@ def load(path: Path) -> Dataset:
 
     Raises:
         ReplicationError: the file or its provenance is missing, truncated, changed, or no prepared data set.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     prepare("digits", Path(folder, "a.safetensors"))
+        ...     load(Path(folder, "a.safetensors")).origin == reading.read("digits").origin
+        True
     """
     path = Path(path)
     provenance = read_provenance(provenance_file(path))

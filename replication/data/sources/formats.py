@@ -306,6 +306,13 @@ def check_sums(root: Path, folder: Path, files: Iterable[str]) -> None:
 
     Raises:
         ReplicationError: the sums are missing or damaged, or a file is not listed, missing or changed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = Path(folder, "a").write_bytes(b"content")
+        ...     write_sums(Path(folder, SUMS), {"a": hashlib.sha256(b"content").hexdigest()})
+        ...     check_sums(Path(folder), Path(folder), ["a"])  # silent: nothing was changed
     """
     recorded = read_sums(root / SUMS)
     paths = []
