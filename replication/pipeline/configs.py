@@ -92,7 +92,7 @@ def _read(path: Path, state: FileState) -> dict[str, Any]:
     except OSError as error:
         raise ReplicationError(f"{path} cannot be read ({error.strerror or error}); fix it and run again.") from None
     # ValueError: a date or number that YAML knows by its form but that does not exist, or bytes that are no text
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML: `!!timestamp 1`
         raise ReplicationError(f"{path} is not valid YAML: {_without_name(error)}; fix it and run again.") from None
     if not isinstance(raw, dict):
         raise ReplicationError(f"{path} holds {type(raw).__name__}, but a mapping with paper, runs, measurements, figures is needed.")

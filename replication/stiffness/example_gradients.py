@@ -4,6 +4,7 @@ Both take the gradients on an untouched copy of the user's network, each example
 does stands: code under ``no_grad``, custom autograd Functions, hooks, checkpointing, tied weights, routing and sorting.
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from replication.errors import ReplicationError
+from replication.objective import memory_format
 from replication.objective.inputs import Tree, call, map_tensors, n_examples, take
 from replication.objective.networks import evaluation_copy, unwrapped
 from replication.objective.vector import layout_of, write_parameters
@@ -74,7 +76,7 @@ class ExampleGradients:
         model = unwrapped(model)
         refuse_coupled_examples(model)
         chosen = _chosen(model, parameters)
-        self.model = evaluation_copy(model, dtype=dtype, device=device)
+        self.model = memory_format.avoid_overflow(evaluation_copy(model, dtype=dtype, device=device))
         if theta is not None:
             write_parameters(self.model, theta)
         self.parameters = {name: p.requires_grad_(name in chosen) for name, p in self.model.named_parameters() if name in chosen}
@@ -159,15 +161,18 @@ class ExampleGradients:
 
 
 class _Losses(nn.Module):
-    """The losses as a module, whose parameters ``functional_call`` can exchange."""
+    """The losses as a module, whose parameters ``functional_call`` can exchange.
+
+    It has a copy of the network: where a module has two names, ``functional_call`` leaves a wrong tensor behind.
+    """
 
     def __init__(self, source: ExampleGradients) -> None:
         super().__init__()
-        self.model = source.model
+        self.model = copy.deepcopy(source.model)
         self._source = [source]
 
     def forward(self, inputs: Tree, labels: Tree) -> Tensor:
-        return self._source[0].losses(inputs, labels)
+        return self._source[0].losses(inputs, labels, self.model)
 
 
 def refuse_coupled_examples(model: nn.Module) -> None:

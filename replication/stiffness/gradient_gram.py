@@ -72,8 +72,8 @@ def gram(
 
     Raises:
         ReplicationError: examples interact or chance takes part, an unknown layer or parameter, complex parameters, no examples, unequal
-            numbers of inputs and labels, a vector of the wrong length, a loss that is not one per example, or sizes that are not
-            positive.
+            numbers of inputs and labels, a vector of the wrong length, a loss that is not one per example, sizes that are not
+            positive, or a layer named "total".
 
     Example:
         Two equal images with different labels: the gradients are opposed, and their cosine is -1.
@@ -93,6 +93,8 @@ def gram(
     across = None if columns is None else _columns(columns, tensors_of(rows.labels)[0].device, dtype)
     capacity = positive("memory", memory) / dtype.itemsize
     plan = plan_of(model, rows, across, options)
+    if per_layer and TOTAL in plan.layers:
+        raise ReplicationError(f"A layer is named '{TOTAL}', as the sum over layers is in the result; rename it, or give per_layer=False.")
     n = rows.n if across is None else rows.n + across.n
     grams: dict[str, Tensor] = {}
     pending = list(plan.layers)

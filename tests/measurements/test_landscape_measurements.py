@@ -147,7 +147,7 @@ def test_one_draw_under_every_normalisation(runs: list[TrainedRun]) -> None:
 
 
 def test_rescaled_networks_compute_the_same_function(lines: dict[str, pd.DataFrame], runs: list[TrainedRun]) -> None:
-    model, images = runs[0].model(), runs[0].around(examples=EXAMPLES).images
+    model, images = runs[0].model(), runs[0].around(examples=EXAMPLES).inputs
     scaled = landscape_lines.rescaled(model, 10.0, images[:2], epsilon=True)
     assert scaled.state_dict().keys() == model.state_dict().keys()
     torch.testing.assert_close(scaled.eval()(images), model(images), rtol=1e-4, atol=1e-4)

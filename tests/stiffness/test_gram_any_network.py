@@ -571,3 +571,38 @@ def test_the_zoo(name: str) -> None:
     arguments = {"loss": member.losses, "theta": theta}
     assert_right(gram(member.model, member.inputs, member.labels, **arguments), gradients @ gradients.T, 1e-10)
     assert_right(gram(member.model, member.inputs, member.labels, fast=False, **arguments), gradients @ gradients.T, 1e-10)
+
+
+class Alias(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(FEATURES, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.head = self.net[2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.net[1](self.net[0](x)))
+
+
+def one_layer_twice() -> nn.Module:
+    layer = nn.Linear(FEATURES, FEATURES)
+    return nn.Sequential(layer, nn.Tanh(), layer, nn.LayerNorm(FEATURES), nn.Linear(FEATURES, CLASSES))
+
+
+def one_layer_three_times() -> nn.Module:
+    return nn.Sequential(*[nn.Linear(FEATURES, FEATURES)] * 3, nn.Linear(FEATURES, CLASSES))
+
+
+@pytest.mark.parametrize("build", [Alias, one_layer_twice, one_layer_three_times])
+def test_modules_with_several_names_have_their_whole_gradient(build: Build) -> None:
+    model, (inputs, labels) = built(build), example_inputs()
+    torch.testing.assert_close(gram(model, inputs, labels)["total"], plain(copy.deepcopy(model), inputs, labels), rtol=1e-9, atol=1e-12)
+
+
+def test_a_layer_of_the_name_of_the_sum_is_refused() -> None:
+    model = nn.Sequential()
+    model.add_module("total", nn.Linear(FEATURES, CLASSES))
+    with pytest.raises(ReplicationError, match="rename it"):
+        gram(model, *example_inputs())
+    assert gram(model, *example_inputs(), per_layer=False)["total"].shape == (N, N)
