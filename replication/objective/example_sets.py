@@ -95,7 +95,10 @@ class ExampleStream(ExampleSet):
     ) -> None:
         self._source, self._prepare, self._collate, self._workers = source, prepare, collate, workers
         self._has_indices = isinstance(source, Dataset) and not isinstance(source, IterableDataset)
-        self.n = n if n is not None else len(source) if self._has_indices else n_examples(self.labels, "labels")
+        count = len(source) if n is None and self._has_indices else n
+        if count == 0 or (count is None and next(iter(source), None) is None):
+            raise ReplicationError(f"The {type(source).__name__} has no examples; give at least one (a loader may drop a small batch).")
+        self.n = n_examples(self.labels, "labels") if count is None else count
 
     @property
     def in_memory(self) -> bool:

@@ -266,7 +266,8 @@ class Objective:
     def hessian_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``.
 
-        It is exact: the derivative of the gradient's product with ``vector`` (Pearlmutter 1994).
+        It is the derivative of the gradient's product with ``vector`` (Pearlmutter 1994), exact up to rounding. An autograd Function
+        of your own whose backward cannot be differentiated (it detaches) counts as constant there, as in torch, without an error.
 
         Raises:
             ReplicationError: an operation of the network without a second derivative.

@@ -61,6 +61,7 @@ def gram(
         parameters: "all" parameters, whether they require gradients or not, the "trainable" ones that do, or names of parameters.
         theta: parameters instead of the model's own ``[n_parameters]``, in the order of ``named_parameters()``.
         loss: as in ``Objective``: a name, a loss module, or a function of outputs and labels that returns one loss per example ``[n]``.
+            An example with several labels (pixels, tokens) has the sum of their losses; signs and cosines do not depend on that.
         device: where to compute; default: where the inputs are.
         chunk: examples in a forward and backward pass; changes nothing but rounding.
         memory: bytes for stored gradients, beside one chunk's activations and the results; at least two examples of the largest layer.

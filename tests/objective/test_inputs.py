@@ -140,3 +140,9 @@ def test_dicts_and_tuples_reach_forward_as_it_takes_them() -> None:
     assert call(Keywords(), {"a": one, "b": one}).sum() == 6
     assert call(Keywords(), (one, one)).sum() == 6
     assert n_examples((one, {"b": one})) == 3
+
+
+@pytest.mark.parametrize("source", [DataLoader(TensorDataset(torch.zeros(0, 2), torch.zeros(0))), []])
+def test_a_stream_without_examples_is_one_sentence(source: Any) -> None:
+    with pytest.raises(ReplicationError, match="has no examples"):
+        examples_of(source, None, None, torch.float32)
