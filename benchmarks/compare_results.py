@@ -92,9 +92,9 @@ def verdicts(old: Path, new: Path) -> Iterator[tuple[str, str]]:
     """Entries of two files of verdicts that differ, by claim and key."""
     before, after = (_entries(json.loads(path.read_text(encoding="utf-8"))) for path in (old, new))
     for place in sorted(before.keys() | after.keys()):
-        one, other = before.get(place, "missing"), after.get(place, "missing")
-        if repr(one) != repr(other):
-            yield place, f"{one!r} became {other!r}"
+        old_value, new_value = before.get(place, "missing"), after.get(place, "missing")
+        if repr(old_value) != repr(new_value):
+            yield place, f"{old_value!r} became {new_value!r}"
 
 
 def _entries(stored: dict[str, Any]) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def processor_seconds(place: Path, *arguments: str) -> tuple[float, float, str]:
 def dry_run(place: Path, jobs: int) -> tuple[int, float, float]:
     set_seeds(place, max(1, round(jobs / JOBS_PER_SEED)))
     seconds, megabytes, said = processor_seconds(place, "figures", "-n", "--config", "scale=smoke", "--quiet", "rules")
-    found = re.search(r"^total +(\d+)", said, re.MULTILINE)
-    return int(found[1]) if found else 0, seconds, megabytes
+    total = re.search(r"^total +(\d+)", said, re.MULTILINE)
+    return int(total[1]) if total else 0, seconds, megabytes
 
 
 def main(counts: list[int]) -> None:

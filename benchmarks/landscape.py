@@ -90,7 +90,7 @@ def surfaces(names: tuple[str, ...]) -> None:
         columns = ", ".join(f"{label} {value:.2f}" for label, value in middle.items() if label != "ceiling")
         compared = {"loss-landscapes 3.0.6": "peer", "plain forward pass": "plain"} if peer else {"plain forward pass": "plain"}
         for label in (str(dtype)[6:] for dtype in PRECISIONS):
-            ratios = {against: middle[other] / middle[label] for against, other in compared.items()}
+            ratios = {against: middle[column] / middle[label] for against, column in compared.items()}
             keep("Loss surface", f"a point, {name}, {label}", ratios)
             columns += "".join(f"; {against} : {label} {ratio:.2f}" for against, ratio in ratios.items())
         print(f"{name}, {IMAGES[name]} images: {columns}; {flops / middle['float32'] / middle['ceiling']:.0%} of the ceiling", flush=True)

@@ -123,8 +123,8 @@ def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
     axes.minorticks_off()
     axes.grid(axis="y", lw=0.3)
     axes.set_xlabel("test error (%)", fontsize=8)
-    other = f"\nNot comparable: published after training on {IMAGES:,} images, ours on {images:,}" if images < IMAGES else ""
-    axes.set_title(f"Test errors, published and measured{other}", fontsize=8.5)
+    not_comparable = f"\nNot comparable: published after training on {IMAGES:,} images, ours on {images:,}" if images < IMAGES else ""
+    axes.set_title(f"Test errors, published and measured{not_comparable}", fontsize=8.5)
     axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.25, -0.08), ncols=2, columnspacing=1)
 
 

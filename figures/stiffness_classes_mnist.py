@@ -42,7 +42,8 @@ def draw(tables: Tables) -> Figure:
     losses = tables[MNIST]["losses"]
     seed = int(losses["seed"].min())
     epochs = pick(losses, seed=seed, run=FC).set_index("step")["epoch"]
-    given = sorted(set(pick(tables[MNIST]["checkpoints"], seed=seed, run=FC).query("target != target")["step"]))
+    checkpoints = pick(tables[MNIST]["checkpoints"], seed=seed, run=FC)
+    given = sorted(set(checkpoints.loc[checkpoints["target"].isna(), "step"]))
     middle = min(given, key=lambda step: abs(epochs[step] - 11))
     for row, kind in zip(grid, ("sign", "cosine"), strict=True):
         for axes, step in zip(row, (given[0], given[1], middle, given[-1]), strict=True):

@@ -59,13 +59,13 @@ def draw_spread(axes: Axes, rows: pd.DataFrame, column: str, **style: Any) -> No
     axes.fill_between(spread.index, spread["min"], spread["max"], color=style.get("color"), alpha=0.15, lw=0)
 
 
-def twin_of(axes: Axes, loss: str, other: str, *, inner: tuple[bool, bool] = (False, False)) -> Axes:
+def twin_of(axes: Axes, loss: str, per_cent: str, *, inner: tuple[bool, bool] = (False, False)) -> Axes:
     """A second, red axis for per cents beside a blue one for the loss, as in the paper; ``inner`` leaves out labels on the left, right."""
     twin = axes.twinx()
     axes.tick_params(axis="y", colors=LOSS, labelleft=not inner[0])
     twin.tick_params(axis="y", colors=HURTS, labelright=not inner[1])
     axes.set_ylabel("" if inner[0] else loss, color=LOSS)
-    twin.set_ylabel("" if inner[1] else other, color=HURTS)
+    twin.set_ylabel("" if inner[1] else per_cent, color=HURTS)
     axes.set_ylim(0, 5)
     twin.set_ylim(0, 102)
     return twin

@@ -94,15 +94,15 @@ def _by_module(layer: nn.Module, modules: Mapping[str, nn.Module]) -> Wanted:
 def _by_name(layer: str, modules: Mapping[str, nn.Module]) -> Wanted:
     if layer in modules:
         return Wanted(name=layer, module=modules[layer])
-    found = _NAME.fullmatch(layer)
-    assert found is not None
-    name = re.sub(r"^((module|_orig_mod)\.)+", "", found["module"]) if found["module"] not in modules else found["module"]
+    matched = _NAME.fullmatch(layer)
+    assert matched is not None
+    name = re.sub(r"^((module|_orig_mod)\.)+", "", matched["module"]) if matched["module"] not in modules else matched["module"]
     if name not in modules:
         near = difflib.get_close_matches(name, modules, 1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise ReplicationError(f"The model has no module '{name}'{hint}; allowed: the names in model.named_modules().")
-    call = int(found["call"]) if found["call"] else None
-    return Wanted(name=layer, module=modules[name], call=call, parts=tuple(_PARTS.findall(found["parts"])))
+    call = int(matched["call"]) if matched["call"] else None
+    return Wanted(name=layer, module=modules[name], call=call, parts=tuple(_PARTS.findall(matched["parts"])))
 
 
 def _entries(output: Any) -> dict[str, Any]:

@@ -216,9 +216,9 @@ def agreement(products: Products, labels: Tensor) -> pd.DataFrame:
     of = {precision: signs(matrix) for precision, matrix in products.items()}
     rows = []
     for name, pairs in (("within", same), ("between", ~same)):
-        zero, other = pairs & (of["float32"] == 0), pairs & (of["float32"] != 0)
+        zero, nonzero = pairs & (of["float32"] == 0), pairs & (of["float32"] != 0)
         row: dict[str, str | float] = {"pairs": name, "zero_share": zero.sum().item() / pairs.sum().item()}
-        row |= {precision: values[other].mean().item() for precision, values in of.items()}
+        row |= {precision: values[nonzero].mean().item() for precision, values in of.items()}
         rows.append(row | {f"{precision}_of_zeros": values[zero].mean().item() for precision, values in of.items()})
     return pd.DataFrame(rows)
 

@@ -21,7 +21,7 @@ def measure(config: InvarianceConfig, runs: Sequence[TrainedRun], *, seed: int, 
     generator = torch.Generator().manual_seed(seed)
     neurons = random_network(3, config.examples, generator)
     transformed = transformations(neurons, generator)
-    recovered = [(name, 1 - cca(neurons, other).coefficients.min().item()) for name, other in transformed.items()]
+    recovered = [(name, 1 - cca(neurons, image).coefficients.min().item()) for name, image in transformed.items()]
     shown = [shown_neurons(neurons, transformed[name], name) for name in ("permuted", "rotated", "scaled", "all three")]
     aligned, mixed = aligned_directions(generator)
     return pack(
@@ -67,14 +67,14 @@ def transformations(neurons: Tensor, generator: torch.Generator) -> dict[str, Te
     }
 
 
-def shown_neurons(neurons: Tensor, other: Tensor, name: str) -> pd.DataFrame:
+def shown_neurons(neurons: Tensor, image: Tensor, name: str) -> pd.DataFrame:
     """A few examples of two neurons before and after, and of the first two canonical variates of both."""
-    result = cca(neurons, other)
-    variates = [side.variates(z) for side, z in ((result.directions_x, neurons), (result.directions_y, other))]
+    result = cca(neurons, image)
+    variates = [side.variates(z) for side, z in ((result.directions_x, neurons), (result.directions_y, image))]
     rows = torch.linspace(0, len(neurons) - 1, _SHOWN).long()
     columns = {
         f"{what}_{number + 1}": z[rows, number].numpy()
-        for what, z in (("before", neurons), ("after", other), ("variate_before", variates[0]), ("variate_after", variates[1]))
+        for what, z in (("before", neurons), ("after", image), ("variate_before", variates[0]), ("variate_after", variates[1]))
         for number in range(2)
     }
     return pd.DataFrame({"transformation": name, "example": rows.numpy(), **columns})

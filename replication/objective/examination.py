@@ -255,12 +255,12 @@ def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, labels: Any, to
 
 def default_chunk(network: PlainNetwork, probe: Probe, n: int) -> int:
     """The most examples whose inputs and activations stay within ``_CHUNK_NUMBERS`` numbers."""
-    some = min(2, probe.n)
-    inputs = take(probe.inputs, slice(0, some))
-    numbers = sum(tensor.numel() for tensor in tensors_of(inputs)) // some
+    few = min(2, probe.n)
+    inputs = take(probe.inputs, slice(0, few))
+    numbers = sum(tensor.numel() for tensor in tensors_of(inputs)) // few
     with _counting(network.module) as count, computing(graph=network.values_need_graph):
         network.outputs(inputs)
-    return max(1, min(n, _CHUNK_NUMBERS // max(1, numbers + count() // some)))
+    return max(1, min(n, _CHUNK_NUMBERS // max(1, numbers + count() // few)))
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def training_depends(scale: str, paper: str, run: str) -> str:
 def measuring_depends(scale: str, paper: str, measurement: str) -> str:
     """Fingerprint of a measurement's configuration (its number of seeds left out) and of the code that makes it."""
     config = measurement_of(scale, paper, measurement)
-    if isinstance(config, Untrained):  # more seeds repeat none of those that there are
+    if isinstance(config, Untrained):  # more seeds repeat no earlier seed
         config = config.model_copy(update={"seeds": 1})
     built = [models.module_of(run_of(scale, paper, run).model) for run in config.run_names]
     return f"{configs.identity(config)} {code_fingerprint(f'replication.measurements.{config.instrument}', *built)}"

@@ -45,7 +45,7 @@ def by_seed(values: list[float]) -> dict[int, float]:
 
 def judged(values: list[float], control: list[float] = OUTSIDE, *, may_be_absent: bool = False, **changes: Any) -> Verdict:
     quantities = {"total": by_seed(values), "total_shuffled": by_seed(control)}
-    return judge(claim(**changes), {name: found for name, found in quantities.items() if found}, may_be_absent=may_be_absent)
+    return judge(claim(**changes), {name: estimates for name, estimates in quantities.items() if estimates}, may_be_absent=may_be_absent)
 
 
 # Comparing with the acceptance region
@@ -74,10 +74,10 @@ def test_the_outcome_is_where_the_interval_lies(estimates: list[float], expect: 
 
 def test_an_inconclusive_outcome_says_how_many_seeds_would_decide() -> None:
     outcome, reason = compare([-1.0, 0.5, -0.3], expectation())
-    found = re.fullmatch(r"interval across the edge; about (\d+) seeds would decide", reason)
+    matched = re.fullmatch(r"interval across the edge; about (\d+) seeds would decide", reason)
     assert outcome == "inconclusive"
-    assert found
-    assert 3 < int(found[1]) < 40
+    assert matched
+    assert 3 < int(matched[1]) < 40
     assert "more than 10,000 seeds would decide" in compare([-1.0, 1.0], expectation())[1]
 
 
@@ -290,9 +290,9 @@ def test_a_deleted_claim_must_come_back(lock: Path) -> None:
 
 
 def test_a_discrepancy_is_a_finding_and_no_change(lock: Path) -> None:
-    found = copy.deepcopy(RAW)
-    found["LCA-C1"]["discrepancy"] = {"evidence": "Ten seeds.", "hypothesis": "Another rate."}
-    assert check_lock(found, lock) == set()
+    with_discrepancy = copy.deepcopy(RAW)
+    with_discrepancy["LCA-C1"]["discrepancy"] = {"evidence": "Ten seeds.", "hypothesis": "Another rate."}
+    assert check_lock(with_discrepancy, lock) == set()
 
 
 @pytest.mark.parametrize("results_seen", [True, False])

@@ -41,12 +41,12 @@ def test_extremes_equal_the_official_and_the_dense_ones(point: str, dtype: torch
     x, y = (landscape.normalised(draw, centre, objective.layout) for draw in draws)
     alpha, beta = (float(number) for number in point.strip("()").split(","))
     expected = numbers["hessian_min_max"][point]
-    found = curvature.extremes(objective, centre + alpha * x + beta * y, ignore="biasbn")
-    assert found.smallest == pytest.approx(expected["dense_mean_loss_min"], rel=1e-5)
-    assert found.largest == pytest.approx(expected["dense_mean_loss_max"], rel=1e-5)
-    assert abs(found.smallest / found.largest) == pytest.approx(expected["ratio_abs_dense"], rel=1e-5)
-    assert found.converged
-    assert found.products <= expected["hvp_count"] / 2
+    ends = curvature.extremes(objective, centre + alpha * x + beta * y, ignore="biasbn")
+    assert ends.smallest == pytest.approx(expected["dense_mean_loss_min"], rel=1e-5)
+    assert ends.largest == pytest.approx(expected["dense_mean_loss_max"], rel=1e-5)
+    assert abs(ends.smallest / ends.largest) == pytest.approx(expected["ratio_abs_dense"], rel=1e-5)
+    assert ends.converged
+    assert ends.products <= expected["hvp_count"] / 2
 
 
 def test_extremes_are_those_of_the_dense_hessian_whatever_the_chunk(examples: Examples) -> None:
@@ -61,15 +61,15 @@ def test_extremes_are_those_of_the_dense_hessian_whatever_the_chunk(examples: Ex
 
 def test_vectors_and_error_bounds(objective: Objective) -> None:
     theta = objective.parameters()
-    found = curvature.extremes(objective, tolerance=1e-4)
+    both_ends = curvature.extremes(objective, tolerance=1e-4)
     for value, error, vector in (
-        (found.smallest, found.smallest_error, found.smallest_vector),
-        (found.largest, found.largest_error, found.largest_vector),
+        (both_ends.smallest, both_ends.smallest_error, both_ends.smallest_vector),
+        (both_ends.largest, both_ends.largest_error, both_ends.largest_vector),
     ):
         residual = (objective.hessian_vector_product(theta, vector) - value * vector).norm().item()
         assert vector.norm().item() == pytest.approx(1, abs=1e-10)
         assert residual == pytest.approx(error, rel=1e-3, abs=1e-9)
-        assert residual <= 1e-4 * max(abs(found.smallest), abs(found.largest))
+        assert residual <= 1e-4 * max(abs(both_ends.smallest), abs(both_ends.largest))
 
 
 def test_half_the_products_of_two_calls_of_eigsh(objective: Objective) -> None:
@@ -84,9 +84,9 @@ def test_half_the_products_of_two_calls_of_eigsh(objective: Objective) -> None:
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(n)
     ends = [eigsh(operator, 1, which=which, tol=1e-2, v0=start, return_eigenvectors=False)[0] for which in ("SA", "LA")]
-    found = curvature.extremes(objective, tolerance=1e-2)
-    assert found.products <= count / 2
-    np.testing.assert_allclose([found.smallest, found.largest], ends, rtol=1e-2)
+    both_ends = curvature.extremes(objective, tolerance=1e-2)
+    assert both_ends.products <= count / 2
+    np.testing.assert_allclose([both_ends.smallest, both_ends.largest], ends, rtol=1e-2)
 
 
 def test_an_end_near_zero_is_held_to_a_hundredth_of_the_other_end() -> None:
@@ -106,10 +106,10 @@ def test_an_end_near_zero_is_held_to_a_hundredth_of_the_other_end() -> None:
 def test_known_quadratic_and_spaces_smaller_than_the_limit() -> None:
     """sum theta_i^2 + theta_i theta_{i+1} on a ring of 3: eigenvalues 2 + 2 cos(2 pi k / 3) times 1, so 4, 1, 1."""
     objective = polynomial_objective(torch.ones(2, 3, dtype=torch.float64), degree=2)
-    found = curvature.extremes(objective)
-    assert (found.smallest, found.largest) == (pytest.approx(1), pytest.approx(4))
-    assert found.converged
-    assert found.products == 3  # two different eigenvalues: an invariant space, and one product to measure the rounding
+    both_ends = curvature.extremes(objective)
+    assert (both_ends.smallest, both_ends.largest) == (pytest.approx(1), pytest.approx(4))
+    assert both_ends.converged
+    assert both_ends.products == 3  # two different eigenvalues: an invariant space, and one product to measure the rounding
     assert curvature.trace(objective, probes=200).value == pytest.approx(6, abs=0.6)
 
 
@@ -119,11 +119,11 @@ def test_a_flat_objective_has_zeros() -> None:
 
 
 def test_not_finite_and_not_converged_are_told(objective: Objective) -> None:
-    found = curvature.extremes(objective, objective.parameters() * float("nan"))
-    assert math.isnan(found.smallest)
-    assert math.isnan(found.largest)
-    assert math.isnan(found.largest_error)
-    assert not found.converged
+    both_ends = curvature.extremes(objective, objective.parameters() * float("nan"))
+    assert math.isnan(both_ends.smallest)
+    assert math.isnan(both_ends.largest)
+    assert math.isnan(both_ends.largest_error)
+    assert not both_ends.converged
     short = curvature.extremes(objective, max_products=3, tolerance=1e-9)
     assert not short.converged
     assert short.products == 4
@@ -136,10 +136,10 @@ def test_the_restricted_hessian_is_the_block_of_weights(examples: Examples) -> N
     theta = objective.parameters()
     keep = torch.cat([torch.full((slot.stop - slot.start,), len(slot.shape) > 1) for slot in objective.layout])
     values = torch.linalg.eigvalsh(dense_hessian(objective, theta, keep=keep))
-    found = curvature.extremes(objective, ignore="biasbn", tolerance=1e-6)
-    assert found.largest == pytest.approx(values[-1].item(), rel=1e-8)
-    assert found.smallest == pytest.approx(values[0].item(), rel=1e-6)
-    assert not found.largest_vector[~keep].any()
+    both_ends = curvature.extremes(objective, ignore="biasbn", tolerance=1e-6)
+    assert both_ends.largest == pytest.approx(values[-1].item(), rel=1e-8)
+    assert both_ends.smallest == pytest.approx(values[0].item(), rel=1e-6)
+    assert not both_ends.largest_vector[~keep].any()
 
 
 def test_quadrature_moments_are_those_of_the_spectrum(objective: Objective) -> None:
@@ -169,14 +169,14 @@ def test_the_density_of_two_eigenvalues_is_two_bells() -> None:
 
 def test_trace_and_its_blocks_estimate_those_of_the_dense_hessian(objective: Objective) -> None:
     diagonal = dense_hessian(objective, objective.parameters()).diagonal()
-    found = curvature.trace(objective, probes=200)
-    assert found.value == pytest.approx(diagonal.sum().item(), abs=4 * found.standard_error)
-    assert found.by_tensor["trace"].sum() == pytest.approx(found.value, rel=1e-10)
-    for slot, row in zip(objective.layout, found.by_tensor.itertuples(), strict=True):
+    estimate = curvature.trace(objective, probes=200)
+    assert estimate.value == pytest.approx(diagonal.sum().item(), abs=4 * estimate.standard_error)
+    assert estimate.by_tensor["trace"].sum() == pytest.approx(estimate.value, rel=1e-10)
+    for slot, row in zip(objective.layout, estimate.by_tensor.itertuples(), strict=True):
         assert row.name == slot.name
         assert row.trace == pytest.approx(diagonal[slot.slice].sum().item(), abs=5 * row.standard_error + 1e-12)
     again = curvature.trace(objective, probes=200, generator=torch.Generator().manual_seed(0))
-    assert again.value == found.value
+    assert again.value == estimate.value
 
 
 def test_the_standard_error_of_a_trace_divides_by_one_probe_less() -> None:

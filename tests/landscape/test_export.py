@@ -25,14 +25,14 @@ def table_of(alphas: int = 5, betas: int = 3) -> pd.DataFrame:
 
 
 def arrays_of(written: bytes) -> dict[str, np.ndarray]:
-    found = {}
+    by_name = {}
     for array in ElementTree.fromstring(written).iter("DataArray"):  # noqa: S314
         if array.attrib["format"] == "ascii":
             continue
         data = base64.b64decode(array.text or "")
         assert int.from_bytes(data[:8], "little") == len(data) - 8
-        found[array.attrib["Name"]] = np.frombuffer(data[8:], {"Float64": "<f8", "UInt8": "u1"}[array.attrib["type"]])
-    return found
+        by_name[array.attrib["Name"]] = np.frombuffer(data[8:], {"Float64": "<f8", "UInt8": "u1"}[array.attrib["type"]])
+    return by_name
 
 
 def description_of(written: bytes) -> str:
@@ -53,15 +53,15 @@ def test_a_structured_grid_holds_every_number() -> None:
     root = ElementTree.fromstring(written)  # noqa: S314
     assert root.attrib == {"type": "StructuredGrid", "version": "1.0", "byte_order": "LittleEndian", "header_type": "UInt64"}
     assert {piece.attrib["Extent"] for piece in root.iter("Piece")} == {"0 4 0 2 0 0"}
-    found = arrays_of(written)
-    np.testing.assert_array_equal(found["loss"], table["loss"])
-    np.testing.assert_array_equal(found["accuracy"], table["accuracy"])
-    np.testing.assert_array_equal(found["computed"], table["computed"])
-    points = found["points"].reshape(-1, 3)
+    arrays = arrays_of(written)
+    np.testing.assert_array_equal(arrays["loss"], table["loss"])
+    np.testing.assert_array_equal(arrays["accuracy"], table["accuracy"])
+    np.testing.assert_array_equal(arrays["computed"], table["computed"])
+    points = arrays["points"].reshape(-1, 3)
     np.testing.assert_array_equal(points[:, :2], table[["alpha", "beta"]])
-    np.testing.assert_array_equal(points[:, 2], found["height"])
-    np.testing.assert_allclose(found["height"], np.log(np.minimum(table["loss"].fillna(np.inf), 10) + 0.1))
-    np.testing.assert_array_equal(found["clipped"], ~(table["loss"] <= 10))
+    np.testing.assert_array_equal(points[:, 2], arrays["height"])
+    np.testing.assert_allclose(arrays["height"], np.log(np.minimum(table["loss"].fillna(np.inf), 10) + 0.1))
+    np.testing.assert_array_equal(arrays["clipped"], ~(table["loss"] <= 10))
     clipped = int((table["loss"] > 10).sum())
     assert description_of(written) == (
         f"height: log(min(loss, 10) + 0.1). {clipped} of 15 points lie above 10 and are drawn at it; 3 points have no finite loss."
@@ -70,9 +70,9 @@ def test_a_structured_grid_holds_every_number() -> None:
 
 
 def test_a_table_of_losses_alone_is_enough() -> None:
-    found = arrays_of(export.vts(table_of()[["alpha", "beta", "loss"]]))
-    assert set(found) == {"height", "loss", "computed", "clipped", "points"}
-    assert found["computed"].all()
+    arrays = arrays_of(export.vts(table_of()[["alpha", "beta", "loss"]]))
+    assert set(arrays) == {"height", "loss", "computed", "clipped", "points"}
+    assert arrays["computed"].all()
 
 
 def test_the_page_holds_the_losses_and_gaps() -> None:
@@ -117,8 +117,8 @@ def test_a_page_of_another_column_without_ceiling() -> None:
     assert (scale["low"], scale["high"], scale["ceiling"], scale["logarithmic"]) == (0, 1, None, False)
     assert "Height and colour: accuracy," in page
     assert embedded(page)[0]["hidden"] == "1 points have no finite accuracy."
-    found = arrays_of(export.vts(table, column="accuracy", ceiling=None, logarithmic=False))
-    np.testing.assert_array_equal(found["height"], table["accuracy"].fillna(1))
+    arrays = arrays_of(export.vts(table, column="accuracy", ceiling=None, logarithmic=False))
+    np.testing.assert_array_equal(arrays["height"], table["accuracy"].fillna(1))
 
 
 @pytest.mark.parametrize("ceiling", [10.0, 1.0, -2.0, None])

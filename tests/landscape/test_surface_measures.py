@@ -26,18 +26,18 @@ WAVES = surface_of(lambda x, y: np.sin(8 * x) + np.sin(8 * y) + 4)
 
 
 def test_a_bowl_is_what_a_bowl_should_be() -> None:
-    found = sm.measures(table_of(BOWL)).set_index("measure")["value"]
-    assert found["centre"] == 0
-    assert found["non_finite_points"] == 0
-    assert found["maximum"] == pytest.approx(8)
-    assert found["negative_curvature"] == found["negative_curvature_in_basin"] == 0
-    assert found["ray_decreases"] == 0
-    assert found["monotone_rays"] == 1
-    assert found["strict_minima"] == 1
-    assert found["away_from_centre"] == 0
-    assert found["area_below_centre_plus_1"] == pytest.approx(np.pi / 4 / 4.41, rel=0.1)  # a disc of radius 1/2; 441 points of side 0.1
-    assert found["rise_0.5"] == pytest.approx(1, rel=0.02)
-    assert found["rise_0.25"] == pytest.approx(0.25, rel=0.06)
+    by_measure = sm.measures(table_of(BOWL)).set_index("measure")["value"]
+    assert by_measure["centre"] == 0
+    assert by_measure["non_finite_points"] == 0
+    assert by_measure["maximum"] == pytest.approx(8)
+    assert by_measure["negative_curvature"] == by_measure["negative_curvature_in_basin"] == 0
+    assert by_measure["ray_decreases"] == 0
+    assert by_measure["monotone_rays"] == 1
+    assert by_measure["strict_minima"] == 1
+    assert by_measure["away_from_centre"] == 0
+    assert by_measure["area_below_centre_plus_1"] == pytest.approx(np.pi / 4 / 4.41, rel=0.1)  # a disc of radius 1/2; 441 points
+    assert by_measure["rise_0.5"] == pytest.approx(1, rel=0.02)
+    assert by_measure["rise_0.25"] == pytest.approx(0.25, rel=0.06)
 
 
 def test_curvatures_of_quadratics_are_exact() -> None:
@@ -122,10 +122,10 @@ def test_values_that_are_not_finite_are_counted_and_lie_in_no_basin() -> None:
     loss = BOWL.loss.copy()
     loss[0, 0], loss[-1, -1], loss[3, 4] = np.nan, np.inf, np.inf
     broken = sm.Surface(loss, AXIS, AXIS)
-    found = sm.measures(table_of(broken)).set_index("measure")["value"]
-    assert found["non_finite_points"] == 3
-    assert np.isfinite(found).all()
-    assert found["strict_minima"] == 1
+    by_measure = sm.measures(table_of(broken)).set_index("measure")["value"]
+    assert by_measure["non_finite_points"] == 3
+    assert np.isfinite(by_measure).all()
+    assert by_measure["strict_minima"] == 1
     assert sm.basin_area(broken, 100) == pytest.approx(438 / 441)
     assert sm.basin_area(broken, np.inf) == pytest.approx(438 / 441)
 

@@ -32,12 +32,12 @@ def synthetic_checkpoints() -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_plane_equals_the_official_one(dtype: torch.dtype) -> None:
     expected = golden("landscape.json")["pca_weights_ignore=none"]
-    found = trajectory_plane(synthetic_checkpoints().to(dtype))
-    np.testing.assert_allclose(found.explained_variance_ratio[:2], expected["evr"], atol=1e-6)
-    np.testing.assert_allclose(found.explained_variance[:2], expected["ev"], rtol=1e-5)
-    np.testing.assert_allclose((6 * found.explained_variance[:2]).sqrt(), expected["sv"], rtol=1e-5)
+    plane = trajectory_plane(synthetic_checkpoints().to(dtype))
+    np.testing.assert_allclose(plane.explained_variance_ratio[:2], expected["evr"], atol=1e-6)
+    np.testing.assert_allclose(plane.explained_variance[:2], expected["ev"], rtol=1e-5)
+    np.testing.assert_allclose((6 * plane.explained_variance[:2]).sqrt(), expected["sv"], rtol=1e-5)
     for column, key in enumerate("xy"):
-        coordinates = found.coordinates[:, column].numpy()
+        coordinates = plane.coordinates[:, column].numpy()
         sign = np.sign(coordinates @ np.array(expected[key]))
         np.testing.assert_allclose(sign * coordinates, expected[key], atol=1e-5)
 
@@ -49,41 +49,41 @@ def test_plane_equals_scikit_learn(kind: str, path: Tensor, tmp_path, monkeypatc
     if given is None:
         np.save(tmp_path / "path.npy", path.numpy())
         given = np.load(tmp_path / "path.npy", mmap_mode="r")
-    found = trajectory_plane(given)
+    plane = trajectory_plane(given)
     rows = (path - path[-1]).numpy()
     pca = PCA().fit(rows)
     atol = 1e-5 if kind == "float32" else 1e-10
-    np.testing.assert_allclose(found.explained_variance, pca.explained_variance_, rtol=1e-4, atol=1e-7)
-    np.testing.assert_allclose(found.explained_variance_ratio, pca.explained_variance_ratio_, rtol=1e-4, atol=1e-8)
-    for number, direction in enumerate((found.direction_x, found.direction_y)):
+    np.testing.assert_allclose(plane.explained_variance, pca.explained_variance_, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(plane.explained_variance_ratio, pca.explained_variance_ratio_, rtol=1e-4, atol=1e-8)
+    for number, direction in enumerate((plane.direction_x, plane.direction_y)):
         component = pca.components_[number]
         component = component * np.sign(component[np.abs(component).argmax()])
         np.testing.assert_allclose(direction, component, atol=atol)
-        np.testing.assert_allclose(found.coordinates[:, number], rows @ component, atol=100 * atol)
-    assert not found.coordinates[-1].any()
+        np.testing.assert_allclose(plane.coordinates[:, number], rows @ component, atol=100 * atol)
+    assert not plane.coordinates[-1].any()
 
 
 @pytest.mark.parametrize("final_row", [True, False])
 def test_without_centring_it_is_the_singular_value_decomposition(final_row: bool, path: Tensor) -> None:
-    found = trajectory_plane(path, centring=False, final_row=final_row)
+    plane = trajectory_plane(path, centring=False, final_row=final_row)
     rows = (path - path[-1])[: len(path) if final_row else -1]
     _, singular, axes = torch.linalg.svd(rows, full_matrices=False)
-    torch.testing.assert_close(found.explained_variance, singular**2 / (len(rows) - 1), atol=1e-9, rtol=1e-9)
-    assert abs(found.direction_x @ axes[0]).item() == pytest.approx(1, abs=1e-10)
-    assert found.coordinates.shape == (12, 2)
+    torch.testing.assert_close(plane.explained_variance, singular**2 / (len(rows) - 1), atol=1e-9, rtol=1e-9)
+    assert abs(plane.direction_x @ axes[0]).item() == pytest.approx(1, abs=1e-10)
+    assert plane.coordinates.shape == (12, 2)
 
 
 def test_biases_and_batch_norm_are_left_out_when_told() -> None:
     layout, path = layout_of(tiny()), synthetic_checkpoints().double()
-    found = trajectory_plane(path, ignore="biasbn", layout=layout)
+    plane = trajectory_plane(path, ignore="biasbn", layout=layout)
     kept = torch.cat([torch.full((slot.stop - slot.start,), len(slot.shape) > 1) for slot in layout])
-    assert not found.direction_x[~kept].any()
-    np.testing.assert_allclose(found.explained_variance_ratio, PCA().fit(path[:, kept]).explained_variance_ratio_, atol=1e-10)
+    assert not plane.direction_x[~kept].any()
+    np.testing.assert_allclose(plane.explained_variance_ratio, PCA().fit(path[:, kept]).explained_variance_ratio_, atol=1e-10)
 
 
 def test_directions_are_orthonormal_with_a_positive_largest_entry(path: Tensor) -> None:
-    found = trajectory_plane(path)
-    both = torch.stack([found.direction_x, found.direction_y])
+    plane = trajectory_plane(path)
+    both = torch.stack([plane.direction_x, plane.direction_y])
     torch.testing.assert_close(both @ both.T, torch.eye(2, dtype=torch.float64), atol=1e-12, rtol=0)
     assert all(direction[direction.abs().argmax()] > 0 for direction in both)
 
@@ -99,9 +99,9 @@ def test_least_squares_coordinates_of_directions_that_are_not_orthogonal() -> No
 
 
 def test_captured_variance_is_the_ratio_for_principal_axes_and_two_in_n_for_random_ones(path: Tensor, generator: torch.Generator) -> None:
-    found = trajectory_plane(path)
-    share = captured_variance(path, [found.direction_x + found.direction_y, found.direction_y])
-    assert share == pytest.approx(found.explained_variance_ratio[:2].sum().item(), rel=1e-9)
+    plane = trajectory_plane(path)
+    share = captured_variance(path, [plane.direction_x + plane.direction_y, plane.direction_y])
+    assert share == pytest.approx(plane.explained_variance_ratio[:2].sum().item(), rel=1e-9)
     shares = [captured_variance(path, list(torch.randn(2, 383, generator=generator))) for _ in range(100)]
     assert np.mean(shares) == pytest.approx(2 / 383, rel=0.25)
 
@@ -119,13 +119,13 @@ def test_random_walks_put_three_quarters_of_their_variance_into_two_axes() -> No
 def test_the_control_is_the_plane_of_drawn_walks(n_parameters: int, generator: torch.Generator) -> None:
     """The Wishart shortcut against walks that are drawn, in dimensions below and above the number of steps."""
     steps = torch.linspace(1, 2, 11, dtype=torch.float64)
-    found = random_walk_control(steps, n_parameters, generator=generator, walks=400)
+    shares = random_walk_control(steps, n_parameters, generator=generator, walks=400)
     drawn = []
     for _ in range(400):
         walk = (torch.randn(11, n_parameters, generator=generator, dtype=torch.float64) * steps[:, None]).cumsum(0)
         walk = torch.cat([torch.zeros(1, n_parameters), walk])
         drawn.append(PCA().fit(walk).explained_variance_ratio_[:3])
-    np.testing.assert_allclose(found[:3], np.mean(drawn, 0), atol=0.02)
+    np.testing.assert_allclose(shares[:3], np.mean(drawn, 0), atol=0.02)
 
 
 def test_the_control_counts_the_final_row_where_the_plane_does(path: Tensor, generator: torch.Generator) -> None:

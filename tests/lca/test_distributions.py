@@ -19,9 +19,9 @@ def ones(values: np.ndarray) -> np.ndarray:
 def test_the_fit_is_the_one_of_scipy(shape: float) -> None:
     sample = 5e-8 * np.random.default_rng(0).weibull(shape, 3000)
     expected_shape, _, expected_scale = stats.weibull_min.fit(sample / 5e-8, floc=0)
-    found = weibull_fit(sample, ones(sample))
-    assert found == pytest.approx((expected_shape, 5e-8 * expected_scale), rel=1e-3)
-    assert found == pytest.approx((shape, 5e-8), rel=0.1)
+    fitted = weibull_fit(sample, ones(sample))
+    assert fitted == pytest.approx((expected_shape, 5e-8 * expected_scale), rel=1e-3)
+    assert fitted == pytest.approx((shape, 5e-8), rel=0.1)
 
 
 @pytest.mark.parametrize("shape", [0.3, 0.53, 1.0, 2.0])

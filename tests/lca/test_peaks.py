@@ -37,11 +37,11 @@ def test_what_is_not_finite_is_no_peak() -> None:
 @given(st.integers(0, 10**6), st.sampled_from([np.float32, np.float64]))
 def test_peaks_agree_with_a_loop(seed: int, dtype: type) -> None:
     series = np.random.default_rng(seed).normal(size=(2, 3, 40)).astype(dtype)
-    found = peaks.peaks(series, most=4)
+    marked = peaks.peaks(series, most=4)
     for place in np.ndindex(2, 3):
         values = series[place].tolist()
         minima = [t for t in range(1, 39) if values[t] < min(values[t - 1], values[t + 1], 0)]
-        assert np.flatnonzero(found[place]).tolist() == sorted(sorted(minima, key=lambda t: values[t])[:4])
+        assert np.flatnonzero(marked[place]).tolist() == sorted(sorted(minima, key=lambda t: values[t])[:4])
 
 
 def test_coincidences_need_every_layer_and_the_same_class() -> None:
@@ -103,12 +103,12 @@ def test_near_shifts_keep_the_course_of_training() -> None:
 
 
 def test_p_values_of_independent_layers_are_rarely_small() -> None:
-    found = []
+    p_values = []
     for seed in range(60):
         marks = random_marks(seed, (3, 4, 40), 0.3)
-        found.append(peaks.p_value(peaks.coincidences(marks), peaks.shifted(marks, 200, np.random.default_rng(seed))))
-    assert np.mean(np.array(found) <= 0.1) < 0.25
-    assert min(found) >= 1 / 201
+        p_values.append(peaks.p_value(peaks.coincidences(marks), peaks.shifted(marks, 200, np.random.default_rng(seed))))
+    assert np.mean(np.array(p_values) <= 0.1) < 0.25
+    assert min(p_values) >= 1 / 201
 
 
 def test_ratio_and_p_value() -> None:

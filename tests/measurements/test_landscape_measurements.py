@@ -114,12 +114,12 @@ def test_directions_differ_and_are_shared_by_the_runs(surfaces: dict[str, pd.Dat
 
 def test_a_curvature_map_lies_on_the_surface(surfaces: dict[str, pd.DataFrame], runs: list[TrainedRun]) -> None:
     """Same plane, same examples, same loss."""
-    found = measured(config_of(CurvatureConfig, runs[:1], points=3, examples=60, max_products=6, tolerance=0.1), runs[:1])
-    both = found["map"].merge(surfaces["surface"].query("direction == 0"), on=["run", "alpha", "beta"], suffixes=("", "_surface"))
+    tables = measured(config_of(CurvatureConfig, runs[:1], points=3, examples=60, max_products=6, tolerance=0.1), runs[:1])
+    both = tables["map"].merge(surfaces["surface"].query("direction == 0"), on=["run", "alpha", "beta"], suffixes=("", "_surface"))
     assert len(both) == 9
     np.testing.assert_allclose(both["loss"], both["loss_surface"], rtol=1e-6)
-    assert (found["map"]["smallest"] < found["map"]["largest"]).all()
-    assert found["untrained"]["run"].tolist() == ["small"]
+    assert (tables["map"]["smallest"] < tables["map"]["largest"]).all()
+    assert tables["untrained"]["run"].tolist() == ["small"]
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +140,9 @@ def test_lines_go_through_the_network(lines: dict[str, pd.DataFrame], runs: list
 
 def test_one_draw_under_every_normalisation(runs: list[TrainedRun]) -> None:
     model = runs[0].model()
-    found = landscape_lines.directions(model, 1, ["filter", "layer", "none"])
+    by_kind = landscape_lines.directions(model, 1, ["filter", "layer", "none"])
     for slot in (slot for slot in layout_of(model) if len(slot.shape) > 1):
-        draw, layer = found["none"][slot.slice].double(), found["layer"][slot.slice].double()
+        draw, layer = by_kind["none"][slot.slice].double(), by_kind["layer"][slot.slice].double()
         assert float(torch.nn.functional.cosine_similarity(draw, layer, dim=0)) == pytest.approx(1, abs=1e-5)
 
 
@@ -174,8 +174,8 @@ def test_interpolation_ends_at_both_networks(between: dict[str, pd.DataFrame], r
         rows = between["interpolation"].query("small == @small.name and large == @large.name")
         for split in ("train", "test"):
             for alpha, run in ((0.0, small), (1.0, large)):
-                found = at(rows, split=split, statistics=True, trained=True, alpha=alpha)
-                assert found == pytest.approx(loss_of(run, split=split), rel=1e-5)
+                drawn_loss = at(rows, split=split, statistics=True, trained=True, alpha=alpha)
+                assert drawn_loss == pytest.approx(loss_of(run, split=split), rel=1e-5)
         wrong = rows[~rows["statistics"]]
         assert at(wrong, alpha=0.0) == pytest.approx(loss_of(small), rel=1e-6)
         assert abs(at(wrong, alpha=1.0) - loss_of(large)) > 1e-4, "statistics matter"
@@ -236,10 +236,10 @@ def test_steps_cross_or_follow_the_contours_of_a_bowl() -> None:
     straight = np.linspace(1, 0.1, 10)[:, None] * np.array([[2.0, 1.0]])
     turn = np.linspace(0, 2 * np.pi, 40)
     around = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    found = landscape_trajectory.angles(bowl(), straight, range(10), seed=0)
-    np.testing.assert_allclose(found["cosine"], 1, atol=1e-3)
-    np.testing.assert_allclose(found["control"], 1, atol=1e-3)
-    assert found["step"].tolist() == list(range(1, 10))
+    table = landscape_trajectory.angles(bowl(), straight, range(10), seed=0)
+    np.testing.assert_allclose(table["cosine"], 1, atol=1e-3)
+    np.testing.assert_allclose(table["control"], 1, atol=1e-3)
+    assert table["step"].tolist() == list(range(1, 10))
     circle = landscape_trajectory.angles(bowl(), around, range(40), seed=0)
     np.testing.assert_allclose(circle["cosine"], 0, atol=1e-2)
     assert circle["control"].mean() == pytest.approx(2 / np.pi, abs=0.2), "as at random"
@@ -257,7 +257,7 @@ def test_steps_beside_a_loss_that_is_not_finite_have_no_angle() -> None:
 
 
 def test_random_directions_meet_the_formula() -> None:
-    found = landscape_trajectory.cosines(2000, 1000, seed=0).iloc[0]
-    assert found["formula"] == pytest.approx(np.sqrt(2 / (np.pi * 2000)))
-    assert found["mean"] == pytest.approx(found["formula"], rel=0.1)  # four standard errors
-    assert found["shared"] > 4 * found["formula"]
+    row = landscape_trajectory.cosines(2000, 1000, seed=0).iloc[0]
+    assert row["formula"] == pytest.approx(np.sqrt(2 / (np.pi * 2000)))
+    assert row["mean"] == pytest.approx(row["formula"], rel=0.1)  # four standard errors
+    assert row["shared"] > 4 * row["formula"]

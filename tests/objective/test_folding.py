@@ -1,6 +1,7 @@
 """The evaluation form of a network equals the network."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -55,12 +56,12 @@ def test_evaluate_equals_value_at_the_centre_and_away_from_it(
 @pytest.mark.parametrize("chunk", [None, 5, 32])
 def test_loss_accuracy_and_standard_error_are_those_of_the_plain_model(chunk: int | None) -> None:
     model, (images, labels) = tiny(), tiny_examples()
-    found = Objective(model, images, labels, chunk=chunk, dtype=torch.float64).evaluate(flat_parameters(model))
+    evaluation = Objective(model, images, labels, chunk=chunk, dtype=torch.float64).evaluate(flat_parameters(model))
     outputs = copy.deepcopy(model).double()(images.double())
     losses = nn.functional.cross_entropy(outputs, labels, reduction="none")
-    assert found.loss == pytest.approx(losses.mean().item(), rel=1e-12)
-    assert found.standard_error == pytest.approx(losses.std().item() / 32**0.5, rel=1e-12)
-    assert found.accuracy == (outputs.argmax(1) == labels).double().mean().item()
+    assert evaluation.loss == pytest.approx(losses.mean().item(), rel=1e-12)
+    assert evaluation.standard_error == pytest.approx(losses.std().item() / 32**0.5, rel=1e-12)
+    assert evaluation.accuracy == (outputs.argmax(1) == labels).double().mean().item()
 
 
 class Shared(nn.Module):
@@ -147,16 +148,16 @@ def test_bfloat16_is_within_its_rounding() -> None:
 
 def test_labels_that_are_no_classes_have_no_accuracy() -> None:
     objective = Objective(nn.Linear(2, 1), torch.ones(4, 2), torch.zeros(4), loss=lambda out, y: (out[:, 0] - y) ** 2)
-    found = objective.evaluate(objective.parameters())
-    assert found.loss == pytest.approx(objective.value(objective.parameters()))
-    assert found.accuracy != found.accuracy
+    evaluation = objective.evaluate(objective.parameters())
+    assert evaluation.loss == pytest.approx(objective.value(objective.parameters()))
+    assert math.isnan(evaluation.accuracy)
 
 
 def test_a_network_that_returns_nan_is_right_about_nothing() -> None:
     objective = Objective(tiny(), *tiny_examples())
-    found = objective.evaluate(objective.parameters() * float("nan"))
-    assert found.loss != found.loss
-    assert found.accuracy == 0
+    evaluation = objective.evaluate(objective.parameters() * float("nan"))
+    assert math.isnan(evaluation.loss)
+    assert evaluation.accuracy == 0
 
 
 def test_the_model_is_given_back_unchanged_and_wrong_vectors_are_one_sentence() -> None:

@@ -69,18 +69,18 @@ def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> 
 
 def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:
     folders = [folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 1), folder_of(tmp_path / "c", 0, "net")]
-    tables, found = drawing.load_tables(folders)
+    tables, provenances = drawing.load_tables(folders)
     assert set(tables) == {"measurement", "net"}
     assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 1, 1]
-    assert len(found) == 3
+    assert len(provenances) == 3
     assert json.loads((tmp_path / "a" / "provenance.json").read_text())["seed"] == 0
 
 
 def test_seeds_below_a_folder_are_read_in_their_order(tmp_path: Path) -> None:
     for seed in (10, 2, 0):
         folder_of(tmp_path / f"measurement/seed{seed}", seed)
-    tables, found = drawing.load_tables([tmp_path / "measurement"])
-    assert [record["seed"] for record in found] == [0, 2, 10]
+    tables, provenances = drawing.load_tables([tmp_path / "measurement"])
+    assert [record["seed"] for record in provenances] == [0, 2, 10]
     assert tables["measurement"]["totals"]["seed"].tolist() == [0, 0, 2, 2, 10, 10]
 
 

@@ -21,8 +21,8 @@ def test_reductions(generator: torch.Generator) -> None:
     directions = svcca.cca(x, y).directions_x
     for m in (12, 20):
         torch.testing.assert_close(svcca.double_projection(x, directions, 3, m)(x), svcca.on_directions(directions, 3)(x))
-    some = svcca.on_neurons(x, torch.tensor([0, 3]))(x)
-    torch.testing.assert_close(some[:, [0, 3]], x[:, [0, 3]])
+    reduced = svcca.on_neurons(x, torch.tensor([0, 3]))(x)
+    torch.testing.assert_close(reduced[:, [0, 3]], x[:, [0, 3]])
     assert int(svcca.largest_neurons(x * torch.linspace(1, 9, 12))[0]) >= 6
     torch.testing.assert_close(svcca.on_directions(directions, 99)(x), svcca.on_directions(directions, 10)(x))
 

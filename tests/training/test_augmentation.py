@@ -21,12 +21,12 @@ def test_every_image_is_a_crop_of_its_padded_self_mirrored_or_not(crop: int, fli
     out = draw(images, seed, crop=crop, flip=flip, fill=fill)
     assert out.is_contiguous()
     assert out.shape == images.shape
-    for image, found in zip(images, out, strict=True):
+    for image, augmented in zip(images, out, strict=True):
         padded = torch.cat([functional.pad(channel[None], [crop], fill=value.item()) for channel, value in zip(image, fill, strict=True)])
         places = [(top, left) for top in range(2 * crop + 1) for left in range(2 * crop + 1)]
         crops = [functional.crop(padded, top, left, size, size) for top, left in places]
         allowed = crops + [functional.hflip(each) for each in crops] if flip else crops
-        assert any(torch.equal(found, each) for each in allowed)
+        assert any(torch.equal(augmented, each) for each in allowed)
 
 
 def test_all_places_and_both_sides_are_equally_likely() -> None:
