@@ -19,7 +19,12 @@ RawClaims = Mapping[str, Mapping[str, Any]]  # claims as written in paper_config
 
 
 def claim_hash(raw: Mapping[str, Any]) -> str:
-    """sha256 of a claim as written, all scales; ``discrepancy`` is a finding and not part of what was claimed."""
+    """sha256 of a claim as written, all scales; ``discrepancy`` is a finding and not part of what was claimed.
+
+    >>> claim = {"id": "LCA-X1", "statement": "The loss falls."}
+    >>> claim_hash(claim) == claim_hash(claim | {"discrepancy": {"evidence": "It rises."}})
+    True
+    """
     return hashlib.sha256(canonical_json({key: value for key, value in raw.items() if key != "discrepancy"}).encode()).hexdigest()
 
 
@@ -60,6 +65,13 @@ def check_lock(raw_claims: RawClaims, lock_path: Path) -> set[str]:
 
     Raises:
         ReplicationError: a claim is new, was changed without an amendment, or was deleted.
+
+    >>> import tempfile
+    >>> lock, claims = Path(tempfile.mkdtemp()) / LOCK, {"LCA-X1": {"statement": "The loss falls."}}
+    >>> lock_new(claims, lock)
+    ['LCA-X1']
+    >>> check_lock(claims, lock)
+    set()
     """
     lock = _read_lock(lock_path) if lock_path.exists() else {}
     for claim_id, entry in lock.items():
@@ -76,7 +88,11 @@ def check_lock(raw_claims: RawClaims, lock_path: Path) -> set[str]:
 
 
 def amendments(lock_path: Path) -> dict[str, list[str]]:
-    """When, why and knowing what each amended claim was changed, in words."""
+    """When each amended claim was changed, why, and whether results had been seen: sentences by claim.
+
+    >>> amendments(Path("absent.lock"))
+    {}
+    """
     lock = _read_lock(lock_path) if lock_path.exists() else {}
     return {
         claim_id: [_amendment_text(change) for change in entry["amendments"]] for claim_id, entry in lock.items() if entry["amendments"]
@@ -93,6 +109,11 @@ def lock_new(raw_claims: RawClaims, lock_path: Path, *, with_results: Collection
 
     Args:
         with_results: claims of figures that have results already; a claim among them that is new is post hoc from the start.
+
+    >>> import tempfile
+    >>> lock, claims = Path(tempfile.mkdtemp()) / LOCK, {"LCA-X1": {"statement": "The loss falls."}}
+    >>> lock_new(claims, lock), lock_new(claims, lock)
+    (['LCA-X1'], [])
     """
     lock = _read_lock(lock_path) if lock_path.exists() else {}
     new = [claim_id for claim_id in raw_claims if claim_id not in lock]
@@ -106,7 +127,15 @@ def lock_new(raw_claims: RawClaims, lock_path: Path, *, with_results: Collection
 
 
 def amend(claim_id: str, raw: Mapping[str, Any], lock_path: Path, *, reason: str, results_seen: bool) -> None:
-    """Record that a claim was changed: when, why, from what, and whether results had been seen."""
+    """Record that a claim was changed: when, why, from what, and whether results had been seen.
+
+    >>> import tempfile
+    >>> lock, changed = Path(tempfile.mkdtemp()) / LOCK, {"statement": "The loss falls by half."}
+    >>> new = lock_new({"LCA-X1": {"statement": "The loss falls."}}, lock)
+    >>> amend("LCA-X1", changed, lock, reason="The figure was misread.", results_seen=False)
+    >>> check_lock({"LCA-X1": changed}, lock)
+    {'LCA-X1'}
+    """
     lock = _read_lock(lock_path)
     if claim_id not in lock:
         raise ReplicationError(f"Claim {claim_id} is not in {lock_path}; allowed: {', '.join(lock)}.")

@@ -47,6 +47,15 @@ def read_quantities(path: Path) -> dict[str, dict[int, float]]:
 
     Raises:
         ReplicationError: the file is missing, was changed after it was written, or is no table of quantities.
+
+    >>> import tempfile
+    >>> from replication.files.provenance import write_provenance
+    >>> figure = Path(tempfile.mkdtemp()) / "lca_x"
+    >>> file = figure.with_name(figure.name + QUANTITIES)
+    >>> pd.DataFrame({"quantity": ["total", "total"], "seed": [0, 1], "value": [-1.5, -1.25]}).to_csv(file, index=False)
+    >>> write_provenance(provenance_file(figure), {}, [file])
+    >>> read_quantities(file)
+    {'total': {0: -1.5, 1: -1.25}}
     """
     read_provenance(provenance_file(path.with_name(path.name.removesuffix(QUANTITIES))))
     try:
@@ -58,7 +67,14 @@ def read_quantities(path: Path) -> dict[str, dict[int, float]]:
 
 
 def write_verdicts(path: Path, verdicts: FigureVerdicts) -> None:
-    """Write the verdicts on a figure's claims as JSON, atomically."""
+    """Write the verdicts on a figure's claims as JSON, atomically.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / f"lca_x{VERDICTS}"
+    >>> write_verdicts(file, FigureVerdicts("LCA", "lca", "lca_x", "LCA, Figure 9", "full", verdicts=[]))
+    >>> read_json(file)["figure"]
+    'lca_x'
+    """
     write_json(path, asdict(verdicts))
 
 
@@ -67,6 +83,12 @@ def read_verdicts(path: Path) -> FigureVerdicts:
 
     Raises:
         ReplicationError: it is missing, damaged or of an earlier version of this package.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / f"lca_x{VERDICTS}"
+    >>> write_verdicts(file, FigureVerdicts("LCA", "lca", "lca_x", "LCA, Figure 9", "full", verdicts=[]))
+    >>> read_verdicts(file).reproduces
+    'LCA, Figure 9'
     """
     try:
         return _VERDICT_FILE.validate_python(read_json(path))

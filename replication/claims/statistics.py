@@ -13,7 +13,12 @@ LEVEL = 0.90
 
 
 def mean_interval(estimates: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Student's t interval for the mean of one estimate per seed; unbounded for fewer than two seeds, nan where one is not finite."""
+    """Student's t interval for the mean of one estimate per seed; unbounded for fewer than two seeds, nan where one is not finite.
+
+    >>> low, high = mean_interval([1.0, 2.0, 3.0])
+    >>> f"{low:.3f} to {high:.3f}"
+    '0.314 to 3.686'
+    """
     values = np.asarray(estimates, dtype=np.float64)
     if not np.isfinite(values).all():
         return math.nan, math.nan
@@ -27,6 +32,9 @@ def seeds_to_decide(estimates: Sequence[float], region: tuple[float, float], lev
     """How many seeds of this mean and spread would put the interval wholly inside or outside of ``region``.
 
     None where there are fewer than two seeds, or where more than ``most`` would be needed.
+
+    >>> seeds_to_decide([-1.0, 0.5, 0.1], region=(-float("inf"), 0.0))
+    94
     """
     values = np.asarray(estimates, dtype=np.float64)
     if len(values) < 2:

@@ -58,6 +58,15 @@ def judge(claim: Claim, quantities: Mapping[str, Mapping[int, float]], *, may_be
 
     Args:
         may_be_absent: a missing quantity is not_evaluated (recorded tables can be incomplete) and no error.
+
+    >>> claim = Claim.model_validate({
+    ...     "id": "LCA-X1", "statement": "The loss falls.", "kind": "ordering", "quantity": "total",
+    ...     "published": {"value": "negative", "where": "Figure 5", "trust": "confirmed"},
+    ...     "control": {"quantity": "total_shuffled", "breaks": "the order of the steps"},
+    ...     "expect": {"rule": "below", "bound": 0.0, "basis": "published"},
+    ... })
+    >>> judge(claim, {"total": {0: -1.0, 1: -1.1}, "total_shuffled": {0: 1.0, 1: 1.1}}).outcome
+    'reproduced'
     """
     estimates = dict(quantities.get(claim.quantity, {}))
     control = dict(quantities.get(claim.control.quantity, {}))
@@ -110,7 +119,12 @@ def _outcome(claim: Claim, estimates: dict[int, float], control: dict[int, float
 
 
 def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = False) -> tuple[Outcome, str]:
-    """Where the estimates of all seeds lie relative to the acceptance region."""
+    """Where the estimates of all seeds lie relative to the acceptance region.
+
+    >>> negative = Expectation(rule="below", bound=0.0, basis="published")
+    >>> compare([-1.0, -1.1, -0.9], negative)
+    ('reproduced', 'interval inside')
+    """
     if not estimates:
         return "error", "no estimates"
     if not all(math.isfinite(value) for value in estimates):
@@ -133,7 +147,11 @@ def compare(estimates: Sequence[float], expect: Expectation, *, exact: bool = Fa
 
 
 def region(expect: Expectation) -> tuple[float, float]:
-    """The open interval in which the quantity must lie."""
+    """The open interval in which the quantity must lie.
+
+    >>> region(Expectation(rule="below", bound=0.0, basis="published"))
+    (-inf, 0.0)
+    """
     if expect.rule == "between":
         assert expect.low is not None
         assert expect.high is not None
@@ -143,7 +161,11 @@ def region(expect: Expectation) -> tuple[float, float]:
 
 
 def region_text(expect: Expectation) -> str:
-    """The acceptance region in words."""
+    """The acceptance region in words.
+
+    >>> region_text(Expectation(rule="between", low=51, high=60, basis="published"))
+    'between 51 and 60'
+    """
     if expect.rule == "between":
         return f"between {expect.low:g} and {expect.high:g}"
     return f"{expect.rule} {expect.bound:g}"
@@ -153,6 +175,9 @@ def exit_status(verdicts: Sequence[Verdict], *, ci: bool = False) -> int:
     """0: every required claim is reproduced; 1: some are not (or a known discrepancy vanished); 2: something is broken.
 
     With ``ci`` only claims marked so count, and inconclusive ones are shown without failing.
+
+    >>> exit_status([])
+    0
     """
     counted = [verdict for verdict in verdicts if verdict.required and (verdict.ci or not ci)]
     if any(verdict.outcome == "error" for verdict in counted):

@@ -77,7 +77,14 @@ def _remove(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
+    """Hexadecimal sha256 of a file's bytes.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "empty"
+    >>> file.touch()
+    >>> sha256(file)[:8]
+    'e3b0c442'
+    """
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -97,6 +104,12 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ValueError: a number is not finite, which JSON cannot express.
         ReplicationError: the disk is full, or the folder cannot be written to.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "result.json"
+    >>> write_json(file, {"seeds": [0, 1]})
+    >>> read_json(file)
+    {'seeds': [0, 1]}
     """
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
@@ -107,6 +120,11 @@ def read_json(path: Path) -> Any:
 
     Raises:
         ReplicationError: the file is missing, cannot be read, or is not JSON.
+
+    >>> read_json(Path("absent.json"))
+    Traceback (most recent call last):
+        ...
+    replication.errors.ReplicationError: absent.json is missing; run the rule that makes it again (snakemake --forcerun).
     """
     try:
         return json.loads(Path(path).read_text())

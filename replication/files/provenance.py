@@ -21,7 +21,11 @@ _PACKAGES = ("torch", "numpy", "scipy", "pandas", "snakemake")
 
 
 def collect_provenance(**details: Any) -> dict[str, Any]:
-    """What makes a result: the given details beside commit, versions, processor and time (UTC)."""
+    """What makes a result: the given details beside commit, versions, processor and time (UTC).
+
+    >>> sorted(collect_provenance(seed=3))
+    ['commit', 'created', 'processor', 'seed', 'versions']
+    """
     return {
         **details,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -69,7 +73,15 @@ def provenance_file(result: Path) -> Path:
 
 
 def write_provenance(path: Path, provenance: Mapping[str, Any], files: list[Path]) -> None:
-    """Write the provenance of ``files`` to ``path``, with the sha256 of each file, by file name, and of the provenance itself."""
+    """Write the provenance of ``files`` to ``path``, with the sha256 of each file, by file name, and of the provenance itself.
+
+    >>> import tempfile
+    >>> result = Path(tempfile.mkdtemp()) / "result.txt"
+    >>> result.touch()
+    >>> write_provenance(provenance_file(result), {"seed": 3}, [result])
+    >>> sorted(read_json(provenance_file(result)))
+    ['files', 'seed', 'sha256']
+    """
     content = {**provenance, "files": {file.name: sha256(file) for file in files}}
     write_json(path, content | {_SEAL: _seal_of(content)})
 
@@ -85,6 +97,13 @@ def read_provenance(path: Path, *, check: bool = True) -> dict[str, Any]:
 
     Raises:
         ReplicationError: the provenance is damaged, or a file is missing or was changed after it was written.
+
+    >>> import tempfile
+    >>> result = Path(tempfile.mkdtemp()) / "result.txt"
+    >>> result.touch()
+    >>> write_provenance(provenance_file(result), {"seed": 3}, [result])
+    >>> read_provenance(provenance_file(result))["seed"]
+    3
     """
     provenance = read_json(path)
     files = provenance.get("files") if isinstance(provenance, dict) else None

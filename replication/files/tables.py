@@ -12,7 +12,14 @@ from replication.files.provenance import PROVENANCE, read_provenance, write_prov
 
 
 def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any]) -> None:
-    """Write tidy tables as CSV into one folder with their provenance; the folder appears complete or not at all."""
+    """Write tidy tables as CSV into one folder with their provenance; the folder appears complete or not at all.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "losses"
+    >>> write_tables(folder, {"train": pd.DataFrame({"step": [0, 1], "loss": [2.5, 1.5]})}, {"seed": 0})
+    >>> sorted(path.name for path in folder.iterdir())
+    ['provenance.json', 'train.csv']
+    """
     with atomic(folder, folder=True) as temporary:
         files = []
         for name, table in tables.items():
@@ -26,6 +33,12 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
 
     Raises:
         ReplicationError: a table is missing, was changed, or is not CSV.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "losses"
+    >>> write_tables(folder, {"train": pd.DataFrame({"step": [0, 1], "loss": [2.5, 1.5]})}, {"seed": 0})
+    >>> read_tables(folder)["train"]["loss"].tolist()
+    [2.5, 1.5]
     """
     tables = {}
     for name in read_provenance(Path(folder) / PROVENANCE)["files"]:

@@ -25,10 +25,10 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 def test_the_books_balance_and_every_view_has_every_checkpoint(views: Tables) -> None:
-    found = four_views.quantities(of_seeds(views))
-    assert found["unexplained"].iloc[0] < 1e-6
-    assert found["unexplained_shuffled"].iloc[0] > 0.5
-    assert found["missed_percent"].iloc[0] < 1
+    by_name = four_views.quantities(of_seeds(views))
+    assert by_name["unexplained"].iloc[0] < 1e-6
+    assert by_name["unexplained_shuffled"].iloc[0] > 0.5
+    assert by_name["missed_percent"].iloc[0] < 1
     for name in ("losses", "convergence", "stiffness", "curvature"):
         assert sorted(set(views[name]["step"])) == [0, 2, 6]
     assert sorted(set(views["allocation"]["step"])) == list(range(6))
@@ -63,29 +63,29 @@ def known() -> Tables:
 
 
 def test_quantities_of_known_tables() -> None:
-    found = {name: values.iloc[0] for name, values in four_views.quantities(of_seeds(known())).items()}
-    assert found["unexplained"] == pytest.approx(0, abs=1e-12)
-    assert found["missed_percent_shuffled"] == pytest.approx(100)
-    assert found["fc1_total"] == pytest.approx(-1.0)
+    by_name = {name: values.iloc[0] for name, values in four_views.quantities(of_seeds(known())).items()}
+    assert by_name["unexplained"] == pytest.approx(0, abs=1e-12)
+    assert by_name["missed_percent_shuffled"] == pytest.approx(100)
+    assert by_name["fc1_total"] == pytest.approx(-1.0)
     # relu1: (0.7 + 3 * 0.9) / 4, relu2: (0.2 + 3 * 0.6) / 4; from the start relu1: (0.25 + 3 * 0.75) / 4, relu2: (0 + 3 * 0.5) / 4
-    assert found["bottom_lead"] == pytest.approx(0.85 - 0.5)
-    assert found["bottom_lead_shuffled"] == pytest.approx(0)
-    assert found["bottom_lead_from_start"] == pytest.approx(0.625 - 0.375)
-    assert found["smallest_class_gap"] == pytest.approx(0.2)
-    assert found["smallest_class_gap_permuted"] == pytest.approx(-0.01)
-    assert found["sharpness_follows_loss"] == pytest.approx(1)
-    assert found["sharpness_follows_loss_random"] == pytest.approx(-1)
-    assert found["negative_curvature_left"] == pytest.approx(0.2)
-    assert found["negative_curvature_left_random"] == pytest.approx(1)
-    assert found["iterations_to_half_loss"] == 1
-    assert found["way_at_half_loss"] == pytest.approx((0.5 + 0) / 2)
-    assert found["way_at_half_loss_even"] == pytest.approx(((0.5 + 0.5 / 3) + 1 / 3) / 2)
+    assert by_name["bottom_lead"] == pytest.approx(0.85 - 0.5)
+    assert by_name["bottom_lead_shuffled"] == pytest.approx(0)
+    assert by_name["bottom_lead_from_start"] == pytest.approx(0.625 - 0.375)
+    assert by_name["smallest_class_gap"] == pytest.approx(0.2)
+    assert by_name["smallest_class_gap_permuted"] == pytest.approx(-0.01)
+    assert by_name["sharpness_follows_loss"] == pytest.approx(1)
+    assert by_name["sharpness_follows_loss_random"] == pytest.approx(-1)
+    assert by_name["negative_curvature_left"] == pytest.approx(0.2)
+    assert by_name["negative_curvature_left_random"] == pytest.approx(1)
+    assert by_name["iterations_to_half_loss"] == 1
+    assert by_name["way_at_half_loss"] == pytest.approx((0.5 + 0) / 2)
+    assert by_name["way_at_half_loss_even"] == pytest.approx(((0.5 + 0.5 / 3) + 1 / 3) / 2)
 
 
-def test_claims_name_quantities_that_there_are() -> None:
-    found = four_views.quantities(of_seeds(known()))
+def test_claims_name_quantities_that_exist() -> None:
+    by_name = four_views.quantities(of_seeds(known()))
     for claim in configs.load("reduced", ROOT / "paper_configs")["four_views"].figures["four_views"].claims:
-        assert {claim.quantity, claim.control.quantity} <= set(found), claim.id
+        assert {claim.quantity, claim.control.quantity} <= set(by_name), claim.id
 
 
 def test_the_drawing_has_four_labelled_panels_on_one_time_axis() -> None:
