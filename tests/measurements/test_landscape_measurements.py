@@ -174,8 +174,8 @@ def test_interpolation_ends_at_both_networks(between: dict[str, pd.DataFrame], r
         rows = between["interpolation"].query("small == @small.name and large == @large.name")
         for split in ("train", "test"):
             for alpha, run in ((0.0, small), (1.0, large)):
-                drawn_loss = at(rows, split=split, statistics=True, trained=True, alpha=alpha)
-                assert drawn_loss == pytest.approx(loss_of(run, split=split), rel=1e-5)
+                loss = at(rows, split=split, statistics=True, trained=True, alpha=alpha)
+                assert loss == pytest.approx(loss_of(run, split=split), rel=1e-5)
         wrong = rows[~rows["statistics"]]
         assert at(wrong, alpha=0.0) == pytest.approx(loss_of(small), rel=1e-6)
         assert abs(at(wrong, alpha=1.0) - loss_of(large)) > 1e-4, "statistics matter"
