@@ -124,3 +124,9 @@ def test_no_module_has_the_name_of_something_its_package_exports(package: str) -
         if f"{node.module}.{alias.name}" not in MODULES
     }
     assert not inside & defined
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """Pytest imports test files by their base name alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

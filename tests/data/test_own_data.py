@@ -49,7 +49,9 @@ def test_tables_of_features_go_through_every_instrument(case: str) -> None:
     plane = [landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in (0, 1)]
     surface = landscape.surface(objective, *plane, [-1, 0, 1], [-1, 0, 1])
     assert surface.query("alpha == 0 and beta == 0")["loss"].item() == pytest.approx(value, rel=1e-5)
-    steps = lca.along(objective, torch.stack([theta, theta - 0.1 * gradient])).tables()["steps"]
+    statistics = objective.buffers()  # they stay as they are along this path
+    recorded = {"buffers": torch.stack([statistics, statistics])} if len(statistics) else {}
+    steps = lca.along(objective, torch.stack([theta, theta - 0.1 * gradient]), **recorded).tables()["steps"]
     assert steps["lca"].sum() == pytest.approx((steps["loss_end"] - steps["loss_start"]).sum(), abs=1e-3)
     grams = gram(model, FEATURES, labels, **settings)
     assert grams[TOTAL].mean().sqrt().item() == pytest.approx(gradient.norm().item(), rel=1e-4), "the mean of products is that of gradients"
