@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -26,6 +26,28 @@ def prepare(threads: int = 1) -> torch.device:
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
         libc.mallopt(_M_TOP_PAD, 1 << 26)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def subnormals_as_zero() -> Iterator[None]:
+    """Within the context, float32 numbers below 1.2e-38 count as zero, where the processor can do that; afterwards as before.
+
+    A processor takes some hundred cycles for each arithmetic operation on such a number. Adam's moments of a fitted network decay into that
+    range: a step of Stiffness' network on MNIST took 9.6 ms at epoch 40 without this context and 3.4 ms with it (docs/performance.md).
+
+    Example:
+        >>> small = torch.tensor(1e-39)
+        >>> with subnormals_as_zero():
+        ...     inside = float(small * 1)
+        >>> float(small * 1) > 0.0
+        True
+    """
+    was_on = bool(torch.tensor(1e-39) * 1 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_on)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

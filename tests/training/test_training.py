@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 import random
 import shutil
@@ -551,3 +552,29 @@ def test_every_network_trains_an_epoch(name: str, tmp_path: Path) -> None:
     assert not still, "every tensor moves"
     log = pd.read_csv(tmp_path / "tables" / "log.csv")["loss"]
     assert log[7:].mean() < log[0], "and the loss falls"
+
+
+def test_subnormal_numbers_count_as_zero_in_a_training_only(tmp_path: Path) -> None:
+    small, products = torch.tensor(1e-39), []
+    model = models.build("mnist_fc", classes=10, channels=1, seed=0)
+    model.register_forward_hook(lambda *_: products.append(float(small * 1)))
+    training.train(model, experiment(), run_config(steps=2), seed=0, folder=tmp_path)
+    assert set(products) == {0.0}, "the processor computes with subnormal numbers, which takes hundreds of cycles each"
+    assert float(small * 1) > 0, "measurements count exact zeros and need these numbers"
+
+
+def test_weights_do_not_depend_on_subnormal_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the examples are fitted so well that their gradients are subnormal; the other half moves the weights."""
+    config = run_config(optimizer={"name": "adam", "lr": 0.001, "fused": True}, steps=8)
+    labels = torch.arange(100) % 2
+    images = experiment().train.images
+    data = Experiment(*[Examples(images, labels)] * 3, 10, torch.zeros(1, 1, 1))
+    ends = []
+    for context in (machine.subnormals_as_zero, contextlib.nullcontext):
+        monkeypatch.setattr(machine, "subnormals_as_zero", context)
+        model = models.build("mnist_fc", classes=10, channels=1, seed=0)
+        with torch.no_grad():
+            [*model.parameters()][-1][:1] += 95  # exp(-95) = 6e-42
+        training.train(model, data, config, seed=0, folder=tmp_path / context.__name__)
+        ends.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert torch.equal(*ends)
