@@ -1,6 +1,6 @@
 """The one training loop.
 
-Numbers below float32's normal range count as zero while it runs: they move weights by less than 1e-34 and cost hundreds of cycles each.
+Numbers below float32's normal range count as zero while it runs: they move weights by less than 1e-30 and cost hundreds of cycles each.
 
 Everything random is a function of the seed and of the place where it is used, never of what was drawn before, so a training that is
 killed and continued ends with the same bits: only weights, optimizer state and log have to be saved.
