@@ -3,4 +3,4 @@
 The instruments are functions of tensors: ``lca`` on top of ``objective``. See docs/design.md.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -17,6 +17,7 @@ import jinja2
 
 from replication.claims.results import VERDICTS, FigureVerdicts, JudgedClaim, read_verdicts
 from replication.claims.verdicts import Outcome
+from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -104,8 +105,10 @@ def write(verdict_files: Sequence[Path], out: Path) -> None:
     """Write the page of the claims in ``verdict_files`` (as `replicate judge` writes them), with links relative to ``out``.
 
     Raises:
-        ReplicationError: a verdict file is missing, damaged or of an earlier version of this package.
+        ReplicationError: no verdict file is given, or one is missing, damaged or of an earlier version of this package.
     """
+    if not verdict_files:
+        raise ReplicationError("A page of claims needs at least one file of verdicts; name results/SCALE/PAPER/figures/*.verdicts.json.")
     figures = [(read_verdicts(path), _link(path, out)) for path in verdict_files]
     with atomic(out) as temporary:
         temporary.write_text(page(figures), encoding="utf-8")

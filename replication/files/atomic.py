@@ -19,7 +19,8 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """A temporary file (or folder) beside ``path`` that takes its name only if the block ends well.
 
     Files that an earlier, killed writer of the same path left behind are removed first: each path has one writer. A folder
-    that is replaced is moved aside whole, so that it is never seen half-written.
+    that is replaced is moved aside whole, so that it is never seen half-written. Folders that were made for it and stay empty are
+    removed.
 
     Raises:
         ReplicationError: the disk is full, or the folder cannot be written to.
@@ -34,6 +35,7 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
+    absent = [parent for parent in path.parents if not parent.exists()]  # the deepest first
     left_behind = re.compile(rf"\.{re.escape(path.name)}\.\d+(\.old)?\.tmp")  # but not the files of name.json beside name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,9 @@ def atomic(path: Path, *, folder: bool = False) -> Iterator[Path]:
         for leftover in (temporary, replaced):
             with contextlib.suppress(OSError):  # an error here would hide the first one
                 _remove(leftover)
+        for parent in absent:
+            with contextlib.suppress(OSError):  # it holds something, as after every write that succeeded
+                parent.rmdir()
 
 
 def writing_failed(path: Path, error: OSError) -> ReplicationError:

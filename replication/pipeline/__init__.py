@@ -2,5 +2,6 @@
 
 - ``configs``: reads paper_configs; ``dag``: figures, seeds, parts and dependencies; ``fingerprints``: hashes of code.
 - ``request``: what one call of Snakemake asks for; ``terminal``: what it prints meanwhile.
-- ``steps``: train, measure, gather; ``drawing``: figures; ``judging``: verdicts on a figure's claims.
+- ``steps``: train, measure, gather; ``drawing``: figures; ``judging``: verdicts on a figure's claims;
+  ``crate``: all of these as a Workflow Run RO-Crate.
 """

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from verdict_entries import ENTRY, PLACE
 
 from replication import __version__
 from replication.cli import main
+from replication.cli.listing import WITHOUT_CHECKOUT
+from replication.files.atomic import write_json
 
 JOB = ["--scale", "smoke", "--seed", "0"]
 
@@ -49,11 +52,60 @@ def test_a_mistake_is_one_sentence(
     assert error.count("\n") == 1
 
 
-def test_outside_of_a_checkout_the_next_step_is_named(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+CHECKOUT_ONLY = {
+    "run": ["lca_layers"],
+    "lock": [],
+    "amend": ["LCA-C8", "--reason", "x", "--results-seen", "no"],
+    "record": ["--list"],
+    "crate": ["--scale", "recorded", "--out", "x.zip"],
+    "train": ["lca", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y"],
+    "measure": ["lca", "mnist_fc_lca", *JOB, "--part", "0", "--out", "x.npz"],
+    "gather": ["lca", "mnist_fc_lca", "--scale", "smoke", "--folder", "x", "x.npz"],
+    "figure": ["lca", "lca_layers", "--scale", "smoke", "--folder", "x", "y"],
+    "judge": ["lca", "lca_layers", "--scale", "smoke", "--quantities-file", "x", "--out", "x.json"],
+}
+
+
+@pytest.mark.parametrize("command", CHECKOUT_ONLY)
+def test_outside_a_checkout_a_command_that_needs_it_says_so(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    status, error = run("train", "lca", "mnist_fc", *JOB, "--data-file", "x", "--folder", "y", capsys=capsys)
+    status, error = run(command, *CHECKOUT_ONLY[command], capsys=capsys)
     assert status == 2
+    assert error.startswith(f"Error: `replicate {command}` needs the checkout, and ")
     assert "run in the folder that holds the Snakefile" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outside_a_checkout_the_other_commands_work(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "lca_x.verdicts.json", PLACE | {"verdicts": [ENTRY]})
+    assert run("data", "digits", "--out", "digits.safetensors", capsys=capsys)[0] == 0
+    assert run("bundle", "digits", "--into", "bundle", capsys=capsys)[0] == 0
+    assert run("claims", "lca_x.verdicts.json", capsys=capsys)[0] in (0, 1)
+    assert run("claims-page", "lca_x.verdicts.json", "--out", "claims.html", capsys=capsys)[0] == 0
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"Outside a checkout of the repository only these work: {', '.join(WITHOUT_CHECKOUT)}." in capsys.readouterr().out
+
+
+def test_a_download_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPLICATION_OFFLINE", "1")
+    monkeypatch.delenv("REPLICATION_DATA", raising=False)
+    status, error = run("bundle", "mnist", "--into", "b", capsys=capsys)
+    assert status == 2
+    assert "REPLICATION_OFFLINE is set" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_of_no_claims_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, error = run("claims-page", "--out", str(tmp_path / "claims.html"), capsys=capsys)
+    assert status == 2
+    assert "at least one file of verdicts" in error
+    assert not (tmp_path / "claims.html").exists()
 
 
 def test_drawing_and_judging_do_without_torch() -> None:
