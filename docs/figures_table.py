@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from replication.claims.results import VERDICTS, JudgedClaim, read_verdicts
+from replication.claims.results import VERDICTS, read_verdicts
+from replication.claims.verdicts import COUNTED, count_text, counted_as
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 from replication.files.provenance import provenance_file, read_provenance
@@ -26,9 +27,7 @@ README = Path("README.md")
 MEASURED = Path("docs/measured.csv")
 THUMBNAILS, THUMBNAIL_SIZE = Path("docs/images/thumbnails"), (240, 180)
 BEGIN, END = "<!-- figures: written by docs/figures_table.py -->", "<!-- end of figures -->"
-KNOWN = "known discrepancy"
-OUTCOMES = ("reproduced", KNOWN, "not_reproduced", "inconclusive", "not_evaluated", "withdrawn", "error")
-COLUMNS = ["paper", "figure", "scale", "date", "core_minutes", *OUTCOMES]
+COLUMNS = ["paper", "figure", "scale", "date", "core_minutes", *COUNTED]
 SHOWN = ("reduced", "full", RECORDED)
 
 
@@ -45,18 +44,13 @@ def collect(scale: str, results: Path = Path("results")) -> pd.DataFrame:
         stem = results / scale / paper / "figures" / figure
         verdicts = stem.with_name(f"{figure}{VERDICTS}")
         if verdicts.exists():
-            counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts).verdicts)
+            counts = Counter(counted_as(entry) for entry in read_verdicts(verdicts).verdicts)
             made = datetime.datetime.fromisoformat(read_provenance(provenance_file(stem), check=False)["created"])
             cost = core_minutes(scale, paper, figure, results)
-            rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in OUTCOMES)])
+            rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in COUNTED)])
     if not rows:
         raise ReplicationError(f"No figure is judged in {results / scale}; run `snakemake figures --config scale={scale}` first.")
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _outcome(verdict: JudgedClaim) -> str:
-    """A discrepancy explains a claim that does not hold; what this scale cannot judge stays not evaluated."""
-    return KNOWN if verdict.discrepancy and verdict.outcome in ("not_reproduced", "inconclusive") else verdict.outcome
 
 
 def core_minutes(scale: str, paper: str, figure: str, results: Path = Path("results")) -> float | None:
@@ -120,7 +114,7 @@ def read() -> pd.DataFrame:
     measured = pd.read_csv(MEASURED)
     claims = {name: len(figure.claims) for _, name, figure in dag.figures()}
     for row in measured.to_dict("records"):
-        verdicts = sum(row[outcome] for outcome in OUTCOMES)
+        verdicts = sum(row[outcome] for outcome in COUNTED)
         if claims.get(row["figure"]) != verdicts:
             raise ReplicationError(
                 f"{MEASURED} has {verdicts} verdicts for {row['figure']} at scale {row['scale']}, paper_configs has claims: "
@@ -167,9 +161,7 @@ def _verdicts(measured: pd.DataFrame, figure: str, scale: str) -> str:
 
 
 def _words(rows: "pd.DataFrame | pd.Series[Any]") -> str:
-    counts = {outcome: int(rows[outcome].sum()) for outcome in OUTCOMES}
-    words = {outcome: "known discrepancies" if outcome == KNOWN and n > 1 else outcome.replace("_", " ") for outcome, n in counts.items()}
-    return ", ".join(f"{n} {words[outcome]}" for outcome, n in counts.items() if n)
+    return count_text({kind: int(rows[kind].sum()) for kind in COUNTED})
 
 
 def written(readme: str) -> str:

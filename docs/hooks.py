@@ -81,7 +81,8 @@ def _claims(paper: str, scale: str) -> dict[str, Any]:
 
 
 def _known(scales: dict[str, dict[str, Any]]) -> list[tuple[str, Any]]:
-    return [(name, claim) for name, claim in (scales["reduced"] | scales["full"]).items() if claim.discrepancy]
+    known = {name: claim for claims in (scales["full"], scales["reduced"]) for name, claim in claims.items() if claim.discrepancy}
+    return [(name, known[name]) for name in scales["full"] if name in known]
 
 
 def _accepted(claim: Any) -> str:

@@ -8,6 +8,7 @@ ENTRY = {
     "id": "LCA-X1",
     "statement": "It falls.",
     "published": "negative (Figure 5)",
+    "published_number": -1.75,
     "trust": "recalled",
     "quantity": "total",
     "unit": "%",

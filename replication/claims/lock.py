@@ -19,13 +19,17 @@ RawClaims = Mapping[str, Mapping[str, Any]]  # claims as written in paper_config
 
 
 def claim_hash(raw: Mapping[str, Any]) -> str:
-    """sha256 of a claim as written, all scales; ``discrepancy`` is a finding and not part of what was claimed.
+    """sha256 of a claim as written, all scales, without what is no part of what was claimed: ``discrepancy``, a finding, and ``number``
+    under ``published``, where a mark is drawn.
 
     >>> claim = {"id": "LCA-X1", "statement": "The loss falls."}
     >>> claim_hash(claim) == claim_hash(claim | {"discrepancy": {"evidence": "It rises."}})
     True
     """
-    return hashlib.sha256(canonical_json({key: value for key, value in raw.items() if key != "discrepancy"}).encode()).hexdigest()
+    claimed = {key: value for key, value in raw.items() if key != "discrepancy"}
+    if isinstance(raw.get("published"), dict):
+        claimed["published"] = {key: value for key, value in raw["published"].items() if key != "number"}
+    return hashlib.sha256(canonical_json(claimed).encode()).hexdigest()
 
 
 class Amendment(BaseModel):

@@ -10,25 +10,23 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
 from urllib.parse import quote
 
 import jinja2
 
 from replication.claims.results import VERDICTS, FigureVerdicts, JudgedClaim, read_verdicts
-from replication.claims.verdicts import Outcome
+from replication.claims.verdicts import COUNTED, count_text, counted_as, kind_text
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
 TRUST = {
     "confirmed": "confirmed against the paper",
     "secondary": "from a secondary source",
     "recalled": "recalled, not checked: gates nothing",
     "none": "no number published",
 }
-_FAR = 4  # a control further away than this many spans of everything else is pointed at, not drawn
+_FAR = 4  # a control or published value further away than this many spans of everything else is pointed at, not drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +36,8 @@ class Plot:
     Attributes:
         seeds: place and text of each finite estimate; ``mean`` and ``interval`` of their mean, None where there is none.
         region: left and right end of the acceptance region, None where nothing is accepted at this scale; ``edges`` where it is not open.
-        control: its place, clipped to the axis; ``beyond`` is "left" or "right" where it lies outside.
+        published, control: their places, clipped to the axis; None where there is none.
+        published_beyond, control_beyond: "left" or "right" where they lie outside of the axis, else "".
         ticks: place and label.
     """
 
@@ -47,8 +46,10 @@ class Plot:
     interval: tuple[float, float] | None
     region: tuple[float, float] | None
     edges: list[float]
+    published: float | None
+    published_beyond: str
     control: float | None
-    beyond: str
+    control_beyond: str
     ticks: list[tuple[float, str]]
 
 
@@ -59,20 +60,29 @@ def plot(verdict: JudgedClaim) -> Plot | None:
         return None
     interval = None if verdict.low is None or verdict.high is None else (verdict.low, verdict.high)
     closed_edges = [edge for edge in (verdict.low_edge, verdict.high_edge) if edge is not None]
-    left, right = _axis([value for _, value in seeds] + list(interval or ()) + closed_edges, verdict.control_mean)
+    shown = [value for _, value in seeds] + list(interval or ()) + closed_edges
+    left, right = _axis(shown, [verdict.published_number, verdict.control_mean])
 
     def place(value: float) -> float:
         return (value - left) / (right - left)
 
-    control = verdict.control_mean
+    def clipped(value: float | None) -> tuple[float | None, str]:
+        if value is None:
+            return None, ""
+        return min(max(place(value), 0.0), 1.0), "left" if value < left else "right" if value > right else ""
+
+    published, published_beyond = clipped(verdict.published_number)
+    control, control_beyond = clipped(verdict.control_mean)
     return Plot(
         seeds=[(place(value), f"seed {seed}: {value:.4g}") for seed, value in seeds],
         mean=None if verdict.mean is None else place(verdict.mean),
         interval=(place(interval[0]), place(interval[1])) if interval else None,
         region=(place(_or(verdict.low_edge, left)), place(_or(verdict.high_edge, right))) if verdict.region else None,
         edges=[place(edge) for edge in closed_edges],
-        control=None if control is None else min(max(place(control), 0.0), 1.0),
-        beyond="" if control is None or left <= control <= right else ("left" if control < left else "right"),
+        published=published,
+        published_beyond=published_beyond,
+        control=control,
+        control_beyond=control_beyond,
         ticks=[(place(tick), f"{tick:.4g}") for tick in ticks(left, right)],
     )
 
@@ -81,12 +91,12 @@ def _or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
-def _axis(shown: Sequence[float], control: float | None) -> tuple[float, float]:
-    """Ends of an axis that holds all of ``shown``, and the control where that leaves the rest readable."""
+def _axis(shown: Sequence[float], others: Iterable[float | None]) -> tuple[float, float]:
+    """Ends of an axis that holds all of ``shown``, and each of ``others`` that leaves the rest readable."""
     low, high = min(shown), max(shown)
     span = (high - low) or abs(high) or 1.0
-    if control is not None and low - _FAR * span <= control <= high + _FAR * span:
-        low, high = min(low, control), max(high, control)
+    near = [each for each in others if each is not None and low - _FAR * span <= each <= high + _FAR * span]
+    low, high = min([low, *near]), max([high, *near])
     margin = 0.08 * ((high - low) or span)
     return low - margin, high + margin
 
@@ -125,6 +135,7 @@ class Card:
     """One claim as the template shows it: the verdict, words for it, and its drawing."""
 
     verdict: JudgedClaim
+    kind: str
     marks: list[str]
     trust: str
     measured: str
@@ -151,8 +162,8 @@ class PaperSection:
 
     @property
     def counts(self) -> Counter[str]:
-        """Claims by outcome."""
-        return Counter(card.verdict.outcome for section in self.figures for card in section.cards)
+        """Claims by kind of verdict."""
+        return Counter(card.kind for section in self.figures for card in section.cards)
 
 
 def page(figures: Iterable[tuple[FigureVerdicts, str]]) -> str:
@@ -163,27 +174,29 @@ def page(figures: Iterable[tuple[FigureVerdicts, str]]) -> str:
         papers.setdefault(figure.paper, PaperSection(title=figure.title, figures=[])).figures.append(section)
     sections = [section for paper in papers.values() for section in paper.figures]
     verdicts = [card.verdict for section in sections for card in section.cards]
-    required = [verdict for verdict in verdicts if verdict.required]
     # trim_blocks: the template's own lines leave no empty ones behind
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         papers=papers,
-        outcomes=OUTCOMES,
-        counts=Counter(verdict.outcome for verdict in verdicts),
+        kinds=COUNTED,
+        words=kind_text,
+        counts=Counter(card.kind for section in sections for card in section.cards),
         scales=sorted({section.figure.scale for section in sections}),
         n_claims=len(verdicts),
-        required=Counter(verdict.outcome for verdict in required),
-        n_known=sum(bool(verdict.discrepancy) for verdict in required),
+        n_required=sum(verdict.required for verdict in verdicts),
+        required=count_text(Counter(counted_as(verdict) for verdict in verdicts if verdict.required)),
     )
 
 
 def _card(verdict: JudgedClaim) -> Card:
-    marks = [text for holds, text in ((verdict.post_hoc, "post hoc"), (bool(verdict.discrepancy), "known discrepancy")) if holds]
+    elsewhere = bool(verdict.discrepancy) and verdict.outcome != "not_reproduced"
+    marks = [text for holds, text in ((verdict.post_hoc, "post hoc"), (elsewhere, "a discrepancy elsewhere")) if holds]
     finite = [f"seed {seed}: {value:.4g}" for seed, value in verdict.estimates.items() if value is not None]
     not_finite = [f"seed {seed}: not finite" for seed, value in verdict.estimates.items() if value is None]
     return Card(
         verdict=verdict,
+        kind=counted_as(verdict),
         marks=marks,
         trust=TRUST.get(verdict.trust, verdict.trust),
         measured=measured(verdict),

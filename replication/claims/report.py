@@ -8,10 +8,10 @@ from tabulate import tabulate
 
 from replication.claims.results import QUANTITIES, JudgedClaim, read_quantities, read_verdicts
 from replication.claims.statistics import mean_interval
-from replication.claims.verdicts import exit_status
+from replication.claims.verdicts import count_text, counted_as, exit_status, is_contradicted, kind_text
 
 _TRUST = {"recalled": "recalled, not checked", "none": "no number published"}
-_MARKS = {"reproduced": "+", "not_reproduced": "x", "inconclusive": "?", "not_evaluated": "-", "error": "!", "withdrawn": "-"}
+_MARKS = {"reproduced": "+", "known discrepancy": "~", "not_reproduced": "x", "inconclusive": "?", "error": "!"}
 _Row = tuple[str, JudgedClaim]  # scale and verdict
 
 
@@ -31,26 +31,39 @@ def show_claims(verdict_files: Sequence[Path], *, ci: bool = False) -> int:
     figures = [read_verdicts(path) for path in verdict_files]
     rows = [(figure.scale, verdict) for figure in figures for verdict in figure.verdicts if verdict.ci or not ci]
     _print_verdicts(rows)
-    status = exit_status([verdict for _, verdict in rows], ci=ci)
-    words = {
-        0: "every claim required at this scale is reproduced" if not ci else "no claim checked here fails",
-        1: "not every required claim is reproduced",
-        2: "something is broken: see the verdict error",
-    }
-    known_discrepancies = [verdict for _, verdict in rows if verdict.discrepancy]
-    for verdict in known_discrepancies:
-        print(f"{verdict.id}, known discrepancy. {verdict.discrepancy}\n")
-    apart = ", known discrepancies apart" if known_discrepancies else ""
-    print(f"{len(rows)} claims{_seeds([verdict for _, verdict in rows])}: {words[status]}{apart}.")
+    verdicts = [verdict for _, verdict in rows]
+    for verdict in verdicts:
+        if verdict.discrepancy and verdict.required:
+            print(f"{verdict.id}, {_discrepancy_text(verdict)}. {verdict.discrepancy}\n")
+    status = exit_status(verdicts, ci=ci)
+    print(f"{len(rows)} claims{_seeds(verdicts)}. {_conclusion(status, [verdict for verdict in verdicts if verdict.required])}")
     return status
+
+
+def _discrepancy_text(verdict: JudgedClaim) -> str:
+    kind = counted_as(verdict)
+    words = {"reproduced": "a known discrepancy that is gone: it is reproduced here", "inconclusive": "a known discrepancy, undecided here"}
+    return words.get(kind, kind_text(kind))
+
+
+def _conclusion(status: int, required: Sequence[JudgedClaim]) -> str:
+    """What the exit status means, and which claims it rests on."""
+    contradicted = [verdict.id for verdict in required if is_contradicted(verdict)]
+    broken = [verdict.id for verdict in required if verdict.outcome == "error"]
+    if status == 2:
+        return f"Something is broken: {', '.join(broken)}."
+    if status == 1:
+        return f"The opposite of what is expected was decided: {', '.join(contradicted)}."
+    undecided = sum(verdict.outcome == "inconclusive" for verdict in required)
+    apart = f", {undecided} undecided at this number of seeds (`replicate power` says how many would decide)" if undecided else ""
+    return f"No claim required at this scale is contradicted{apart}."
 
 
 def _print_verdicts(rows: Sequence[_Row]) -> None:
     headers = ["claim", "verdict", "measured [90 %]", "accepted", "published; trust", "under control", "scale", "why"]
     cells = [_cells(scale, verdict) for scale, verdict in rows]
     print(tabulate(cells, headers=headers, maxcolwidths=[None, None, 30, None, 34, 16, None, 30], disable_numparse=True))
-    counts = Counter[str](verdict.outcome for _, verdict in rows)
-    print("\n" + ", ".join(f"{counts[outcome]} {outcome}" for outcome in _MARKS) + "\n")
+    print(f"\n{count_text(Counter(counted_as(verdict) for _, verdict in rows))}\n")
 
 
 def _seeds(verdicts: Sequence[JudgedClaim]) -> str:
@@ -68,8 +81,9 @@ def _cells(scale: str, verdict: JudgedClaim) -> tuple[str, ...]:
     mean, interval = _mean_and_interval(values) if values else ("", "")
     seeds = f"; seeds {', '.join(f'{value:.4g}' for value in values)}" if values else ""
     measured = f"{mean} {interval}".strip() + (f" {verdict.unit}" if verdict.unit and values else "") + seeds
-    outcome = f"{_MARKS[verdict.outcome]} {verdict.outcome}" + (" (post hoc)" if verdict.post_hoc else "")
-    outcome += " (known discrepancy)" if verdict.discrepancy else ""
+    kind = counted_as(verdict)
+    outcome = f"{_MARKS.get(kind, '-')} {kind_text(kind)}" + (" (post hoc)" if verdict.post_hoc else "")
+    outcome += " (a discrepancy elsewhere)" if verdict.discrepancy and kind in ("reproduced", "inconclusive") else ""
     control = verdict.control if verdict.control_mean is None else f"{verdict.control} ({verdict.control_mean:.3g})"
     published = f"{verdict.published}; {_TRUST.get(verdict.trust, verdict.trust)}"
     return verdict.id, outcome, measured, verdict.region, published, control, scale, verdict.reason

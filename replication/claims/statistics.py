@@ -26,20 +26,3 @@ def mean_interval(estimates: Sequence[float], level: float = LEVEL) -> tuple[flo
         return -math.inf, math.inf
     half = special.stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def seeds_to_decide(estimates: Sequence[float], region: tuple[float, float], level: float = LEVEL, most: int = 10_000) -> int | None:
-    """How many seeds of this mean and spread would put the interval wholly inside or outside of ``region``.
-
-    None where there are fewer than two seeds, or where more than ``most`` would be needed.
-
-    >>> seeds_to_decide([-1.0, 0.5, 0.1], region=(-float("inf"), 0.0))
-    94
-    """
-    values = np.asarray(estimates, dtype=np.float64)
-    if len(values) < 2:
-        return None
-    distance = min(abs(float(values.mean()) - edge) for edge in region)
-    n = np.arange(len(values), most + 1)
-    enough = n[special.stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / np.sqrt(n) < distance]
-    return int(enough[0]) if len(enough) else None

@@ -91,6 +91,13 @@ def claims(verdict_files: list[Path], ci: bool) -> int:
     return report.show_claims(verdict_files, ci=ci)
 
 
+def power(figures: list[str], scale: str, results: Path) -> None:
+    """Print how many seeds would decide each claim."""
+    from replication.pipeline import planning
+
+    planning.show_power(planning.claims_power(scale, results, figures))
+
+
 def claims_page(verdict_files: list[Path], out: Path) -> None:
     """Write every claim as one page of HTML."""
     from replication.claims import page

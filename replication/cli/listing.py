@@ -54,7 +54,7 @@ class Commands:
         return "\n\n".join(groups)
 
 
-_NAMES = ("paper", "run", "measurement", "figure", "claim", "target")
+_NAMES = ("paper", "run", "measurement", "figure", "figures", "claim", "target")
 
 
 class Command(argparse.ArgumentParser):
@@ -64,7 +64,7 @@ class Command(argparse.ArgumentParser):
         """The help, with the allowed names."""
         positionals = [action.dest for action in self._actions if not action.option_strings and action.dest in _NAMES]
         if positionals:
-            self.epilog = "\n\n".join(f"{positional}:\n{_allowed(positional)}" for positional in positionals)
+            self.epilog = "\n\n".join(f"{positional.removesuffix('s')}:\n{_allowed(positional)}" for positional in positionals)
         return super().format_help()
 
 
@@ -83,6 +83,7 @@ def _allowed(positional: str) -> str:
             "run": list(config.runs),
             "measurement": list(config.measurements),
             "figure": list(config.figures),
+            "figures": list(config.figures),
             "target": list(config.figures),
             "claim": [claim.id for figure in config.figures.values() for claim in figure.claims],
         }[positional]

@@ -101,10 +101,16 @@ def _add_computing_commands(commands: Commands) -> None:
 def _add_claims_commands(commands: Commands) -> None:
     files = {"quantities_file": "of the figure", "verdicts_file": "of the figure"}
     commands.add(commands.FOR_PEOPLE, actions.show, "show", "print a figure's quantities and verdicts", **files)
-    about = "print every claim with its verdict; the status says if they hold: 0 yes, 1 no, 2 broken"
+    about = "print every claim with its verdict; the status: 0 none is contradicted, 1 some are, 2 broken"
     claims = commands.add(commands.FOR_PEOPLE, actions.claims, "claims", about)
     claims.add_argument("verdict_files", nargs="+", type=Path)
-    claims.add_argument("--ci", action="store_true", help="only claims marked ci; inconclusive ones do not fail")
+    claims.add_argument("--ci", action="store_true", help="only claims marked ci")
+    about = "print how many seeds would decide each claim with probability 0.9, from the figures that are drawn"
+    power = commands.add(commands.FOR_PEOPLE, actions.power, "power", about)
+    power.add_argument("figures", nargs="*", metavar="figure", help="figures or papers (default: all that are drawn); names: see below")
+    power.add_argument("--scale", default="reduced", help="reduced, full or recorded (default: reduced)")
+    where = "where they lie (default: results; pilots elsewhere)"
+    power.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help=where)
     page = commands.add(
         commands.FOR_SNAKEMAKE, actions.claims_page, "claims-page", "write every claim as one page of HTML", out="file to write (.html)"
     )

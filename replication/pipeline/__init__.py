@@ -4,4 +4,5 @@
 - ``request``: what one call of Snakemake asks for; ``terminal``: what it prints meanwhile.
 - ``steps``: train, measure, gather; ``drawing``: figures; ``judging``: verdicts on a figure's claims;
   ``crate``: all of these as a Workflow Run RO-Crate.
+- ``planning``: how many seeds the claims need.
 """

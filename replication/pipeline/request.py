@@ -161,13 +161,14 @@ def _is_missing(scale: str, paper: str, figure: str) -> bool:
 
 def _core_minutes(scale: str, paper: str, figure: str, seeds: int | None) -> float | None:
     """What a figure is expected to cost by itself; other numbers of seeds cost in proportion to their jobs."""
-    minutes = _measured().get((scale, figure))
+    minutes = measured_core_minutes().get((scale, figure))
     if minutes is None or seeds is None:
         return minutes
     return minutes * len(outputs(scale, [(paper, figure)], seeds)) / len(outputs(scale, [(paper, figure)]))
 
 
-def _measured() -> dict[tuple[str, str], float]:
+def measured_core_minutes() -> dict[tuple[str, str], float]:
+    """Core-minutes of a figure by itself, by scale and figure; those that were timed in docs/measured.csv."""
     if not MEASURED.is_file():
         return {}
     with open(MEASURED, newline="", encoding="utf-8") as file:

@@ -1,6 +1,8 @@
 """What is claimed: published values with their trust, acceptance regions with their basis, controls."""
 
-from typing import Annotated, Literal, Self
+import math
+import re
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -13,11 +15,27 @@ Kind = Literal["value", "difference", "ordering", "relation", "array", "identity
 
 
 class Published(Strict):
-    """What the paper says; ``trust`` is how well that is known, ``none`` where it gives no number."""
+    """What the paper says; ``trust`` is how well that is known, ``none`` where it gives no number.
+
+    ``number`` is the published value on the scale of the claim's quantity, to be drawn beside the measured one; it judges nothing. A
+    ``value`` that is a number needs none.
+    """
 
     value: str
     where: str
     trust: Trust
+    number: float | None = None
+
+    @property
+    def drawn(self) -> float | None:
+        """The published number to draw, None where there is none.
+
+        >>> Published(value="0.53", where="Figure 2", trust="confirmed").drawn
+        0.53
+        """
+        if self.number is not None or self.trust == "recalled":
+            return self.number
+        return float(self.value) if re.fullmatch(r"[-+]?\d*\.?\d+", self.value) else None
 
 
 class Expectation(Strict):
@@ -43,6 +61,23 @@ class Expectation(Strict):
             raise ValueError(f"has basis {self.basis} without a note; say in one sentence where the bound comes from")
         return self
 
+    @property
+    def region(self) -> tuple[float, float]:
+        """The open interval in which the quantity must lie.
+
+        >>> Expectation(rule="below", bound=0.0, basis="published").region
+        (-inf, 0.0)
+        """
+        if self.rule == "below":
+            return -math.inf, cast(float, self.bound)
+        if self.rule == "above":
+            return cast(float, self.bound), math.inf
+        return cast(float, self.low), cast(float, self.high)
+
+    def excludes(self, interval: list[float]) -> bool:
+        """Whether an interval lies wholly outside of the region."""
+        return interval[1] <= self.region[0] or interval[0] >= self.region[1]
+
 
 class Control(Strict):
     """A quantity computed the same way with the claimed mechanism broken; the claim must fall on it."""
@@ -52,8 +87,12 @@ class Control(Strict):
 
 
 class Discrepancy(Strict):
-    """A claim that is known not to reproduce: evidence and a hypothesis; then success is the surprise."""
+    """A claim that is known not to reproduce: evidence and a hypothesis; then success is the surprise.
 
+    ``interval`` is the 90 % interval over seeds that decided it; for an identity the range of the seeds.
+    """
+
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)]
     evidence: str
     hypothesis: str
 
@@ -83,4 +122,6 @@ class Claim(Strict):
             raise ValueError("has no expectation at this scale; add one under expect or say why under not_evaluated")
         if self.expect is not None and self.expect.basis in ("published", "published_spread") and self.published.trust == "recalled":
             raise ValueError("rests its acceptance region on a recalled value, which gates nothing; use another basis")
+        if self.expect is not None and self.discrepancy is not None and not self.expect.excludes(self.discrepancy.interval):
+            raise ValueError("has a known discrepancy whose interval is not outside of the acceptance region; an undecided claim has none")
         return self

@@ -12,9 +12,22 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from replication import claims
-from replication.claims import Verdict, amend, amendments, check_lock, claim_hash, compare, exit_status, judge, lock_new
+from replication.claims import (
+    Verdict,
+    amend,
+    amendments,
+    check_lock,
+    claim_hash,
+    compare,
+    counted_as,
+    exit_status,
+    judge,
+    lock_new,
+    seeds_for_power,
+)
 from replication.errors import ReplicationError
 from replication.files.atomic import canonical_json, write_json
 from replication.pipeline import configs, judging
@@ -74,11 +87,11 @@ def test_the_outcome_is_where_the_interval_lies(estimates: list[float], expect: 
 
 def test_an_inconclusive_outcome_says_how_many_seeds_would_decide() -> None:
     outcome, reason = compare([-1.0, 0.5, -0.3], expectation())
-    matched = re.fullmatch(r"interval across the edge; about (\d+) seeds would decide", reason)
+    matched = re.fullmatch(r"interval across the edge; about (\d+) seeds would decide with probability 0.9", reason)
     assert outcome == "inconclusive"
     assert matched
-    assert 3 < int(matched[1]) < 40
-    assert "more than 10,000 seeds would decide" in compare([-1.0, 1.0], expectation())[1]
+    assert int(matched[1]) == seeds_for_power([-1.0, 0.5, -0.3], (-math.inf, 0.0))
+    assert "more seeds than can be trained would decide" in compare([-1.0, 1.0], expectation())[1]
 
 
 def test_one_seed_decides_nothing() -> None:
@@ -160,6 +173,17 @@ def test_a_control_that_holds_does_not_hide_a_claim_that_does_not() -> None:
     assert judged(ACROSS, INSIDE).outcome == "inconclusive"
 
 
+def test_a_control_that_holds_by_chance_leaves_its_claim_undecided() -> None:
+    """At 90 % one control in twenty with its mean on the edge holds."""
+    by_chance = [-0.4, -0.5, -0.2]
+    assert compare(by_chance, expectation())[0] == "reproduced"
+    assert compare(by_chance, expectation(), level=0.99)[0] == "inconclusive"
+    verdict = judged(INSIDE, by_chance)
+    assert (verdict.outcome, verdict.control) == ("inconclusive", "reproduced")
+    assert "may hold with the mechanism broken too (gradients shuffled)" in verdict.reason
+    assert exit_status([verdict]) == 0
+
+
 @pytest.mark.parametrize("control", [OUTSIDE, ACROSS])
 def test_a_claim_stands_when_its_control_falls(control: list[float]) -> None:
     assert judged(INSIDE, control).outcome == "reproduced"
@@ -193,13 +217,21 @@ def test_a_claim_without_expectation_is_shown_and_not_judged() -> None:
 
 
 def test_a_known_discrepancy_is_told_with_its_hypothesis() -> None:
-    verdict = judged(OUTSIDE, discrepancy={"evidence": "Ten seeds.", "hypothesis": "Another learning rate."})
+    verdict = judged(OUTSIDE, discrepancy={"interval": [0.9, 1.1], "evidence": "Ten seeds.", "hypothesis": "Another learning rate."})
     assert (verdict.outcome, verdict.discrepancy) == ("not_reproduced", "Ten seeds. Hypothesis: Another learning rate.")
+    assert counted_as(verdict) == "known discrepancy"
+
+
+@pytest.mark.parametrize("interval", [[-0.1, 0.9], [-1.0, -0.5]])
+def test_a_known_discrepancy_rests_on_a_decided_verdict(interval: list[float]) -> None:
+    with pytest.raises(ValidationError, match="interval is not outside of the acceptance region; an undecided claim has none"):
+        claim(discrepancy={"interval": interval, "evidence": "Three seeds.", "hypothesis": "Noise."})
+    assert claim(expect=None, not_evaluated="too few", discrepancy={"interval": interval, "evidence": "E.", "hypothesis": "H."})
 
 
 # Exit status
 
-BAD = {"not_reproduced": 1, "inconclusive": 1, "not_evaluated": 0, "error": 2, "reproduced": 0, "withdrawn": 0}
+BAD = {"not_reproduced": 1, "inconclusive": 0, "not_evaluated": 0, "error": 2, "reproduced": 0, "withdrawn": 0}
 
 
 def verdict(outcome: str, *, required: bool = True, ci: bool = False, discrepancy: str = "") -> Verdict:

@@ -53,7 +53,7 @@ class Outline(HTMLParser):
 
 
 def test_a_claim_is_shown_whole() -> None:
-    known = {"id": "LCA-X2", "outcome": "inconclusive", "post_hoc": True, "discrepancy": "Off by 7 %. Hypothesis: noise."}
+    known = {"id": "LCA-X2", "outcome": "not_reproduced", "post_hoc": True, "discrepancy": "Off by 7 %. Hypothesis: noise."}
     known["amendments"] = ["2026-01-02, no result had been seen: Wider."]
     outline = Outline(page_of(figure({}, known)))
     text = " ".join(outline.words.split())
@@ -64,9 +64,27 @@ def test_a_claim_is_shown_whole() -> None:
         assert part in text, part
     first, second = outline.named("article")
     assert (first["id"], first["data-paper"], first["data-verdict"]) == ("LCA-X1", "lca", "reproduced")
-    assert second["data-verdict"] == "inconclusive|post hoc|known discrepancy"
-    assert {"class": "picture", "href": "lca/figures/lca_x.png"} in outline.named("a")
-    assert "2 claims at scale full" in text
+    assert second["data-verdict"] == "known discrepancy|post hoc"
+    assert [link["href"] for link in outline.named("a") if link.get("class") == "picture"] == [LINK] * 3, "the figure's and each claim's"
+    assert "2 claims at scale full. 2 of them are required to hold there: 1 reproduced, 1 known discrepancy." in text
+
+
+def test_an_undecided_discrepancy_is_counted_as_inconclusive() -> None:
+    undecided = {"outcome": "inconclusive", "discrepancy": "Off by 7 %. Hypothesis: noise."}
+    outline = Outline(page_of(figure(undecided)))
+    (claim,) = outline.named("article")
+    assert claim["data-verdict"] == "inconclusive|a discrepancy elsewhere"
+    assert "required to hold there: 1 inconclusive." in " ".join(outline.words.split())
+
+
+def test_the_page_fits_a_phone() -> None:
+    """The width of the device, columns no wider than the screen, and a table that scrolls in its own box."""
+    text = page_of(figure({}))
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in Outline(text).named("meta")
+    assert "minmax(min(100%, 24rem), 1fr)" in text
+    assert re.search(r"\.scroll \{ overflow-x: auto; \}", text)
+    assert '<div class="scroll"><table>' in text
+    assert all(svg.get("viewbox") and "width" not in svg for svg in Outline(text).named("svg")), "drawings shrink with the column"
 
 
 def test_text_of_any_kind_stays_text() -> None:
@@ -93,6 +111,9 @@ def test_links_and_filters_name_what_is_there() -> None:
     assert len(ids) == len(set(ids))
     assert {link["href"][1:] for link in outline.named("a") if (link["href"] or "").startswith("#")} <= set(ids)  # type: ignore[index]
     assert [option["value"] for option in outline.named("option") if option.get("value")] == ["reproduced", "error"]
+    chosen = {select["id"] for select in outline.named("select")}
+    assert chosen == {"by-paper", "by-verdict", "by-scale"}
+    assert all({"data-paper", "data-verdict", "data-scale"} <= claim.keys() for claim in outline.named("article"))
     assert "svcca" in outline.words
 
 
@@ -113,18 +134,28 @@ def test_marks_lie_where_the_numbers_are() -> None:
     assert drawn.interval == pytest.approx((axis["-2"], axis["-1"]))
     assert drawn.region == pytest.approx((0, axis["0"]))
     assert drawn.control == pytest.approx(axis["0"] + 0.5 * unit)
+    assert drawn.published == pytest.approx(axis["-1"] - 0.75 * unit)
     assert len(drawn.seeds) == 2  # the third is not finite
 
 
-def test_a_control_far_away_is_pointed_at() -> None:
-    near, far = plot(verdict()), plot(verdict(control_mean=-1e6))
+def test_a_control_or_published_value_far_away_is_pointed_at() -> None:
+    near, far = plot(verdict()), plot(verdict(control_mean=-1e6, published_number=1e6))
     assert near is not None
     assert far is not None
-    assert (far.control, far.beyond, near.beyond) == (0, "left", "")
+    assert (far.control, far.control_beyond, near.control_beyond) == (0, "left", "")
+    assert (far.published, far.published_beyond, near.published_beyond) == (1, "right", "")
+
+
+def test_the_published_value_is_drawn_beside_the_measured_one_where_it_is_a_number() -> None:
+    (drawn,) = [text for text in Outline(page_of(figure({}))).named("text") if text.get("class") == "published"]
+    assert drawn["y"] == "14"
+    assert "\u25c6" in page_of(figure({}))
+    assert not [text for text in Outline(page_of(figure({"published_number": None}))).named("text") if text.get("class") == "published"]
 
 
 def test_one_seed_no_region_and_equal_values_can_be_drawn() -> None:
     lone = {"estimates": {"0": 3.0}, "mean": 3.0, "low": None, "high": None, "region": "", "high_edge": None, "control_mean": None}
+    lone |= {"published_number": None}
     drawn = plot(verdict(**lone))
     assert drawn is not None
     assert (drawn.interval, drawn.region, drawn.control) == (None, None, None)

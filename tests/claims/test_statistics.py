@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from replication.claims.statistics import LEVEL, mean_interval, seeds_to_decide
+from replication.claims.statistics import LEVEL, mean_interval
 
 ESTIMATES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -43,7 +43,6 @@ def test_the_interval_moves_and_stretches_with_the_estimates(estimates: list[flo
 @pytest.mark.parametrize("estimates", [[], [1.0]])
 def test_fewer_than_two_seeds_bound_nothing(estimates: list[float]) -> None:
     assert mean_interval(estimates) == (-math.inf, math.inf)
-    assert seeds_to_decide(estimates, (0, 1)) is None
 
 
 def test_equal_estimates_have_an_interval_of_no_width() -> None:
@@ -54,29 +53,3 @@ def test_equal_estimates_have_an_interval_of_no_width() -> None:
 def test_an_estimate_that_is_not_finite_leaves_no_interval(bad: float) -> None:
     assert all(map(math.isnan, mean_interval([1.0, bad, 2.0])))
     assert all(map(math.isnan, mean_interval([bad])))
-
-
-def with_mean_and_sd(n: int, mean: float, sd: float) -> list[float]:
-    values = np.linspace(-1, 1, n)
-    return list(mean + sd * values / values.std(ddof=1))
-
-
-@pytest.mark.parametrize("region", [(0.0, math.inf), (-math.inf, 1.0), (0.0, 1.0)])
-@given(mean=st.floats(-1, 2), sd=st.floats(0.05, 3), n=st.integers(2, 6))
-def test_that_many_seeds_decide_and_one_fewer_do_not(region: tuple[float, float], mean: float, sd: float, n: int) -> None:
-    def decided(seeds: int) -> bool:
-        low, high = mean_interval(with_mean_and_sd(seeds, mean, sd))
-        return (region[0] < low and high < region[1]) or high < region[0] or low > region[1]
-
-    needed = seeds_to_decide(with_mean_and_sd(n, mean, sd), region, most=2000)
-    if needed is None:
-        assert not decided(2000)
-    else:
-        assert needed >= n
-        assert decided(needed)
-        assert needed == n or not decided(needed - 1)
-
-
-def test_a_mean_on_the_edge_is_never_decided() -> None:
-    assert seeds_to_decide([-1.0, 1.0], (0, math.inf)) is None
-    assert seeds_to_decide([0.0, 0.0], (0, math.inf)) is None

@@ -3,10 +3,11 @@ from pathlib import Path
 import figures_table
 import pandas as pd
 import pytest
-from figures_table import BEGIN, END, MEASURED, OUTCOMES, README, THUMBNAILS
+from figures_table import BEGIN, END, MEASURED, README, THUMBNAILS
 from PIL import Image
 from verdict_entries import ENTRY, PLACE
 
+from replication.claims.verdicts import COUNTED, kind_text
 from replication.errors import ReplicationError
 from replication.files.atomic import write_json
 from replication.files.provenance import provenance_file, write_provenance
@@ -24,9 +25,9 @@ def test_every_figure_has_its_row_with_the_verdicts_measured() -> None:
     assert set(rows) == {f"figure_{name}" for _, name, _ in dag.figures()}
     measured = pd.read_csv(MEASURED)
     for row in measured.to_dict("records"):
-        for outcome in OUTCOMES:
+        for outcome in COUNTED:
             if row[outcome] == 1:
-                assert f"1 {outcome.replace('_', ' ')}" in rows[f"figure_{row['figure']}"]
+                assert f"1 {kind_text(outcome)}" in rows[f"figure_{row['figure']}"]
 
 
 def test_every_figure_has_its_small_picture_and_shows_it() -> None:
@@ -58,7 +59,10 @@ def results(tmp_path: Path) -> Path:
     """One finished figure at reduced scale, its jobs timed at half a minute each."""
     paper, figure, entry = next(each for each in dag.figures() if each[2].claims and each[2].measurements)
     folder = tmp_path / "reduced" / paper / "figures"
-    verdicts = [ENTRY | {"outcome": "inconclusive", "discrepancy": "known" if place == 0 else ""} for place in range(len(entry.claims))]
+    verdicts = [
+        ENTRY | ({"outcome": "not_reproduced", "discrepancy": "known"} if place == 0 else {"outcome": "inconclusive"})
+        for place in range(len(entry.claims))
+    ]
     write_json(folder / f"{figure}.verdicts.json", PLACE | {"verdicts": verdicts})
     write_provenance(provenance_file(folder / figure), {"created": "2026-01-02T03:04:05+00:00"}, [])
     Image.effect_noise((900, 500), 50).save(folder / f"{figure}.png")
@@ -80,7 +84,7 @@ def test_finished_results_are_collected(results: Path) -> None:
     assert row["date"] == "2026-01-02"
     assert row["core_minutes"] == pytest.approx(n_jobs / 2)
     assert row["known discrepancy"] == 1
-    assert sum(row[outcome] for outcome in OUTCOMES) == row["known discrepancy"] + row["inconclusive"]
+    assert sum(row[outcome] for outcome in COUNTED) == row["known discrepancy"] + row["inconclusive"]
     next(results.glob("benchmarks/**/*.tsv")).unlink()
     assert pd.isna(figures_table.collect("reduced", results)["core_minutes"].iloc[0]), "a job that was not timed"
 
