@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from figures.landscape_sharpness import LINES, seed_of
 from figures.residual_nets import FITTED, fit_line, title_of, training_accuracies
 from figures.style import LOSS, Quantities, Tables, is_measured, note_missing, write_not_recorded
-from figures.surfaces import NOSHORT, draw_contours
+from figures.surfaces import NOSHORT, draw_surface
 from figures.vgg9 import MODE, SGD, by_seed, label
 
 REPEATED = "repeated_surfaces"
@@ -75,7 +75,7 @@ def _draw_repeated(figure: SubFigure, tables: Tables) -> None:
     grid = figure.subplots(len(runs), len(directions), squeeze=False)
     for run, row in zip(runs, grid, strict=True):
         for number, (direction, axes) in enumerate(zip(directions, row, strict=True)):
-            image = draw_contours(axes, surfaces[(surfaces["run"] == run) & (surfaces["direction"] == direction)])
+            image = draw_surface(axes, surfaces[(surfaces["run"] == run) & (surfaces["direction"] == direction)])
             axes.set_title(f"{_net(tables, run)}\npair of directions {number + 1}", fontsize=8.5)
             axes.set(xlabel="alpha", ylabel="" if number else "beta")
     figure.colorbar(image, ax=grid, shrink=0.6, pad=0.01).set_label("training loss (cross-entropy)")

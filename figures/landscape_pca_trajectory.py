@@ -8,8 +8,8 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 
 from figures.style import GREY, NEUTRAL, PALE_YELLOW, Quantities, Tables, note_missing, requires
-from figures.surfaces import draw_contours, seed_zero
-from figures.trajectory_paths import MEASUREMENT, PATH, draw_path, path_of
+from figures.surfaces import draw_surface, seed_zero
+from figures.trajectory_paths import MEASUREMENT, PATH, draw_epochs, path_of
 from figures.vgg9 import MODE, SMALL_DECAY, by_seed, label
 
 # as in the paper: with weight decay above, SGD and Adam side by side, each with the small batch left and the large batch right
@@ -70,8 +70,8 @@ def draw(tables: Tables) -> Figure:
 
 def _draw_plane(axes: Axes, tables: Tables, run: str) -> QuadContourSet:
     measured = tables[MEASUREMENT]
-    image = draw_contours(axes, seed_zero(measured["surface"].query("run == @run")), LEVELS, log=True)
-    draw_path(axes, path_of(measured["paths"], run, "pca"))
+    image = draw_surface(axes, seed_zero(measured["surface"].query("run == @run")), LEVELS, log=True)
+    draw_epochs(axes, path_of(measured["paths"], run, "pca"))
     shares = seed_zero(measured["variance"].query("run == @run")).set_index("axis")["ratio"]
     axes.set_title(_name(run), fontsize=9)
     axes.set_xlabel(f"1st component: {100 * shares[1]:.1f} %", fontsize=8)

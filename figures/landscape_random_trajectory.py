@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import FAINT_GREY, Quantities, Tables, note_missing, requires
-from figures.trajectory_paths import MEASUREMENT, draw_path, path_of
+from figures.trajectory_paths import MEASUREMENT, draw_epochs, path_of
 from figures.vgg9 import SMALL, label
 
 PLANES = {"a": "random", "b": "random_final", "c": "random_final"}
@@ -34,7 +34,7 @@ def draw(tables: Tables) -> Figure:
     for axes, (letter, plane) in zip(panels, PLANES.items(), strict=True):
         if note_missing(tables, MEASUREMENT, axes, "VGG-9"):
             continue
-        draw_path(axes, path_of(tables[MEASUREMENT]["paths"], SMALL, plane))
+        draw_epochs(axes, path_of(tables[MEASUREMENT]["paths"], SMALL, plane))
         share = 100 * _share(tables[MEASUREMENT]["captured"], plane)
         axes.set_title(f"({letter}) {TITLES[letter]}\n{share:.3g} % of the path's variance", fontsize=8.5)
         along, across = AXES[plane]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from figures.ranks import permuted_rank_correlation, rank_correlation
 from figures.style import HURTS, LOSS, Quantities, Tables, note_missing, requires
-from figures.surfaces import draw_contours, measure_of, seed_zero
+from figures.surfaces import draw_surface, measure_of, seed_zero
 from figures.vgg9 import MODE, PAIRS, SGD, SMALL_DECAY, SURFACES, by_row, draw_spread, error_percent, label, title, twin_of
 
 LINES = "vgg9_lines"
@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Figure:
             inner = (number > 0, number < len(SGD) - 1)
             _draw_lines(top, seed_of(tables[LINES]["lines"], run), inner)
         if not note_missing(tables, SURFACES, bottom, label(run)):
-            image = draw_contours(bottom, seed_zero(tables[SURFACES]["surface"].query("run == @run")))
+            image = draw_surface(bottom, seed_zero(tables[SURFACES]["surface"].query("run == @run")))
             bottom.set(xlabel="alpha", ylabel="" if number else "beta")
         top.set_title(title(tables, run), fontsize=8.5)
     if LINES in tables:

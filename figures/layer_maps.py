@@ -1,12 +1,11 @@
 """Layer x layer maps and depth, for the SVCCA figures that compare layers."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 from figures.style import Quantities, Tables
+from replication.drawing import draw_layers
 
 DYNAMICS = "dynamics"
 RUN_TITLES = {"convnet": "convnet", "resnet": "ResNet"}
@@ -56,14 +55,9 @@ def wide_mean(table: pd.DataFrame, index: str, columns: str, value: str) -> pd.D
     return mean.loc[rows_in_order(table, index), rows_in_order(table, columns)]
 
 
-def draw_map(axes: Axes, matrix: pd.DataFrame, *, labels: bool = True) -> AxesImage:
-    """A layer x layer map from 0 to 1, input at the bottom left."""
-    image = axes.imshow(matrix.to_numpy(), origin="lower", vmin=0, vmax=1, cmap="viridis", interpolation="nearest", aspect="auto")
-    for names, place, turned in ((matrix.columns, axes.xaxis, 90), (matrix.index, axes.yaxis, 0)):
-        every = max(1, len(names) // 17)
-        shown: Sequence[int] = range(0, len(names), every) if labels else []
-        place.set_ticks(list(shown), [names[i] for i in shown], fontsize=5.5, rotation=turned)
-    return image
+def draw_map(axes: Axes, matrix: pd.DataFrame) -> AxesImage:
+    """A layer x layer map from 0 to 1, input at the bottom left, with small names."""
+    return draw_layers(axes, matrix, fontsize=5.5)
 
 
 def keep_finite(estimates: Quantities) -> Quantities:

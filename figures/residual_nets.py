@@ -14,7 +14,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
 from figures.style import BLUE, RED, Tables
-from figures.surfaces import LEVELS, NOSHORT, draw_contours, network_value, seed_zero
+from figures.surfaces import LEVELS, NOSHORT, draw_surface, network_value, seed_zero
 
 FITTED = 0.9  # of training accuracy: below it there is no minimiser to look around
 WITH, WITHOUT = BLUE, RED  # shortcuts
@@ -62,7 +62,7 @@ def draw_net(axes: Axes, tables: Tables, measurement: str, run: str, name: str) 
     """Contours of a run's surface, first seed; the title names test error and training accuracy of that seed."""
     surface = seed_zero(tables[measurement]["surface"].query("run == @run"))
     seed = surface["seed"].iloc[0]
-    draw_contours(axes, surface)
+    draw_surface(axes, surface)
     accuracy = training_accuracies(tables, measurement).loc[seed, run]
     error = error_percent(tables, measurement).loc[seed, run]
     axes.set_title(f"{name}\ntest error {error:.1f} %\n{fit_line(accuracy)}", fontsize=8, color="black" if accuracy >= FITTED else WITHOUT)

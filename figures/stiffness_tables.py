@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
 from figures.style import Tables
+from replication.drawing import draw_classes
 from replication.schema.stiffness import ALL_BUT_LAST
 
 MNIST, CIFAR10, CIFAR100, RATES = "mnist_stiffness", "cifar10_stiffness", "cifar100_stiffness", "fashion_rates"
@@ -89,8 +90,7 @@ def reordered(values: np.ndarray, seed: int) -> np.ndarray:
 
 def draw_matrix(axes: Axes, matrix: np.ndarray, title: str, *, limit: float = 1.0, ticks: bool = True) -> QuadMesh:
     """A class matrix in colours from -limit (blue) to +limit (red), the first class downwards."""
-    image = axes.pcolormesh(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
-    axes.set(xlim=(0, len(matrix)), ylim=(len(matrix), 0), aspect="equal")
+    image = draw_classes(axes, matrix, limit=limit)
     axes.set_title(title, fontsize=8)
     if ticks:
         shown = range(0, len(matrix), 2)

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.style import BLUE, RED
+from replication.drawing import draw_path
 
 MEASUREMENT = "vgg9_trajectories"
 PATH, DROPS = BLUE, RED
@@ -17,11 +18,9 @@ def path_of(paths: pd.DataFrame, run: str, plane: str) -> pd.DataFrame:
     return paths[kept].sort_values("step")
 
 
-def draw_path(axes: Axes, path: pd.DataFrame) -> None:
+def draw_epochs(axes: Axes, path: pd.DataFrame) -> None:
     """A dot for every kept step; red where the rate has just been lowered; a square at the start and a star at the end."""
-    axes.plot(path["x"], path["y"], ".-", color=PATH, lw=0.7, ms=3, label="path, a dot per epoch")
+    draw_path(axes, path[["x", "y"]].to_numpy(), label="path, a dot per epoch", color=PATH)
     steps = path["step"].to_numpy()
     nearest = [int(np.abs(steps - share * steps[-1]).argmin()) for share in DROPPED]
     axes.plot(path["x"].iloc[nearest], path["y"].iloc[nearest], "o", color=DROPS, ms=4.5, label="learning rate lowered")
-    axes.plot(path["x"].iloc[:1], path["y"].iloc[:1], "s", color="black", ms=4, mfc="white", label="start")
-    axes.plot(path["x"].iloc[-1:], path["y"].iloc[-1:], "*", color="black", ms=7, label="end")

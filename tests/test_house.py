@@ -17,7 +17,7 @@ PACKAGE = ROOT / "replication"
 FLOORS = [
     {"errors"},
     {"files", "machine", "models", "objective", "seeds", "palette"},
-    {"recorder", "activations"},
+    {"recorder", "activations", "drawing"},
     {"schema", "data", "lca", "svcca", "landscape", "stiffness"},
     {"claims", "curvature", "plots", "training"},
     {"measurements"},

@@ -4,6 +4,7 @@ Run: python docs/images/plots.py [folder]. Takes about a minute; the same number
 """
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import matplotlib
@@ -21,7 +22,7 @@ from replication.activations import layer_outputs
 from replication.objective import Objective
 
 HERE = Path(__file__).parent / "plots"
-LAYERS = ["1", "3", "5"]
+SIZES = {"fc1": (64, 32), "fc2": (32, 24), "fc3": (24, 16), "out": (16, 10)}
 
 
 def trained() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
@@ -29,7 +30,8 @@ def trained() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
     images, labels = (torch.as_tensor(array[:400]) for array in load_digits(return_X_y=True))
     images = images.float() / 16
-    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 10))
+    layers = [{name: nn.Linear(*sizes), f"relu_{name}": nn.ReLU()} for name, sizes in SIZES.items()]
+    model = nn.Sequential(OrderedDict(list({name: layer for pair in layers for name, layer in pair.items()}.items())[:-1]))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     path = [nn.utils.parameters_to_vector(model.parameters()).detach()]
     for _ in range(60):
@@ -46,7 +48,7 @@ def draw(folder: Path) -> None:
     model, images, labels, path = trained()
     objective = Objective(model, images, labels)
     keep(folder, "layers", plots.layers(lca.along(objective, path).tables()))
-    activations = layer_outputs(model, images, LAYERS)
+    activations = layer_outputs(model, images, list(SIZES))
     keep(folder, "similarity", plots.similarity(svcca.similarity_matrix(activations, measure="linear_cka")))
     gram = stiffness.gram(model, images[:150], labels[:150], per_layer=False)[stiffness.TOTAL]
     keep(folder, "stiffness", plots.stiffness(stiffness.class_matrix(gram, labels[:150], "cosine")))
@@ -70,7 +72,7 @@ def draw(folder: Path) -> None:
 def keep(folder: Path, name: str, ax: plt.Axes) -> None:
     """Save the figure of these axes."""
     folder.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(folder / f"{name}.png", dpi=80, metadata={"Software": None})
+    ax.figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
     plt.close(ax.figure)
 
 

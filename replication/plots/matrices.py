@@ -1,25 +1,23 @@
 """Matrices in colours: similarity of layers, stiffness of classes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.image import AxesImage
 from torch import Tensor
 
+from replication.drawing import draw_classes, draw_layers
 from replication.errors import ReplicationError
-from replication.palette import DIVERGING, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
 from replication.stiffness.matrix import ClassMatrix
 
-_MOST_NAMES = 20  # along an axis
+_MOST_NAMES = 20  # of classes along an axis
+_WRITTEN = 8  # layers up to which values fit into the cells
 
 
 def similarity(table: pd.DataFrame, *, value: str = "similarity", colorbar: bool = True, ax: Axes | None = None) -> Axes:
-    """Layers against layers in colours from 0 to 1, the first layer at the bottom left.
+    """Layers against layers in colours from 0 to 1, the first layer at the bottom left; up to eight layers with their values.
 
     Args:
         table: of ``svcca.similarity_matrix``.
@@ -44,31 +42,15 @@ def similarity(table: pd.DataFrame, *, value: str = "similarity", colorbar: bool
         raise ReplicationError("The table has a pair of layers more than once; give one table of svcca.similarity_matrix at a time.")
     ax = panel(ax, size=(4.8, 4.0))
     matrix = table.pivot(index="layer_a", columns="layer_b", values=value)
-    image = draw_layers(ax, matrix.loc[table["layer_a"].unique(), table["layer_b"].unique()])
+    matrix = matrix.loc[table["layer_a"].unique(), table["layer_b"].unique()]
+    image = draw_layers(ax, matrix)
+    if max(matrix.shape) <= _WRITTEN:
+        for (row, column), cell in np.ndenumerate(matrix.to_numpy()):
+            ax.text(column, row, f"{cell:.2f}", ha="center", va="center", color="black" if cell > 0.5 else "white", fontsize="small")
     ax.set(xlabel="layer of b", ylabel="layer of a")
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=value)
     return ax
-
-
-def draw_layers(ax: Axes, matrix: pd.DataFrame, *, most_names: int = _MOST_NAMES, **names: Any) -> AxesImage:
-    """A matrix with layers in rows and columns, in colours from 0 to 1, the first row at the bottom.
-
-    Args:
-        most_names: names along an axis at most; beyond that every second one is left out, and so on.
-        names: how names are written, such as ``fontsize``.
-
-    Example:
-        >>> import matplotlib.pyplot as plt
-        >>> image = draw_layers(plt.figure().add_subplot(), pd.DataFrame([[1.0, 0.2]], index=["in"], columns=["in", "out"]))
-        >>> [label.get_text() for label in image.axes.get_xticklabels()]
-        ['in', 'out']
-    """
-    image = ax.imshow(matrix.to_numpy(), origin="lower", vmin=0, vmax=1, cmap=SEQUENTIAL, interpolation="nearest", aspect="auto")
-    for labels, axis, rotation in ((matrix.columns, ax.xaxis, 90), (matrix.index, ax.yaxis, 0)):
-        shown = range(0, len(labels), -(-len(labels) // most_names)) if most_names else range(0)
-        axis.set_ticks(list(shown), [str(labels[place]) for place in shown], rotation=rotation, **names)
-    return image
 
 
 def stiffness(
@@ -105,7 +87,7 @@ def stiffness(
         raise ReplicationError(
             f"The matrix has shape {values.shape}, and {len(names)} classes are named; give one row and column for each."
         )
-    ax = panel(ax, size=(4.6, 4.0))
+    ax = panel(ax, size=(5.0, 4.0))
     image = draw_classes(ax, values, limit=limit)
     shown = range(0, len(names), -(-len(names) // _MOST_NAMES))
     ax.set_xticks([place + 0.5 for place in shown], [str(names[place]) for place in shown], rotation=90 if len(names) > 10 else 0)
@@ -114,19 +96,6 @@ def stiffness(
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="stiffness")
     return ax
-
-
-def draw_classes(ax: Axes, matrix: np.ndarray, *, limit: float = 1.0) -> QuadMesh:
-    """A square matrix in colours from -limit (blue) to +limit (red), the first row at the top; cells without a value stay white.
-
-    Example:
-        >>> import matplotlib.pyplot as plt
-        >>> draw_classes(plt.figure().add_subplot(), np.eye(2), limit=0.5).get_clim()
-        (-0.5, 0.5)
-    """
-    image = ax.pcolormesh(matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, rasterized=True)
-    ax.set(xlim=(0, matrix.shape[1]), ylim=(matrix.shape[0], 0), aspect="equal")
-    return image
 
 
 def _cells(matrix: ClassMatrix | pd.DataFrame | Tensor | np.ndarray) -> tuple[np.ndarray, Sequence[object]]:

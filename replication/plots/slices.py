@@ -1,6 +1,5 @@
 """Slices of the loss and the spectrum of its Hessian (Li et al. 2018, arXiv 1712.09913; Ghorbani et al. 2019, arXiv 1901.10159)."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LightSource, LogNorm, Normalize
+from matplotlib.colors import LightSource, Normalize
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 from torch import Tensor
 
+from replication.drawing import draw_contours, draw_path
 from replication.errors import ReplicationError
 from replication.landscape.grid import as_grid
 from replication.landscape.heights import CEILING, HeightScale, height_scale
@@ -102,29 +102,18 @@ def surface(
     check_columns(table, "alpha", "beta", column, source="landscape.surface")
     ax = panel(ax, size=(4.8, 4.2))
     values, alphas, betas = as_grid(table, column)
-    finite = np.isfinite(values)
-    levels, log = _levels(values[finite], levels, logarithmic)
-    norm = (LogNorm if log else Normalize)(levels[0], levels[-1])
-    with warnings.catch_warnings():  # a surface between two levels is a result: an empty panel
-        warnings.filterwarnings("ignore", "No contour levels were found")
-        contours = ax.contour(alphas, betas, np.where(finite, values, np.nan), levels, cmap=SEQUENTIAL, linewidths=0.8, norm=norm)
-    if names:
-        ax.clabel(contours, levels[1::3], inline=True, fontsize="xx-small", fmt="%.2g")
-    if not finite.all():
-        hatched = ax.contourf(alphas, betas, (~finite).astype(float), levels=[0.5, 1.5], colors="none", hatches=["xxx"])
-        hatched.set(edgecolor=HURTS, linewidth=0)
-    ax.plot(0, 0, "+", color="black", ms=6)
+    levels, log = _levels(values[np.isfinite(values)], levels, logarithmic)
+    draw_contours(ax, values, alphas, betas, levels, logarithmic=log, **({"fontsize": "x-small", "fmt": "%.2g"} if names else {}))
     if path is not None:
-        _draw_path(ax, np.asarray(path, dtype=np.float64))
-    ax.set(xlabel="alpha", ylabel="beta", aspect="equal" if np.isclose(np.ptp(alphas), np.ptp(betas)) else "auto")
+        coordinates = np.asarray(path, dtype=np.float64)
+        if coordinates.ndim != 2 or coordinates.shape[1] != 2:
+            raise ReplicationError(
+                f"The path has shape {coordinates.shape}; give coordinates [n_steps, 2], such as TrajectoryPlane.coordinates."
+            )
+        draw_path(ax, coordinates, label="training", color=RED)
+        ax.legend(fontsize="small")
+    ax.set(xlabel="alpha", ylabel="beta")
     return ax
-
-
-def _draw_path(ax: Axes, path: np.ndarray) -> None:
-    if path.ndim != 2 or path.shape[1] != 2:
-        raise ReplicationError(f"The path has shape {path.shape}; give coordinates [n_steps, 2], such as TrajectoryPlane.coordinates.")
-    ax.plot(path[:, 0], path[:, 1], "-o", color=RED, ms=2.5, lw=0.9, label="training")
-    ax.plot(*path[0], "s", color=RED, ms=5, label="start")
 
 
 def _levels(values: np.ndarray, levels: np.ndarray | None, logarithmic: bool | None) -> tuple[np.ndarray, bool]:
