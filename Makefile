@@ -1,4 +1,4 @@
-# make figure_lca_layers | figures | claims | claims_ci | test | mutants | test_cluster | lint | docs | benchmarks | lock
+# make figure_lca_layers | figures | claims | claims_ci | test | mutants | test_cluster | lint | docs | pictures | benchmarks | lock
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
@@ -40,6 +40,10 @@ docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+# the pictures of docs/plots.md and docs/own_model.md, by the code that these pages show
+pictures: .venv/installed
+	$(BIN)/python docs/images/plots.py
+
 # some twenty-five minutes; all ratios against named peers, each measured in one run, as a table and a picture in results/benchmarks/.
 # python benchmarks/training.py and landscape.py take every network where none is named; dag.py and cifar10_accuracy.py have no peers
 benchmarks: .venv/installed
@@ -58,4 +62,4 @@ lock: .venv/installed
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock
 
-.PHONY: figures claims claims_ci test mutants test_cluster lint docs benchmarks lock
+.PHONY: figures claims claims_ci test mutants test_cluster lint docs pictures benchmarks lock

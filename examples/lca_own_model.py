@@ -3,13 +3,18 @@
 What is needed: the weights after every step (the recorder keeps them) and the loss on a fixed set of examples (the objective).
 """
 
+import sys
+from pathlib import Path
+
 import torch
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 
-from replication import lca
+from replication import lca, plots
 from replication.objective import Objective
 from replication.recorder import Recorder
+
+PICTURE = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".png")
 
 torch.manual_seed(0)
 features, labels = (torch.as_tensor(array) for array in load_breast_cancer(return_X_y=True))
@@ -35,4 +40,10 @@ share = steps["helping"].sum() / (steps["helping"] + steps["hurting"]).sum()
 
 print("Loss change allocated to each layer (negative lowered the loss):")
 print(by_layer.to_string())
-print(f"Sum {by_layer.sum():.4f}, change of the loss {change:.4f}; {100 * share:.1f} % of the moving parameters helped.")
+print(f"They sum to {by_layer.sum():.4f}, and the loss changed by {change:.4f}.")
+print(f"Layer {by_layer.idxmin()} lowered the loss most; {100 * share:.1f} % of the moving parameters helped in a step.")
+
+ax = plots.layers(tables)
+ax.set_title("Three layers of an MLP learn")
+ax.figure.savefig(PICTURE)
+print(f"The picture of the layers is {PICTURE}.")

@@ -52,5 +52,5 @@ def layers(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axe
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="iterations", ylabel="LCA so far (loss; negative helps)")
     ax.margins(x=0)
-    ax.legend(title="layer", fontsize="small", title_fontsize="small", frameon=False)
+    ax.legend(title="layer", fontsize="small", title_fontsize="small", framealpha=0.8, edgecolor="none")
     return ax

@@ -21,6 +21,7 @@ from replication.palette import GREY, HURTS, LOSS, PALE_BLUE, RED, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
 
 _LEVELS = 20
+_NAMES: dict[str, Any] = {"fontsize": "x-small", "fmt": lambda level: f"{float(f'{level:.2g}'):g}"}  # two digits, and 220 for 2.2e+02
 _WIDE_RANGE = 30  # of largest to smallest loss, from which on contours are spaced logarithmically
 
 
@@ -103,7 +104,7 @@ def surface(
     ax = panel(ax, size=(4.8, 4.2))
     values, alphas, betas = as_grid(table, column)
     levels, log = _levels(values[np.isfinite(values)], levels, logarithmic)
-    draw_contours(ax, values, alphas, betas, levels, logarithmic=log, **({"fontsize": "x-small", "fmt": "%.2g"} if names else {}))
+    draw_contours(ax, values, alphas, betas, levels, logarithmic=log, **(_NAMES if names else {}))
     if path is not None:
         coordinates = np.asarray(path, dtype=np.float64)
         if coordinates.ndim != 2 or coordinates.shape[1] != 2:
@@ -112,6 +113,7 @@ def surface(
             )
         draw_path(ax, coordinates, label="training", color=RED)
         ax.legend(fontsize="small")
+    ax.xaxis.set_major_locator(MaxNLocator(6))  # names do not run into each other
     ax.set(xlabel="alpha", ylabel="beta")
     return ax
 

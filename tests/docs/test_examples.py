@@ -1,9 +1,11 @@
-"""The scripts, the notebook and the page for a network of one's own: they run, say what they say, and show the same code."""
+"""The scripts and the notebook for a network of one's own run, say what they found and draw a picture; the README's code runs."""
 
 import json
 import re
 import runpy
+import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,21 @@ NOTEBOOK = ROOT / "examples" / "tour.ipynb"
 PAGE = (ROOT / "docs" / "own_model.md").read_text(encoding="utf-8")
 
 
-def run(path: Path) -> dict[str, Any]:
-    with torch.random.fork_rng():
-        return runpy.run_path(str(path))
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], dict[str, Any]]:
+    """Runs an example, and looks for its picture and the sentence that names it."""
+
+    def run_example(name: str) -> dict[str, Any]:
+        path, picture = ROOT / "examples" / f"{name}_own_model.py", tmp_path / f"{name}.png"
+        monkeypatch.setattr(sys, "argv", [str(path), str(picture)])
+        with torch.random.fork_rng():
+            names = runpy.run_path(str(path))
+        plt.close("all")
+        assert picture.stat().st_size > 5_000
+        assert capsys.readouterr().out.endswith(f"is {picture}.\n")
+        return names
+
+    return run_example
 
 
 @pytest.fixture(scope="module")
@@ -29,55 +43,47 @@ def cells() -> list[dict[str, Any]]:
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 
-def test_lca_allocates_the_whole_change_to_layers() -> None:
-    example = run(ROOT / "examples/lca_own_model.py")
+def test_lca_allocates_the_whole_change_to_layers(run: Callable[[str], dict[str, Any]]) -> None:
+    example = run("lca")
     assert list(example["by_layer"].index) == ["0", "2", "4"]
     assert example["by_layer"].sum() == pytest.approx(example["change"], rel=0.02)
     assert example["change"] < 0
 
 
-def test_svcca_lies_between_its_noise_floor_and_one() -> None:
-    table = run(ROOT / "examples/svcca_own_model.py")["table"]
+def test_svcca_lies_between_its_noise_floor_and_one(run: Callable[[str], dict[str, Any]]) -> None:
+    table = run("svcca")["table"]
     assert list(table["layer_a"]) == ["bn1", "layer1", "layer2", "fc"]
     assert (table["similarity"] > table["noise_floor"]).all()
     assert (table["similarity"] < 1).all()
 
 
-def test_stiffness_within_classes_is_more_than_between_and_its_control_is_not() -> None:
-    example = run(ROOT / "examples/stiffness_own_model.py")
+def test_stiffness_within_classes_is_more_than_between_and_its_control_is_not(run: Callable[[str], dict[str, Any]]) -> None:
+    example = run("stiffness")
     assert example["matrix"].within() > example["matrix"].between() + 0.2
     assert example["permuted"].within() == pytest.approx(example["permuted"].between(), abs=0.05)
 
 
-def test_a_surface_has_the_networks_loss_at_its_centre() -> None:
-    example = run(ROOT / "examples/landscape_own_model.py")
+def test_a_surface_has_the_networks_loss_at_its_centre(run: Callable[[str], dict[str, Any]]) -> None:
+    example = run("landscape")
     objective = example["objective"]
-    assert example["losses"][2, 2] == pytest.approx(objective.value(objective.parameters()), rel=1e-4)
+    assert example["losses"][3, 3] == pytest.approx(objective.value(objective.parameters()), rel=1e-4)
     assert example["table"]["computed"].all()
 
 
-def test_training_flattens_negative_curvature_of_a_regression() -> None:
-    example = run(ROOT / "examples/curvature_own_model.py")
+def test_training_flattens_negative_curvature_of_a_regression(run: Callable[[str], dict[str, Any]]) -> None:
+    example = run("curvature")
     assert example["ends"].smallest < example["ends"].largest
     losses = [example[name].value(example[name].parameters()) for name in ("untrained", "trained")]
     assert losses[1] < losses[0]
 
 
-def test_examples_are_short_and_say_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
+def test_examples_are_short_and_say_what_they_show() -> None:
     assert len(EXAMPLES) == 5
     for path in EXAMPLES:
         text = path.read_text(encoding="utf-8")
         assert text.startswith('"""'), path.name
         assert len(text.splitlines()) < 60, path.name
         assert path.name in PAGE
-
-
-def test_the_page_shows_code_that_the_examples_run() -> None:
-    known = [path.read_text(encoding="utf-8") for path in EXAMPLES]
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        assert any(block in text for text in known), block
 
 
 def test_the_readme_s_code_runs_with_the_names_that_it_expects() -> None:
