@@ -17,6 +17,7 @@ try:
 except ReplicationError as error:
     sys.exit(f"Error: {error}")
 
+terminal.list_targets_first(workflow, PAPERS)
 if workflow.is_main_process:  # and not a job of its own on a cluster
     terminal.attach(logger, REQUEST, workflow, answers=["claims", "claims_ci", *PAPERS])
 
@@ -106,7 +107,7 @@ rule figures:
 
 
 rule claims:
-    """The table of claims: published, measured, interval, verdict; fails unless all required at this scale are reproduced."""
+    """The table of claims: published, measured, interval, verdict; fails where a claim required at this scale is contradicted."""
     input:
         verdicts=figures_of("claims", ".verdicts.json"),
         page=f"results/{REQUEST.scale}/claims.html",
@@ -205,6 +206,7 @@ rule train:
     benchmark:
         "results/benchmarks/{scale}/{paper}/train/{run}.{seed}.tsv"
     threads: 1
+    priority: lambda wildcards: request.priority(wildcards.scale, wildcards.paper, wildcards.run)
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
@@ -230,6 +232,7 @@ rule measure:
     benchmark:
         "results/benchmarks/{scale}/{paper}/measure/{measurement}.{seed}.{part}.tsv"
     threads: 1
+    priority: lambda wildcards: request.priority(wildcards.scale, wildcards.paper, wildcards.measurement)
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -174,6 +175,26 @@ def measured_core_minutes() -> dict[tuple[str, str], float]:
     with open(MEASURED, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {(row["scale"], row["figure"]): float(row["core_minutes"]) for row in rows if row["core_minutes"]}
+
+
+def priority(scale: str, paper: str, name: str) -> float:
+    """Where a scheduler should put the jobs of a run or measurement: core-minutes of the cheapest figure that needs it, 0 where unknown.
+
+    What only an expensive figure needs comes first, so that several cores do not end on one long path.
+    """
+    return _priorities(scale, paper, configs.state(), MEASURED.stat().st_mtime_ns if MEASURED.is_file() else 0).get(name, 0.0)
+
+
+@functools.lru_cache(maxsize=32)
+def _priorities(scale: str, paper: str, state: configs.FolderState, changed: int) -> dict[str, float]:
+    costs, config = measured_core_minutes(), dag.paper_of(scale, paper)
+    cheapest: dict[str, float] = {}
+    for figure, entry in config.figures.items():
+        cost = costs.get((scale, figure), 0.0)
+        runs = [run for name in entry.measurements for run in config.measurements[name].run_names]
+        for name in (*entry.measurements, *entry.runs, *runs):
+            cheapest[name] = min(cost, cheapest.get(name, cost))
+    return cheapest
 
 
 def first_line(request: Request, plan: Plan) -> str:

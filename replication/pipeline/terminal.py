@@ -5,7 +5,7 @@ Snakemake's own blocks go to its log file, and to the terminal with ``--verbose`
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from replication.errors import ReplicationError
@@ -37,6 +37,23 @@ def attach(logger: logging.Logger, request: Request, workflow: Any, answers: Ite
                 answers=answers,
             )
             logger.addHandler(terminal)
+
+
+def list_targets_first(workflow: Any, papers: Sequence[str]) -> None:
+    """Let ``snakemake -l`` list what a person asks for before the rules of single jobs: papers, all of them, figures."""
+    first = [*papers, "all", "figures", "claims", "claims_ci", "claims_page"]
+
+    def place(rule: Any) -> tuple[int, str]:
+        if rule.name in first:
+            return first.index(rule.name), rule.name
+        return len(first) + (not rule.name.startswith("figure_")), rule.name
+
+    def list_rules(only_targets: bool = False) -> None:
+        for rule in sorted(workflow.rules, key=place):
+            if not (only_targets and rule.has_wildcards()):
+                print(f"{rule.name} ({rule.docstring})" if rule.docstring else rule.name)
+
+    workflow.list_rules = list_rules  # Snakemake's own sorts by name
 
 
 class Terminal(logging.Handler):

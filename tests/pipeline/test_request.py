@@ -16,12 +16,15 @@ from replication.pipeline.request import (
     figures_asked_for,
     first_line,
     last_line,
+    measured_core_minutes,
     outputs,
     plan_of,
+    priority,
     read,
 )
 
 SMOKE = Request(scale="smoke")
+SHARP = [("reduced", figure) for paper, figure, _ in dag.figures() if "vgg9_small" in dag.runs_of(dag.paper_of("reduced", paper), figure)]
 LCA = [(paper, figure) for paper, figure, _ in dag.figures() if paper == "lca"]
 
 
@@ -134,6 +137,16 @@ def test_the_first_line_says_scale_data_jobs_and_costs(checkout: Path) -> None:
     assert 1.5 * plan.core_minutes < doubled.core_minutes < 2.5 * plan.core_minutes
     assert "Seeds of every run: 6." in first_line(more, doubled)
     assert "core-minutes" not in first_line(SMOKE, plan_of(SMOKE, ["lca"])), "no cost is measured at smoke scale"
+
+
+def test_what_only_an_expensive_figure_needs_comes_first(checkout: Path) -> None:
+    """A network of the tables of errors alone before one of the sharpness figure too, and both before a toy."""
+    deep, sharp = (priority("reduced", "landscape", run) for run in ("resnet158_noshort", "vgg9_small"))
+    costs = measured_core_minutes()
+    assert deep == costs["reduced", "landscape_errors"]
+    assert sharp == min(cost for (scale, figure), cost in costs.items() if (scale, figure) in SHARP)
+    assert deep > sharp > priority("reduced", "lca", "lca_toy") > 0
+    assert priority("smoke", "landscape", "resnet158_noshort") == 0, "no cost is measured at smoke scale"
 
 
 def test_what_is_there_is_not_counted_as_missing(checkout: Path) -> None:
