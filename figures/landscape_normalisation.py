@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.landscape_sharpness import LINES, seed_of
-from figures.ranks import permuted_rank_correlation, rank_correlation
+from figures.ranks import rank_correlation, shifted_rank_correlation
 from figures.style import GREEN, GREY, Quantities, Tables, note_missing, requires
 from figures.surfaces import seed_zero
 from figures.vgg9 import COLOURS, MODE, SGD, SMALL, SURFACES, by_row, by_seed, draw_spread, error_percent, label
@@ -31,7 +31,7 @@ def quantities(tables: Tables) -> Quantities:
     if SURFACES not in tables:
         return estimates
     errors, rises = error_percent(tables), {how: _rises(tables[LINES]["lines"], how) for how in ("filter", "none")}
-    for correlation, ending in ((rank_correlation, ""), (permuted_rank_correlation, "_permuted")):
+    for correlation, ending in ((rank_correlation, ""), (shifted_rank_correlation, "_shifted")):
         filtered, unnormalised = (by_row(correlation, rises[how], errors) for how in ("filter", "none"))
         estimates[f"filter_minus_unnormalised_correlation{ending}"] = filtered - unnormalised
     return estimates

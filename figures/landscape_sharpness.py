@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.ranks import permuted_rank_correlation, rank_correlation
+from figures.ranks import rank_correlation, shifted_rank_correlation
 from figures.style import HURTS, LOSS, Quantities, Tables, note_missing, requires
 from figures.surfaces import draw_surface, measure_of, seed_zero
 from figures.vgg9 import MODE, PAIRS, SGD, SMALL_DECAY, SURFACES, by_row, draw_spread, error_percent, label, title, twin_of
@@ -23,7 +23,7 @@ def quantities(tables: Tables) -> Quantities:
     estimates["error_difference_untrained"] = start[large] - start[small]
     sharpness = measure_of(tables, SURFACES, "rise_0.25").fillna(np.inf)  # a circle that meets a loss that is not finite
     estimates["sharpness_error_correlation"] = by_row(rank_correlation, sharpness, errors)
-    estimates["sharpness_error_correlation_permuted"] = by_row(permuted_rank_correlation, sharpness, errors)
+    estimates["sharpness_error_correlation_shifted"] = by_row(shifted_rank_correlation, sharpness, errors)
     area = measure_of(tables, SURFACES, "area_below_centre_plus_1")
     margins = pd.DataFrame({run: area[run] - area.drop(columns=run).max(axis=1) for run in area})
     estimates["widest_margin"] = margins[SMALL_DECAY]

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from figures.ranks import permuted_rank_correlation, rank_correlation
+from figures.ranks import rank_correlation, shifted_rank_correlation
 from figures.residual_nets import (
     FITTED,
     STATISTICS,
@@ -46,9 +46,9 @@ def quantities(tables: Tables) -> Quantities:
     return {
         "area_trend_noshort": trend(area, True),
         "area_trend_with_shortcuts": trend(area, False),
-        "area_trend_permuted": trend(area, True, permuted_rank_correlation),
+        "area_trend_shifted": trend(area, True, shifted_rank_correlation),
         "error_trend": (trend(errors, False) + trend(errors, True)) / 2,
-        "error_trend_permuted": (trend(errors, False, permuted_rank_correlation) + trend(errors, True, permuted_rank_correlation)) / 2,
+        "error_trend_shifted": (trend(errors, False, shifted_rank_correlation) + trend(errors, True, shifted_rank_correlation)) / 2,
     }
 
 

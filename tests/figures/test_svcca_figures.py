@@ -270,7 +270,8 @@ def test_freezing_and_memorising(tables: Tables) -> None:
     assert estimates["convnet_backward_saved_percent"] == pytest.approx(25)
     assert estimates["convnet_compute_saved_percent"] == pytest.approx(100 / 6)
     assert estimates["memorising_minus_generalising"] == pytest.approx(0.2)
-    assert estimates["mixed_groups_difference"] < 0
+    assert estimates["mixed_groups_beyond_true_ones"] < 0
+    assert estimates["softmax_mixed_groups_beyond_true_ones_test"] < 0
 
 
 def test_distances_fall_with_width_and_not_where_examples_are_shuffled(tables: Tables) -> None:
