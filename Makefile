@@ -35,13 +35,16 @@ lint: .venv/installed
 	$(BIN)/snakefmt --check Snakefile
 	$(BIN)/snakemake --lint
 
-# the pages in site/, strictly: a broken link, or a docstring that names an unknown parameter, fails
+# the pages in site/, strictly: a misspelt word, a broken link, or a docstring that names an unknown parameter, fails
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
+	$(BIN)/codespell
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# the pictures of docs/plots.md and docs/own_model.md, by the code that these pages show
+# what the pages show, from the finished figures in results/ (whatever their scale) and in recorded/: some two minutes
 pictures: .venv/installed
+	$(BIN)/python docs/gallery.py update
+	$(BIN)/python docs/images/hero.py
 	$(BIN)/python docs/images/plots.py
 
 # some twenty-five minutes; all ratios against named peers, each measured in one run, as a table and a picture in results/benchmarks/.

@@ -4,7 +4,7 @@ import datetime
 import importlib
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, collect_provenance, provenance_file, read_provenance, write_provenance
 from replication.files.tables import read_tables
 from replication.pipeline.configs import RECORDED
-
-MAX_STAMPED = 6  # lines below a figure
+from replication.pipeline.fingerprints import code_fingerprint
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
@@ -61,41 +60,44 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     for ending, content in extras.items():
         with atomic(folder / f"{figure}{ending}") as temporary:
             temporary.write_bytes(content)
-    provenance = collect_provenance(kind="figure", scale=scale, paper=paper, figure=figure, stamp=stamp, tables=provenances)
+    code = code_fingerprint(f"figures.{figure}")
+    provenance = collect_provenance(kind="figure", scale=scale, paper=paper, figure=figure, code=code, stamp=stamp, tables=provenances)
     files = [folder / f"{figure}{ending}" for ending in (*(f".{each}" for each in style.FORMATS), QUANTITIES, *extras)]
     write_provenance(provenance_file(folder / figure), provenance, files)
 
 
 def stamp_of(scale: str, provenances: list[dict[str, Any]]) -> str:
-    """The line below a figure: what it was measured on, and how much that can say."""
-    seeds: dict[str, list[int]] = {}
-    trainings = [training for provenance in provenances for training in provenance["trainings"]]
-    for training in trainings:
-        count = training["config"]["dataset"]["examples"]
-        examples = f"{count:,} training examples" if count else "all training examples"
-        config = training["config"]
-        what = f"{training['run']}: {training['data']['name']}, {examples}{_reductions(config)}, {config['steps']:,} iterations"
-        seeds.setdefault(what, []).append(training["seed"])
-    parts = [f"{what}, seeds {', '.join(map(str, sorted(set(numbers))))}" for what, numbers in seeds.items()]
-    parts = parts if len(parts) <= MAX_STAMPED else [*parts[: MAX_STAMPED - 1], f"and {len(parts) - MAX_STAMPED + 1} more runs like these"]
-    lead = _recorded_lead(provenances) if scale == RECORDED else f"{scale} scale"
+    """The line below a figure: scale, data and seeds; the provenance beside the figure has every setting of every run."""
+    examples: dict[str, set[int]] = {}
+    seeds: set[int] = set()
+    for training in (training for provenance in provenances for training in provenance["trainings"]):
+        examples.setdefault(training["data"]["name"], set()).add(training["config"]["dataset"]["examples"] or 0)
+        seeds.add(training["seed"])
+    data = "; ".join(f"{name} ({_range_of(counts)} training examples)" for name, counts in examples.items())
+    parts = [_lead(scale, provenances, examples), data, f"seeds {_seeds_in_words(seeds)}" if seeds else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _range_of(counts: set[int]) -> str:
+    """``1,000 to 11,000``; a count of 0 stands for the whole data set."""
+    words = [f"{count:,}" for count in sorted(counts) if count]
+    span = " to ".join(dict.fromkeys([words[0], words[-1]])) if words else ""
+    return f"{span} or all" if 0 in counts and words else span or "all"
+
+
+def _seeds_in_words(seeds: set[int]) -> str:
+    """``0 to 2`` for three in a row, else each."""
+    ordered = sorted(seeds)
+    in_a_row = len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1
+    return f"{ordered[0]} to {ordered[-1]}" if in_a_row else ", ".join(map(str, ordered))
+
+
+def _lead(scale: str, provenances: list[dict[str, Any]], data: Iterable[str]) -> str:
     if scale == "smoke":
-        what = ", digits in place of the paper's data" if any(training["data"]["name"] == "digits" for training in trainings) else ""
-        lead = f"SMOKE SCALE{what}: speaks for no claim"
-    return "\n".join([lead, *parts])
-
-
-def _reductions(config: dict[str, Any]) -> str:
-    """Size of the images and what differs from the published model."""
-    settings = dict(config["model_settings"])
-    size = settings.pop("image_size", config["dataset"].get("image_size"))
-    parts = [f"{size}x{size} pixels"] if size else []
-    parts += [f"{key} {value}" for key, value in settings.items()]
-    return "".join(f", {part}" for part in parts)
-
-
-def _recorded_lead(provenances: list[dict[str, Any]]) -> str:
+        instead = ", digits in place of the paper's data" if "digits" in data else ""
+        return f"SMOKE SCALE{instead}: speaks for no claim"
+    if scale != RECORDED:
+        return f"{scale} scale"
     first, last = (pick(provenance["created"] for provenance in provenances) for pick in (min, max))
     days = " to ".join(dict.fromkeys(datetime.datetime.fromisoformat(moment).date().isoformat() for moment in (first, last)))
-    places = ", ".join(dict.fromkeys(f"{provenance['device']} ({provenance['processor']})" for provenance in provenances))
-    return f"full scale as published, recorded {days} on {places}"
+    return f"full scale, recorded {days}"

@@ -42,6 +42,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made.draw = lambda tables: plt.subplots()[0]
     made.extras = lambda tables: {".gif": b"moving"}
     monkeypatch.setitem(sys.modules, "figures.made_up", made)
+    monkeypatch.setattr(drawing, "code_fingerprint", lambda name: f"code of {name}")  # it has no file
     return made
 
 
@@ -52,19 +53,20 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     record = read_provenance(out / "made_up.provenance.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
-    assert record["stamp"] == "reduced scale\nnet: mnist, 1,000 training examples, 16x16 pixels, width 8, 20 iterations, seeds 0, 1"
+    assert record["stamp"] == "reduced scale; mnist (1,000 training examples); seeds 0, 1"
+    assert record["code"] == "code of figures.made_up"
     assert read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
 
 
-def test_a_stamp_of_many_runs_is_cut_and_one_of_none_says_so(tmp_path: Path) -> None:
-    many = [{"trainings": [TRAINING | {"run": f"run{number}"}]} for number in range(10)]
-    lines = drawing.stamp_of("full", many).splitlines()
-    assert len(lines) == 1 + drawing.MAX_STAMPED
-    assert lines[-1] == "and 5 more runs like these"
+def test_a_stamp_is_one_short_line() -> None:
+    trainings = [TRAINING | {"seed": seed} for seed in range(3)]
+    trainings += [TRAINING | {"seed": 0, "config": {"dataset": {"examples": examples}}} for examples in (11_000, None)]
+    provenances = [{"trainings": trainings, "created": "2026-01-02T03:04:05+00:00"}]
+    assert drawing.stamp_of("reduced", provenances) == "reduced scale; mnist (1,000 to 11,000 or all training examples); seeds 0 to 2"
+    assert drawing.stamp_of("recorded", provenances).startswith("full scale, recorded 2026-01-02; mnist (")
     assert drawing.stamp_of("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
     digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
-    assert "digits in place of the paper's data" in drawing.stamp_of("smoke", digits)
-    assert drawing.stamp_of("smoke", many).startswith("SMOKE SCALE: speaks for no claim")
+    assert drawing.stamp_of("smoke", digits).startswith("SMOKE SCALE, digits in place of the paper's data: speaks for no claim; digits (")
 
 
 def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:
