@@ -45,6 +45,7 @@ docs: .venv/installed
 pictures: .venv/installed
 	$(BIN)/python docs/gallery.py update
 	$(BIN)/python docs/images/hero.py
+	$(BIN)/python docs/images/own_network.py
 	$(BIN)/python docs/images/plots.py
 
 # some twenty-five minutes; all ratios against named peers, each measured in one run, as a table and a picture in results/benchmarks/.

@@ -4,7 +4,8 @@ Run in the folder that holds the Snakefile:
 
 - ``python docs/gallery.py``: write the three files from paper_configs, docs/measured.csv and the pictures in docs/images/figures.
 - ``python docs/gallery.py update``: first take over the finished figures and verdicts in ``results/``, whatever their scale.
-- ``python docs/gallery.py keep``: a change of code that does not show in the pictures; they count as drawn by the present code.
+
+A picture whose figure has changed since it was drawn stays, and its card says so.
 """
 
 import re
@@ -16,6 +17,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from replication.claims.verdicts import COUNTED, count_text, kind_text
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 from replication.files.provenance import provenance_file, read_provenance
@@ -29,6 +31,7 @@ PICTURES, WIDTH, QUALITY = Path("docs/images/figures"), 900, 80
 INDEX = PICTURES / "pictures.csv"  # scale and code of every picture
 BEGIN, END = "<!-- papers: written by docs/gallery.py -->", "<!-- end of papers -->"
 RANKS = ("smoke", RECORDED, "reduced", "full")  # a picture is replaced by one of its own scale or of a later one
+_TABLED = [kind for kind in COUNTED if kind not in ("withdrawn", "error")]
 NAMES = {
     "lca": "LCA",
     "svcca": "SVCCA and PWCCA",
@@ -98,22 +101,9 @@ def write_index(index: pd.DataFrame) -> None:
         index.loc[order].to_csv(temporary, index_label="figure", lineterminator="\n")
 
 
-def stale() -> list[str]:
-    """Figures whose code has changed since their picture was drawn, or that have no picture."""
-    index = read_index()
-    return [name for _, name, _ in dag.figures() if name not in index.index or index.loc[name, "code"] != code_of(name)]
-
-
 def code_of(figure: str) -> str:
     """Fingerprint of the code that draws a figure."""
     return code_fingerprint(f"figures.{figure}")
-
-
-def keep() -> None:
-    """Count every picture as drawn by the present code."""
-    index = read_index()
-    index["code"] = [code_of(name) for name in index.index]
-    write_index(index)
 
 
 def page() -> str:
@@ -147,7 +137,10 @@ def _card(name: str, entry: FigureConfig, counts: pd.DataFrame, index: pd.DataFr
         lines = [f"- [![{name}]({place})]({place})", ""]
     about = [f"    **{entry.reproduces}**", f"    `figure_{name}`"] if lines else [f"- **{entry.reproduces}**", f"    `figure_{name}`"]
     lines += [*about, "", f"    {' '.join(entry.caption.split())}", ""]
-    facts = [f"drawn at {index.loc[name, 'scale']} scale"] if name in index.index else ["no picture yet"]
+    facts = ["no picture yet"]
+    if name in index.index:
+        scale, code = index.loc[name]
+        facts = [f"drawn at {scale} scale{'' if code == code_of(name) else ' by an earlier version of its code'}"]
     minutes = counts["core_minutes"].get((name, "reduced"))
     facts += [] if minutes is None or pd.isna(minutes) else [f"{minutes:.1f} core-minutes"]
     for scale in measured.SCALES:
@@ -157,27 +150,20 @@ def _card(name: str, entry: FigureConfig, counts: pd.DataFrame, index: pd.DataFr
 
 
 def words(rows: pd.DataFrame) -> str:
-    """How often each verdict was reached."""
-    totals = {outcome: int(rows[outcome].sum()) for outcome in measured.OUTCOMES}
-    names = {
-        outcome: "known discrepancies" if outcome == measured.KNOWN and n > 1 else outcome.replace("_", " ")
-        for outcome, n in totals.items()
-    }
-    return ", ".join(f"{n} {names[outcome]}" for outcome, n in totals.items() if n)
+    """How many claims reached each verdict."""
+    return count_text({kind: int(rows[kind].sum()) for kind in COUNTED})
 
 
 def papers_table() -> str:
     """A row for each paper and scale at which its claims were judged."""
-    counts = measured.read().reset_index()
-    lines = ["| paper | scale | figures | reproduced | known discrepancies | undecided | not evaluated |", "|---|---|---|---|---|---|---|"]
+    counts, named = measured.read().reset_index(), [kind_text(kind, 2) for kind in _TABLED]
+    lines = [f"| paper | scale | figures | {' | '.join(named)} |", "|---" * (3 + len(named)) + "|"]
     for paper, name in NAMES.items():
         for scale in measured.SCALES:
             rows = counts[(counts["paper"] == paper) & (counts["scale"] == scale)]
             if len(rows):
-                totals = rows[list(measured.OUTCOMES)].sum()
-                undecided = totals["inconclusive"] + totals["not_reproduced"] + totals["error"]
-                cells = [totals["reproduced"], totals[measured.KNOWN], undecided, totals["not_evaluated"]]
-                lines.append(f"| [{name}](docs/reports/{paper}.md) | {scale} | {len(rows)} | {' | '.join(str(int(n)) for n in cells)} |")
+                cells = [str(int(rows[kind].sum())) for kind in _TABLED]
+                lines.append(f"| [{name}](docs/reports/{paper}.md) | {scale} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -210,13 +196,12 @@ def files() -> dict[Path, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the files; ``update`` or ``keep`` comes first where it is asked for."""
-    commands = {"update": update, "keep": keep}
+    """Write the files, with ``update`` after taking over finished results."""
     try:
-        for name in arguments:
-            if name not in commands:
-                raise ReplicationError(f"There is no command '{name}'; allowed: {', '.join(commands)}.")
-            commands[name]()
+        if arguments not in ([], ["update"]):
+            raise ReplicationError(f"The arguments are '{' '.join(arguments)}'; allowed: none, or update.")
+        if arguments:
+            update()
         for path, text in files().items():
             with atomic(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")

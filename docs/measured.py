@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from replication.claims.results import VERDICTS, JudgedClaim, read_verdicts
+from replication.claims.results import VERDICTS, read_verdicts
+from replication.claims.verdicts import COUNTED, counted_as
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 from replication.files.provenance import provenance_file, read_provenance
@@ -15,9 +16,7 @@ from replication.pipeline.configs import RECORDED
 
 MEASURED = Path("docs/measured.csv")
 RESULTS = Path("results")
-KNOWN = "known discrepancy"
-OUTCOMES = ("reproduced", KNOWN, "not_reproduced", "inconclusive", "not_evaluated", "withdrawn", "error")
-COLUMNS = ["paper", "figure", "scale", "date", "core_minutes", *OUTCOMES]
+COLUMNS = ["paper", "figure", "scale", "date", "core_minutes", *COUNTED]
 SCALES = ("reduced", "full", RECORDED)  # smoke speaks for no claim
 
 
@@ -34,16 +33,11 @@ def collect(scale: str, results: Path = RESULTS) -> pd.DataFrame:
         stem = results / scale / paper / "figures" / figure
         verdicts = stem.with_name(f"{figure}{VERDICTS}")
         if verdicts.exists():
-            counts = Counter(_outcome(entry) for entry in read_verdicts(verdicts).verdicts)
+            counts = Counter(counted_as(entry) for entry in read_verdicts(verdicts).verdicts)
             made = datetime.datetime.fromisoformat(read_provenance(provenance_file(stem), check=False)["created"])
             cost = core_minutes(scale, paper, figure, results)
-            rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in OUTCOMES)])
+            rows.append([paper, figure, scale, made.date().isoformat(), cost, *(counts[outcome] for outcome in COUNTED)])
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _outcome(verdict: JudgedClaim) -> str:
-    """A discrepancy explains a claim that does not hold; what this scale cannot judge stays not evaluated."""
-    return KNOWN if verdict.discrepancy and verdict.outcome in ("not_reproduced", "inconclusive") else verdict.outcome
 
 
 def core_minutes(scale: str, paper: str, figure: str, results: Path = RESULTS) -> float | None:
@@ -88,7 +82,7 @@ def read() -> pd.DataFrame:
     measured = pd.read_csv(MEASURED)
     claims = {name: len(figure.claims) for _, name, figure in dag.figures()}
     for row in measured.to_dict("records"):
-        verdicts = sum(row[outcome] for outcome in OUTCOMES)
+        verdicts = sum(row[outcome] for outcome in COUNTED)
         if claims.get(row["figure"]) != verdicts:
             raise ReplicationError(
                 f"{MEASURED} has {verdicts} verdicts for {row['figure']} at scale {row['scale']}, paper_configs has claims: "
