@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replication.objective import Objective, flat_parameters, write_parameters
+from replication.objective.graphs import ExactWeightNorm
 from replication.objective.inputs import call, convert
 from replication.objective.networks import evaluation_copy
 from replication.objective.vector import flatten
@@ -36,7 +37,8 @@ def by_autograd(model: nn.Module, inputs: Any, labels: Any, mean: Mean, theta: T
     double = evaluation_copy(model, dtype=torch.float64)
     write_parameters(double, theta)
     parameters = list(double.parameters())
-    loss = mean(call(double, convert(inputs, "cpu", torch.float64)), labels)
+    with ExactWeightNorm():
+        loss = mean(call(double, convert(inputs, "cpu", torch.float64)), labels)
     slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
     total = sum(slope.sum() for slope in slopes)
     assert isinstance(total, Tensor)

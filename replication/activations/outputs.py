@@ -4,6 +4,7 @@ What a hook sees is proved before it is trusted: a few examples are run again am
 """
 
 import contextlib
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from replication.activations.names import Layer, Wanted, resolve
 from replication.activations.reading import chunks
 from replication.errors import ReplicationError
+from replication.objective.coupling import REPETITIONS, drawing
 from replication.objective.inputs import Tree, call, join, map_tensors, n_examples, take
 from replication.objective.networks import unwrapped
 
@@ -80,7 +82,10 @@ def layer_batches(
             needs_gradient = _needs_gradient(model, part)
         outputs = _outputs(model, part, wanted, view, needs_gradient)
         if number == 1:
-            _check_company(model, part, wanted, view, needs_gradient, outputs)
+            check = functools.partial(_check_company, model, part, wanted, view, needs_gradient, outputs)
+            _, draws = drawing(check)
+            for _ in range(REPETITIONS if draws else 0):
+                check()
         yield outputs
     if not number:
         raise ReplicationError("Activations of 0 inputs were asked for; give one or more.")

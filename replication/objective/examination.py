@@ -4,7 +4,7 @@ The loss must be a function of the parameters and of one example at a time. So r
 influence each other are looked for by evaluation, and not by the types of layers.
 """
 
-import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,64 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
+from replication.objective.arithmetic import Arithmetic, finest_arithmetic, losses, losses_of, moved, outputs_of
+from replication.objective.coupling import check_repeatable, examples_interact
 from replication.objective.example_sets import ExampleSet
-from replication.objective.inputs import call, convert, main_tensor, map_tensors, n_examples, take, tensors_of
+from replication.objective.graphs import ForwardWatch, nodes_of
+from replication.objective.inputs import call, main_tensor, map_tensors, take, tensors_of
+from replication.objective.kept_values import refuse_kept_values
 from replication.objective.losses import ExampleLoss, check_class_range
-from replication.objective.networks import converted
+from replication.objective.networks import converted, copy_of
 from replication.objective.plain import PlainNetwork, computing
+from replication.objective.probes import Probe
+from replication.objective.second_derivatives import ProductCheck
+from replication.objective.vector import flatten
 
-N_PROBES = 32
+NO_GRADIENT = "None of the inputs have requires_grad=True"  # how a warning of torch begins
 _CHUNK_NUMBERS = 2**22  # input and activation numbers in a chunk: about 16 MB in float32, near the optimum on CPU and small on a GPU
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A few examples from the whole set: the first, the last and random ones, in the type of the network and in float64.
-
-    Attributes:
-        inputs, labels: at most ``N_PROBES`` examples, or one chunk where examples influence each other.
-        double: the same inputs with floating-point numbers in float64.
-    """
-
-    inputs: Any
-    labels: Any
-    double: Any
-
-    @property
-    def n(self) -> int:
-        """Number of examples."""
-        return n_examples(self.labels, "labels")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the examples are."""
-        return tensors_of(self.inputs)[0].device
-
-
-def probe_of(examples: ExampleSet, chunk: int | None) -> Probe:
-    """Examples to try a network on, drawn from the whole set by a fixed seed.
-
-    Raises:
-        ReplicationError: a stream that does not give the same examples again.
-
-    Example:
-        >>> probe_of(ExampleSet(torch.zeros(100, 2), torch.arange(100)), None).labels[[0, -1]]
-        tensor([ 0, 99])
-    """
-    n = min(examples.n, N_PROBES if chunk is None else min(chunk, N_PROBES))
-    drawn = torch.randperm(max(examples.n - 2, 0), generator=torch.Generator().manual_seed(0))[: max(n - 2, 0)] + 1
-    ends = [0] if n == 1 else [0, examples.n - 1]
-    members = torch.tensor(sorted([*ends, *drawn.tolist()]))
-    inputs, labels = examples.select(members)
-    if not examples.in_memory:
-        again = examples.select(members)
-        if not all(torch.equal(a, b) for a, b in zip(tensors_of((inputs, labels)), tensors_of(again), strict=True)):
-            raise ReplicationError("Two readings of the same examples differ; give data that are not shuffled or augmented at random.")
-    return Probe(inputs, labels, _in_double(inputs))
-
-
-def _in_double(inputs: Any) -> Any:
-    return convert(inputs, tensors_of(inputs)[0].device, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -82,38 +39,44 @@ class Findings:
         finest: the network in the finest arithmetic it runs in, for proofs.
         interact: whether the loss of an example changes with the examples beside it.
         chunk: number of examples in one pass that is fast.
+        products: whether products with second derivatives can be trusted.
     """
 
-    finest: "Arithmetic"
+    finest: Arithmetic
     interact: bool
     chunk: int
+    products: ProductCheck
 
 
-def examine(network: PlainNetwork, names: list[str], loss: ExampleLoss, probe: Probe, examples: ExampleSet, chunk: int | None) -> Findings:
-    """Run a network and a loss on a few examples and find out what they do.
+def examine(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet, chunk: int | None) -> Findings:
+    """Run a network and a loss on a few examples and find out what they do; the network's own weights are written in it afterwards.
 
     Raises:
-        ReplicationError: they fail, are random, or let examples influence each other without a chunk that divides their number.
+        ReplicationError: they fail, are random, keep values that depend on the weights, or let examples influence each other without a
+            chunk that divides their number.
     """
+    untouched, own = copy_of(network.module), flatten(network.leaves).double()
     inspect_forward(network, loss, probe, examples)
-    finest = finest_arithmetic(network, names, loss, probe)
-    together = check_repeatable(finest, loss, probe.labels)
+    finest = finest_arithmetic(network, copy_of(untouched), loss, probe)
+    check_repeatable(finest, loss)
+    fresh = network.alike(converted(untouched, finest.network.leaves[0].dtype, None))
+    theta = moved(network.leaves, own)
+    refuse_kept_values(finest, fresh, loss, own, theta)
     norms = [module for module in network.module.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, probe.labels, together)
+    interact = any(norm.running_mean is None for norm in norms) or any(_interact_at(point, finest, loss) for point in (theta, own))
+    network.write(own)
     if interact and (chunk is None or examples.n % chunk):
         raise ReplicationError(
-            "The loss of an example changes with the examples beside it (batch statistics, a loss that compares examples, targets that are "
-            "broadcast, or a network that takes the first axis for time), so the size of a chunk is part of its definition: choose a chunk "
-            f"that divides the {examples.n} examples, and it is {chunk}."
+            "The loss of an example, or its gradient, changes with the examples beside it (batch statistics, a loss that compares "
+            "examples, targets that are broadcast, or a network that takes the first axis for time), so the size of a chunk is part of its "
+            f"definition: choose a chunk that divides the {examples.n} examples, and it is {chunk}."
         )
-    return Findings(finest, interact, default_chunk(network, probe, examples.n))
+    return Findings(finest, interact, default_chunk(network, probe, examples.n), ProductCheck(finest, loss, theta, whole=interact))
 
 
-def double_of(network: PlainNetwork, names: list[str]) -> PlainNetwork:
-    """The same network in float64, apart from the given one."""
-    double = PlainNetwork(converted(copy.deepcopy(network.module), torch.float64, None), names)
-    double.copies_inputs, double.reentrant, double.values_need_graph = network.copies_inputs, network.reentrant, network.values_need_graph
-    return double
+def _interact_at(point: Tensor, arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
+    arithmetic.network.write(point)
+    return examples_interact(arithmetic, loss)
 
 
 def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet) -> None:
@@ -125,42 +88,37 @@ def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, exam
     network.reentrant = _is_reentrant(network, probe)
     network.copies_inputs = True  # a forward pass may write into its inputs: it gets copies here, and later where it does
     with computing(graph=True):
-        outputs = _outputs(network, probe.inputs, probe.n)
+        outputs = _outputs_with_gradients(network, probe)
         if loss.weigh is not None and examples.in_memory and not tensors_of(examples.labels)[0].is_floating_point():
             check_class_range(loss.ignored_label, main_tensor(outputs).shape[-1 if main_tensor(outputs).dim() < 2 else 1], examples.labels)
-        _losses_of(loss, outputs, probe.labels)
+        losses_of(loss, outputs, probe.labels)
     try:
         with computing(graph=False):
-            _losses(network, loss, probe.inputs, probe.labels)
+            losses(network, loss, probe.inputs, probe.labels)
     except ReplicationError:
         network.values_need_graph = True
     network.copies_inputs = _writes_into_inputs(network, loss, probe)
 
 
-def _losses(network: PlainNetwork, loss: ExampleLoss, inputs: Any, labels: Any) -> Tensor:
-    return _losses_of(loss, _outputs(network, inputs, n_examples(labels, "labels")), labels)
-
-
-def _outputs(network: PlainNetwork, inputs: Any, n: int) -> Any:
+def _outputs_with_gradients(network: PlainNetwork, probe: Probe) -> Any:
     try:
-        return network.outputs(inputs)
-    except ReplicationError:
+        with warnings.catch_warnings(), ForwardWatch() as watch:
+            warnings.filterwarnings("error", NO_GRADIENT)
+            outputs = outputs_of(network, probe.inputs, probe.n)
+    except ReplicationError as error:
+        refuse_lost_gradients(error)
         raise
-    except Exception as error:  # a user's forward method may raise anything
-        raise ReplicationError(f"The network cannot run on {n} of the examples: {_reason(error)}.") from error
+    network.weight_norm = watch.weight_norm
+    return outputs
 
 
-def _losses_of(loss: ExampleLoss, outputs: Any, labels: Any) -> Tensor:
-    try:
-        return loss(outputs, labels).detach().double()
-    except ReplicationError:
-        raise
-    except Exception as error:
-        raise ReplicationError(f"The loss cannot be computed from the network's outputs and the labels: {_reason(error)}.") from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
+def refuse_lost_gradients(error: Exception) -> None:
+    """Raise a sentence where the error is torch's warning that reentrant checkpointing loses gradients."""
+    if NO_GRADIENT in str(error):
+        raise ReplicationError(
+            "Checkpointing with use_reentrant=True gets inputs that have no gradient, so torch gives none to the weights inside of it; use "
+            "use_reentrant=False."
+        ) from error
 
 
 def _writes_into_inputs(network: PlainNetwork, loss: ExampleLoss, probe: Probe) -> bool:
@@ -170,7 +128,7 @@ def _writes_into_inputs(network: PlainNetwork, loss: ExampleLoss, probe: Probe) 
     network.copies_inputs = False
     versions = [tensor._version for tensor in copies]
     with computing(graph=network.values_need_graph):
-        _losses(network, loss, inputs, probe.labels)
+        losses(network, loss, inputs, probe.labels)
     return versions != [tensor._version for tensor in copies]
 
 
@@ -182,75 +140,7 @@ def _is_reentrant(network: PlainNetwork, probe: Probe) -> bool:
             outputs = network.outputs(probe.inputs)
     except Exception:  # inputs with a gradient are nothing that a forward pass must allow
         return False
-    pending = [tensor.grad_fn for tensor in tensors_of(outputs) if tensor.grad_fn is not None]
-    seen = set(pending)
-    while pending:
-        node = pending.pop()
-        if node.name() == "CheckpointFunctionBackward":
-            return True
-        following = {parent for parent, _ in node.next_functions if parent is not None} - seen
-        seen |= following
-        pending.extend(following)
-    return False
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """A network with the examples in its type, and how closely two of its results must agree."""
-
-    network: PlainNetwork
-    inputs: Any
-    tolerance: float
-
-
-def finest_arithmetic(network: PlainNetwork, names: list[str], loss: ExampleLoss, probe: Probe) -> Arithmetic:
-    """float64 where the network runs in it, else its own type."""
-    dtype = network.leaves[0].dtype
-    own = Arithmetic(network, probe.inputs, torch.finfo(dtype).eps ** 0.5)
-    if dtype == torch.float64:
-        return Arithmetic(network, probe.double, 1e-7)
-    try:
-        double = double_of(network, names)
-        with computing(graph=network.values_need_graph):
-            _losses(double, loss, take(probe.double, slice(0, 2)), take(probe.labels, slice(0, 2)))
-    except (ReplicationError, RuntimeError, MemoryError):
-        return own
-    return Arithmetic(double, probe.double, 1e-7)
-
-
-def check_repeatable(arithmetic: Arithmetic, loss: ExampleLoss, labels: Any) -> Tensor:
-    """The losses of the probe, which two evaluations must agree on.
-
-    Raises:
-        ReplicationError: they do not: the forward pass draws random numbers or keeps a state.
-    """
-    with computing(graph=arithmetic.network.values_need_graph):
-        first, second = (_losses(arithmetic.network, loss, arithmetic.inputs, labels) for _ in range(2))
-    if not torch.allclose(first, second, rtol=arithmetic.tolerance, atol=arithmetic.tolerance, equal_nan=True):
-        worst = int((first - second).abs().nan_to_num(float("inf")).argmax())
-        raise ReplicationError(
-            f"Two evaluations of the same example at the same parameters give the losses {first[worst].item():.6g} and "
-            f"{second[worst].item():.6g}; the forward pass or the data draw random numbers or keep a state, so switch that off in "
-            "evaluation mode (dropout modules are off already)."
-        )
-    return first
-
-
-def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, labels: Any, together: Tensor) -> bool:
-    """Whether the loss of an example changes with the examples beside it: subsets alone are compared with the whole probe."""
-    n, (network, inputs, tolerance) = len(together), (arithmetic.network, arithmetic.inputs, arithmetic.tolerance)
-    subsets = [slice(0, n // 2), slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
-    for subset in (subset for subset in subsets if 0 < subset.stop - subset.start < n):
-        try:
-            with computing(graph=network.values_need_graph):
-                alone = _losses(network, loss, take(inputs, subset), take(labels, subset))
-        except ReplicationError:
-            if subset.stop - subset.start == 1 and n > 3:  # networks that squeeze a batch of one away
-                continue
-            return True
-        if not torch.allclose(alone, together[subset], rtol=tolerance, atol=tolerance, equal_nan=True):
-            return True
-    return False
+    return any(node.name() == "CheckpointFunctionBackward" for node in nodes_of(tensors_of(outputs)))
 
 
 def default_chunk(network: PlainNetwork, probe: Probe, n: int) -> int:
@@ -280,24 +170,6 @@ def _counting(module: nn.Module) -> Iterator[Callable[[], int]]:
             handle.remove()
 
 
-def moved(network: PlainNetwork, own: Tensor) -> Tensor:
-    """The vector, every tensor moved at random by a tenth of its size; zeros move too, so that no layer stays without influence."""
-    generator = torch.Generator().manual_seed(0)
-    pieces = []
-    for leaf, piece in zip(network.leaves, own.split([leaf.numel() for leaf in network.leaves]), strict=True):
-        size = piece.square().mean().sqrt().item() if len(piece) else 0.0
-        noise = torch.randn(leaf.numel(), generator=generator, dtype=torch.float64).to(own.device)
-        pieces.append(piece + (0.1 * size or 0.05) * noise)
-    return torch.cat(pieces)
-
-
-def moved_buffers(own: Tensor) -> Tensor:
-    """The floating-point buffers, moved so that variances stay positive."""
-    generator = torch.Generator().manual_seed(1)
-    first, second = torch.rand(2, len(own), generator=generator, dtype=torch.float64).to(own.device)
-    return own * (1 + 0.1 * first) + 0.05 * second
-
-
 def moving_buffers(module: nn.Module, inputs: Any) -> tuple[str, ...]:
     """The floating-point buffers that a forward pass in training mode changes, by name; found on a copy.
 
@@ -307,7 +179,7 @@ def moving_buffers(module: nn.Module, inputs: Any) -> tuple[str, ...]:
         >>> moving_buffers(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).eval(), torch.randn(4, 2))
         ('0.running_mean', '0.running_var')
     """
-    duplicate = copy.deepcopy(module).train()
+    duplicate = copy_of(module).train()
     before = {name: buffer.clone() for name, buffer in duplicate.named_buffers() if buffer.is_floating_point()}
     try:
         with torch.random.fork_rng(), computing(graph=True):

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from replication.objective import memory_format
-from replication.objective.examination import Arithmetic, Probe, moved, moved_buffers
+from replication.objective.arithmetic import Arithmetic, moved, moved_buffers
 from replication.objective.example_sets import ExampleSet
 from replication.objective.folding import Folded, folded
 from replication.objective.inputs import map_tensors, tensors_of
 from replication.objective.losses import ExampleLoss
-from replication.objective.networks import converted, obstacle_to_rewriting
+from replication.objective.networks import converted, copy_of, obstacle_to_rewriting
 from replication.objective.plain import Network, PlainNetwork, computing, gradient
+from replication.objective.probes import Probe
 from replication.objective.stacked_mlp import StackedMlp
 from replication.objective.vector import buffer_shapes, flat_buffers, parameter_shapes, unflatten
 
@@ -149,7 +150,7 @@ class Proof:
     def __init__(self, plain: PlainNetwork, finest: Arithmetic, loss: ExampleLoss, probe: Probe) -> None:
         self._plain, self._finest, self._loss, self._probe = plain, finest, loss, probe
         own = torch.cat([leaf.detach().flatten() for leaf in plain.leaves]).double()
-        self.theta, self._buffers = moved(plain, own), moved_buffers(flat_buffers(plain.module))
+        self.theta, self._buffers = moved(plain.leaves, own), moved_buffers(flat_buffers(plain.module))
         self.losses, self.gradient = self._evaluate(finest.network, finest.inputs)
         self._own_losses = self._values(plain, probe.inputs)
 
@@ -234,7 +235,7 @@ def _form(
     plain: PlainNetwork, names: Sequence[str], finest: Arithmetic, probe: Probe, proof: Proof
 ) -> tuple[TracedNetwork | PlainNetwork, str]:
     """The traced form, else the module in channels_last, else the plain one; and why not a faster one."""
-    prepared = memory_format.prepare(copy.deepcopy(plain.module))
+    prepared = memory_format.prepare(copy_of(plain.module))
     form = folded(prepared, map_tensors(lambda tensor: tensor[:2], probe.inputs))
     reason = "the network cannot be traced"
     if form.largest is not None:
@@ -244,7 +245,7 @@ def _form(
             return traced, ""
         reason = "the traced network computes something else"
     if any(parameter.dim() == 4 for parameter in prepared.parameters()):
-        double_prepared = memory_format.prepare(copy.deepcopy(finest.network.module))
+        double_prepared = memory_format.prepare(copy_of(finest.network.module))
         own = PlainNetwork(prepared, names, "channels_last")
         if proof.holds(PlainNetwork(double_prepared, names), own):
             return own, reason

@@ -85,7 +85,7 @@ def evaluation_copy(
         device: where to put it; its own by default.
 
     Raises:
-        ReplicationError: as in ``copy_of``, or a parameter that is complex or of an integer type.
+        ReplicationError: as in ``copy_of``, a parameter that is complex or of an integer type, or one that evaluation mode changes.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1), nn.Dropout())
@@ -93,7 +93,7 @@ def evaluation_copy(
         >>> duplicate.training, duplicate[0].weight.dtype, model.training
         (False, torch.float64, True)
     """
-    duplicate = copy_of(model).eval()
+    duplicate = _evaluated(copy_of(model))
     for name, parameter in duplicate.named_parameters():
         if not parameter.is_floating_point():
             kind = str(parameter.dtype).removeprefix("torch.")
@@ -108,6 +108,19 @@ def evaluation_copy(
     converted(duplicate, dtype, device)
     for parameter in duplicate.parameters():
         parameter.requires_grad_(True)
+    return duplicate
+
+
+def _evaluated(duplicate: nn.Module) -> nn.Module:
+    before = {name: parameter.detach().clone() for name, parameter in duplicate.named_parameters()} if duplicate.training else {}
+    duplicate.eval()
+    after = dict(duplicate.named_parameters())
+    for name, parameter in before.items():
+        if name not in after or not torch.equal(after[name].nan_to_num(), parameter.nan_to_num()):
+            raise ReplicationError(
+                f"Putting the model into evaluation mode changes parameter '{name}' (adapters that are merged into weights?); call "
+                "model.eval() before you give it, or switch the merging off."
+            )
     return duplicate
 
 

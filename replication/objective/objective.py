@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from replication.errors import ReplicationError
 from replication.objective import memory_format, products, sums
 from replication.objective.evaluation import Evaluation, Evaluator, Metric
-from replication.objective.examination import Findings, examine, moving_buffers, probe_of
+from replication.objective.examination import Findings, examine, moving_buffers
 from replication.objective.example_sets import examples_of, n_classes
 from replication.objective.fast_paths import Chosen, Paths, choose
 from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import BatchNorm, evaluation_copy, unwrapped
 from replication.objective.plain import PlainNetwork
+from replication.objective.probes import probe_of
 from replication.objective.subsets import Subset, chosen_parameters
 from replication.objective.vector import buffer_shapes, flatten, slots_of
 
@@ -97,7 +98,7 @@ class Objective:
         self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
         self.buffer_shapes = buffer_shapes(self._plain.module)
         self._own = flatten(self._plain.leaves).double()
-        self._findings: Findings = examine(self._plain, self._names, self._loss, self._probe, self._examples, chunk)
+        self._findings: Findings = examine(self._plain, self._loss, self._probe, self._examples, chunk)
         memory_format.avoid_overflow(self._plain.module)
         self.chunk = chunk or self._findings.chunk
 
@@ -266,11 +267,11 @@ class Objective:
     def hessian_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         """The Hessian of the mean loss at ``theta`` times ``vector``, float64 ``[n_parameters]``.
 
-        It is the derivative of the gradient's product with ``vector`` (Pearlmutter 1994), exact up to rounding. An autograd Function
-        of your own whose backward cannot be differentiated (it detaches) counts as constant there, as in torch, without an error.
+        It is the derivative of the gradient's product with ``vector`` (Pearlmutter 1994), exact up to rounding. What the forward pass
+        detaches counts as constant. The first product is compared with differences of gradients (``second_derivatives``).
 
         Raises:
-            ReplicationError: an operation of the network without a second derivative.
+            ReplicationError: an operation without a second derivative, or with a wrong one (a custom autograd Function that detaches).
 
         Example:
             >>> objective = Objective(nn.Linear(1, 1), torch.ones(1, 1), torch.zeros(1), loss="mse")
@@ -312,6 +313,7 @@ class Objective:
         point, direction = self._vector(theta), self._vector(vector)
         if self._plain.reentrant:
             raise ReplicationError("Checkpointing with use_reentrant=True has no second derivative; use use_reentrant=False.")
+        self._findings.products.trust(product)
         return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
 
     def _vector(self, theta: Tensor) -> Tensor:

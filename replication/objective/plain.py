@@ -5,13 +5,14 @@ weights stay there until the backward pass is over, so activation checkpointing 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
+from replication.objective.graphs import ExactWeightNorm
 from replication.objective.inputs import call, map_tensors
 from replication.objective.vector import flat_buffers, flatten, unflatten, write_buffers
 
@@ -49,6 +50,7 @@ class PlainNetwork:
         copies_inputs: the forward pass changes its inputs in place, so it gets copies.
         reentrant: the forward pass uses checkpointing that needs inputs with a gradient.
         values_need_graph: the forward pass takes derivatives itself, so values cannot be had under ``no_grad``.
+        weight_norm: the forward pass uses torch's weight norm, which is replaced by a form that can be differentiated twice.
 
     Example:
         >>> network = PlainNetwork(nn.Linear(1, 1), ["bias"])
@@ -59,7 +61,7 @@ class PlainNetwork:
 
     def __init__(self, module: nn.Module, names: Sequence[str], name: str = "plain") -> None:
         self.module, self.name = module, name
-        self.copies_inputs = self.reentrant = self.values_need_graph = False
+        self.copies_inputs = self.reentrant = self.values_need_graph = self.weight_norm = False
         parameters = dict(module.named_parameters())
         self._parameters = {key: parameters[key] for key in names}
         self._shapes = {key: parameter.shape for key, parameter in self._parameters.items()}
@@ -67,6 +69,13 @@ class PlainNetwork:
             parameter.requires_grad_(key in self._parameters)
         self.own_buffers = flat_buffers(module)
         self._buffers_moved = False
+
+    def alike(self, module: nn.Module) -> "PlainNetwork":
+        """Another copy of the module with the same needs."""
+        network = PlainNetwork(module, list(self._parameters), self.name)
+        for need in ("copies_inputs", "reentrant", "values_need_graph", "weight_norm"):
+            setattr(network, need, getattr(self, need))
+        return network
 
     @property
     def leaves(self) -> Sequence[Tensor]:
@@ -95,9 +104,12 @@ class PlainNetwork:
 
     def outputs(self, inputs: Any) -> Any:
         """What the module returns."""
-        if self.copies_inputs or self.reentrant:
-            inputs = map_tensors(self._own_copy, inputs)
-        return call(self.module, inputs)
+        with ExactWeightNorm() if self.weight_norm else nullcontext():
+            return call(self.module, self.own_inputs(inputs))
+
+    def own_inputs(self, inputs: Any) -> Any:
+        """The inputs as the forward pass needs them: copies where it changes them or needs their gradient."""
+        return map_tensors(self._own_copy, inputs) if self.copies_inputs or self.reentrant else inputs
 
     def _own_copy(self, tensor: Tensor) -> Tensor:
         own = tensor.detach().clone().requires_grad_(self.reentrant and tensor.is_floating_point())

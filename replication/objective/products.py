@@ -25,8 +25,8 @@ def hessian_product(network: Network, losses: Losses, inputs: Any, labels: Any, 
     """H v by differentiating g . v (Pearlmutter 1994), float64 ``[n_parameters]``."""
     with sdpa_kernel(SDPBackend.MATH):
         total = losses(network.outputs(inputs), labels).double().sum()
-        slopes = _derivatives(total, network.leaves, create_graph=True)
-        return flatten(_derivatives(_dot(slopes, _pieces(vector, network.leaves)), network.leaves)).double()
+        slopes = derivatives(total, network.leaves, create_graph=True)
+        return flatten(derivatives(_dot(slopes, _pieces(vector, network.leaves)), network.leaves)).double()
 
 
 def gauss_newton_product(network: Network, losses: Losses, inputs: Any, labels: Any, vector: Tensor) -> Tensor:
@@ -38,9 +38,9 @@ def gauss_newton_product(network: Network, losses: Losses, inputs: Any, labels: 
         detached = [tensor.detach().requires_grad_() for tensor in predictions]
         replacements = iter(detached)
         outputs = map_tensors(lambda tensor: next(replacements) if tensor.requires_grad else tensor, outputs)
-        slopes = _derivatives(losses(outputs, labels).double().sum(), detached, create_graph=True)
-        curved = _derivatives(_dot(slopes, tangents), detached)
-        return flatten(_derivatives_of(predictions, network.leaves, curved)).double()
+        slopes = derivatives(losses(outputs, labels).double().sum(), detached, create_graph=True)
+        curved = derivatives(_dot(slopes, tangents), detached)
+        return flatten(derivatives_of(predictions, network.leaves, curved)).double()
 
 
 def fisher_product(loss: ExampleLoss, *, empirical: bool, interact: bool) -> Product:
@@ -65,23 +65,24 @@ def empirical_fisher_product(network: Network, losses: Losses, inputs: Any, labe
     """The sum over examples of g_i (g_i . v), with g_i the gradient of example i's loss, float64."""
     with sdpa_kernel(SDPBackend.MATH):
         each = [losses(network.outputs(inputs), labels)]
-        return flatten(_derivatives_of(each, network.leaves, _forward(each, network.leaves, vector))).double()
+        return flatten(derivatives_of(each, network.leaves, _forward(each, network.leaves, vector))).double()
 
 
 def _forward(results: Sequence[Tensor], leaves: Sequence[Tensor], vector: Tensor) -> list[Tensor]:
     """J v for the results, by differentiating w -> J^T w, which is linear."""
     weights = [torch.zeros_like(result, requires_grad=True) for result in results]
-    slopes = _derivatives_of(results, leaves, weights, create_graph=True)
-    return [piece.detach() for piece in _derivatives(_dot(slopes, _pieces(vector, leaves)), weights)]
+    slopes = derivatives_of(results, leaves, weights, create_graph=True)
+    return [piece.detach() for piece in derivatives(_dot(slopes, _pieces(vector, leaves)), weights)]
 
 
-def _derivatives(total: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False) -> Sequence[Tensor]:
+def derivatives(total: Tensor, leaves: Sequence[Tensor], *, create_graph: bool = False) -> Sequence[Tensor]:
+    """The derivatives of a number; zero where it does not depend on a leaf."""
     if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    return _derivatives_of([total], leaves, None, create_graph=create_graph)
+    return derivatives_of([total], leaves, None, create_graph=create_graph)
 
 
-def _derivatives_of(
+def derivatives_of(
     results: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor] | None, *, create_graph: bool = False
 ) -> Sequence[Tensor]:
     """The vector-Jacobian product; zero for what has no influence."""

@@ -1,7 +1,8 @@
 """Stiffness (Fort et al. 2019, arXiv 1901.09491): does a step on one example lower the loss of another?
 
 - ``gradient_gram``: products of the gradients of single examples, layer by layer. ``example_gradients`` takes the gradients by plain
-  autograd and ``layer_forms`` in faster ways; ``trial`` and ``plan`` decide between them, and ``proof`` checks what comes out.
+  autograd and ``layer_forms`` in faster ways; ``examination``, ``trial`` and ``plan`` decide between them, and ``proof`` checks
+  what comes out.
 - ``matrix``: means by class, and other numbers read off a Gram matrix.
 - ``pairs``, ``groups``, ``distance``: stiffness of pairs, between groups of classes, against the distance of inputs.
 """

@@ -19,6 +19,7 @@ from replication.errors import ReplicationError
 from replication.objective import memory_format
 from replication.objective.inputs import Tree, call, map_tensors, n_examples, take
 from replication.objective.networks import evaluation_copy, unwrapped
+from replication.objective.plain import PlainNetwork
 from replication.objective.vector import layout_of, write_parameters
 
 Form = Literal["factors", "affine", "local", "unused", "vmap", "loop"]
@@ -79,9 +80,10 @@ class ExampleGradients:
         self.model = memory_format.avoid_overflow(evaluation_copy(model, dtype=dtype, device=device))
         if theta is not None:
             write_parameters(self.model, theta)
-        self.parameters = {name: p.requires_grad_(name in chosen) for name, p in self.model.named_parameters() if name in chosen}
+        self.network = PlainNetwork(self.model, [name for name, _ in self.model.named_parameters() if name in chosen])
+        self.parameters = {name: parameter for name, parameter in self.model.named_parameters() if name in chosen}
         self.dtype, self.device = dtype, device
-        self._loss = loss
+        self.loss = loss
 
     def layers(self, names: Iterable[str] | None) -> list[Layer]:
         """The layers by name, in the order of the model; all by default.
@@ -105,8 +107,8 @@ class ExampleGradients:
 
     def losses(self, inputs: Tree, labels: Tree, model: nn.Module | None = None) -> Tensor:
         """One loss per example, float64 ``[n]``, of the copy or of another copy of the same network."""
-        outputs = call(self.model if model is None else model, inputs)
-        losses = self._loss(map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, outputs), labels)
+        outputs = call(self.model if model is None else model, self.network.own_inputs(inputs))
+        losses = self.loss(map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, outputs), labels)
         if losses.is_complex():
             raise ReplicationError("The loss is complex; give a loss that returns real numbers.")
         return losses

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, join, tensors_of
 from replication.objective.losses import Loss, example_loss
+from replication.stiffness.examination import examine, refuse_values_of_other_weights
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
-from replication.stiffness.plan import EXCHANGEABLE, TOLERANCE, Alone, Plan, agrees, positive, text_of
+from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, positive, text_of
 
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _ALONE = 3  # examples whose gradients are taken one by one before anything else
@@ -51,12 +51,13 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     inputs, labels = rows.select(indices[0])
     if columns is not None and indices[1] is not None:
         inputs, labels = (join(pair) for pair in zip((inputs, labels), columns.select(indices[1]), strict=True))
-    gradients, losses = _one_by_one(source, layers, inputs, labels)
+    gradients, works_together = examine(source, layers, inputs, labels)
+    if options.theta is not None:
+        refuse_values_of_other_weights(source, inputs, labels)
     alone = Alone(*indices, gradients, {name: (g @ g.T).double() for name, g in gradients.items()})
     plan = Plan(source, None, {layer.name: layer for layer in layers}, 1, alone)
-    works_together = _refuse_interaction(source, inputs, labels, losses)
     calls: dict[str, Calls] = {}
-    if options.fast and works_together:
+    if options.fast and works_together and not source.network.reentrant:
         calls = _choose_forms(plan, inputs, labels)
         enough = rows.n + (columns.n if columns is not None else 0) >= _RACE_FROM
         _try_vmap(plan, inputs, labels, race=enough)
@@ -68,42 +69,6 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
 
 def _drawn(n: int, most: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
-
-
-def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Tensor], Tensor]:
-    try:
-        stored, losses = source.one_by_one(layers, inputs, labels)
-        return {name: gradients for name, (gradients,) in stored.items()}, losses
-    except RuntimeError as error:
-        if source.dtype != torch.float64 or not any(word in str(error) for word in ("dtype", "Double", "Float")):
-            raise
-        raise ReplicationError(
-            f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, or let it create its "
-            "tensors in the type of its inputs."
-        ) from error
-
-
-def _refuse_interaction(source: ExampleGradients, inputs: Tree, labels: Tree, alone: Tensor) -> bool:
-    """Raise an error where an example's loss changes with its company: a gradient of one example is then not defined.
-
-    Returns:
-        whether the network takes several examples at a time.
-    """
-    try:
-        with torch.no_grad():
-            together = source.losses(inputs, labels)
-    except ReplicationError:
-        raise
-    except Exception as error:  # whatever the network cannot do with several examples
-        _LOG.info("Gradients are taken one example at a time, since the network fails on several examples (%s).", error)
-        return False
-    tolerance = TOLERANCE[source.dtype]
-    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance, equal_nan=True):
-        raise ReplicationError(
-            f"{len(alone)} examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single examples need "
-            "a model in which examples do not interact and nothing is random."
-        )
-    return True
 
 
 def _choose_forms(plan: Plan, inputs: Tree, labels: Tree) -> dict[str, Calls]:

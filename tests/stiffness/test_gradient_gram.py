@@ -246,7 +246,7 @@ def test_the_model_is_given_back_unchanged_also_after_an_exception(examples: Exa
     model[0].weight.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
     gram(model, examples[0][:4], examples[1][:4])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ReplicationError, match="ZeroDivisionError"):
         gram(model, examples[0][:4], examples[1][:4], loss=lambda outputs, labels: outputs.sum(1) * (1 // 0))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model[0].weight.requires_grad

@@ -1,0 +1,113 @@
+"""Whether the loss is a function of the parameters and of one example at a time, found out by evaluation."""
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+from replication.objective.arithmetic import Arithmetic, close
+from replication.objective.inputs import take
+from replication.objective.losses import ExampleLoss
+from replication.objective.plain import computing
+
+REPETITIONS = 64  # of a pass that draws random numbers: a branch taken once in ten passes is missed once in a thousand cases
+Result = TypeVar("Result")
+
+
+def drawing(run: Callable[[], Result]) -> tuple[Result, bool]:
+    """What ``run`` returns, and whether it draws random numbers: the state of torch's, numpy's or Python's generator changes.
+
+    Example:
+        >>> drawing(lambda: torch.rand(1).numel()), drawing(lambda: torch.ones(1).numel())
+        ((1, True), (1, False))
+    """
+    before = _random_states()
+    result = run()
+    after = _random_states()
+    return result, any(not torch.equal(a, b) if isinstance(a, Tensor) else a != b for a, b in zip(before, after, strict=True))
+
+
+def _random_states() -> list[Any]:
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the generator that users' code shares
+    accelerator = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *accelerator, (keys.tobytes(), position), random.getstate()]  # type: ignore[union-attr]
+
+
+def check_repeatable(arithmetic: Arithmetic, loss: ExampleLoss) -> None:
+    """Evaluate the probe twice, and a few examples many times where random numbers are drawn.
+
+    Raises:
+        ReplicationError: evaluations disagree: the forward pass is random or keeps a state.
+    """
+    first, draws = drawing(lambda: arithmetic.losses(loss))
+    _compare(first, arithmetic.losses(loss), arithmetic.tolerance)
+    if draws:
+        few = slice(0, min(len(first), 2)) if _runs_on_few(arithmetic, loss) else slice(None)
+        expected = arithmetic.losses(loss, few)
+        for _ in range(REPETITIONS):
+            _compare(expected, arithmetic.losses(loss, few), arithmetic.tolerance)
+
+
+def _runs_on_few(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
+    try:
+        arithmetic.losses(loss, slice(0, 2))
+    except ReplicationError:
+        return False
+    return True
+
+
+def _compare(first: Tensor, second: Tensor, tolerance: float) -> None:
+    if not torch.allclose(first, second, rtol=tolerance, atol=tolerance, equal_nan=True):
+        worst = int((first - second).abs().nan_to_num(float("inf")).argmax())
+        raise ReplicationError(
+            f"Two evaluations of the same example at the same parameters give the losses {first[worst].item():.6g} and "
+            f"{second[worst].item():.6g}; the forward pass or the data draw random numbers or keep a state, so switch that off in "
+            "evaluation mode (dropout modules are off already)."
+        )
+
+
+def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
+    """Whether the loss of an example, or its gradient, changes with the examples beside it."""
+    together = arithmetic.losses(loss)
+    n, tolerance = len(together), arithmetic.tolerance
+    subsets = [slice(0, n // 2), slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
+    for subset in (subset for subset in subsets if 0 < subset.stop - subset.start < n):
+        try:
+            alone = arithmetic.losses(loss, subset)
+        except ReplicationError:
+            if subset.stop - subset.start == 1 and n > 3:  # networks that squeeze a batch of one away
+                continue
+            return True
+        if not torch.allclose(alone, together[subset], rtol=tolerance, atol=tolerance, equal_nan=True):
+            return True
+    return _gradients_interact(arithmetic, loss, n)
+
+
+def _gradients_interact(arithmetic: Arithmetic, loss: ExampleLoss, n: int) -> bool:
+    """The gradient of a random combination of losses from one pass, against the one from two passes over halves."""
+    weights = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    halves = [half for half in (slice(0, n // 2), slice(n // 2, n)) if half.stop > half.start]
+    try:
+        whole = combined_gradient(arithmetic, loss, weights, slice(None))
+        parts = [combined_gradient(arithmetic, loss, weights, half) for half in halves]
+    except Exception:  # a network without derivatives still has values
+        return False
+    return not close([sum(pieces) for pieces in zip(*parts, strict=True)], whole, max(arithmetic.tolerance, 1e-6))  # type: ignore[misc]
+
+
+def combined_gradient(arithmetic: Arithmetic, loss: ExampleLoss, weights: Tensor, examples: slice) -> list[Tensor]:
+    """The gradient of the examples' weighted losses, by parameter, at the weights that are written."""
+    network = arithmetic.network
+    with computing(graph=True):
+        losses = loss(network.outputs(take(arithmetic.inputs, examples)), take(arithmetic.labels, examples)).double()
+        if not losses.requires_grad:
+            return [torch.zeros_like(leaf) for leaf in network.leaves]
+        (losses * weights[examples].to(losses)).sum().backward()
+    pieces = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.to_dense() for leaf in network.leaves]
+    for leaf in network.leaves:
+        leaf.grad = None
+    return pieces

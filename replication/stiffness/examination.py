@@ -1,0 +1,127 @@
+"""What a network does with single examples and with several, found out before a Gram matrix is computed.
+
+A gradient of one example is defined only where the example's loss and gradient are the same alone and among others, and at every call.
+"""
+
+import logging
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from replication.errors import ReplicationError
+from replication.objective.arithmetic import Arithmetic, moved, reason_of
+from replication.objective.coupling import REPETITIONS, drawing
+from replication.objective.examination import NO_GRADIENT, refuse_lost_gradients
+from replication.objective.inputs import Tree, map_tensors, n_examples, take, tensors_of
+from replication.objective.kept_values import refuse_kept_attributes
+from replication.objective.networks import copy_of
+from replication.objective.vector import flatten
+from replication.stiffness.example_gradients import ExampleGradients, Layer
+from replication.stiffness.plan import TOLERANCE, agrees
+
+_LOG = logging.getLogger(__name__)
+
+
+def examine(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Tensor], bool]:
+    """Take the gradients of a few examples one by one, and compare losses and gradients with those of one batch.
+
+    Returns:
+        The gradients by layer ``[n, n_parameters of the layer]``, and whether the network takes several examples at a time.
+
+    Raises:
+        ReplicationError: the network fails on single examples, examples interact, or the forward pass is random.
+    """
+    copies = map_tensors(torch.clone, inputs)
+    versions = [tensor._version for tensor in tensors_of(copies)]
+    (gradients, losses), draws = drawing(lambda: _one_by_one(source, layers, copies, labels))
+    if versions != [tensor._version for tensor in tensors_of(copies)]:
+        source.network.copies_inputs = True  # the forward pass writes into its inputs
+        gradients, losses = _one_by_one(source, layers, inputs, labels)
+    if draws:
+        _refuse_randomness(source, inputs, labels, losses)
+    together = _losses_together(source, inputs, labels)
+    if together is None:
+        return gradients, False
+    tolerance = TOLERANCE[source.dtype]
+    if not torch.allclose(together, losses, rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise ReplicationError(
+            f"{len(losses)} examples have losses {together.tolist()} together and {losses.tolist()} alone; gradients of single examples "
+            "need a model in which examples do not interact and nothing is random."
+        )
+    _refuse_coupled_gradients(source, layers, inputs, labels, gradients)
+    return gradients, True
+
+
+def refuse_values_of_other_weights(source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
+    """Raise an error where the model keeps values that it computed from other weights than those written in it.
+
+    Raises:
+        ReplicationError: it does.
+    """
+    network = source.network.alike(copy_of(source.model))
+    own = flatten(network.leaves).double()
+    arithmetic = Arithmetic(network, inputs, labels, TOLERANCE[source.dtype])
+    refuse_kept_attributes(arithmetic, source.loss, own, moved(network.leaves, own))
+
+
+def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Tensor], Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", NO_GRADIENT)
+            stored, losses = source.one_by_one(layers, inputs, labels)
+    except ReplicationError:
+        raise
+    except Exception as error:
+        if NO_GRADIENT in str(error) and not source.network.reentrant:
+            source.network.reentrant = True  # checkpointing that needs inputs with a gradient
+            return _one_by_one(source, layers, inputs, labels)
+        refuse_lost_gradients(error)
+        if source.dtype == torch.float64 and any(word in str(error) for word in ("dtype", "Double", "Float")):
+            raise ReplicationError(
+                f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, or let it create "
+                "its tensors in the type of its inputs."
+            ) from error
+        raise ReplicationError(f"The gradient of one example of a batch of its own cannot be taken: {reason_of(error)}.") from error
+    return {name: gradients for name, (gradients,) in stored.items()}, losses
+
+
+def _losses_together(source: ExampleGradients, inputs: Tree, labels: Tree) -> Tensor | None:
+    try:
+        with torch.no_grad():
+            return source.losses(inputs, labels)
+    except ReplicationError:
+        raise
+    except Exception as error:  # whatever the network cannot do with several examples
+        _LOG.info("Gradients are taken one example at a time, since the network fails on several examples (%s).", error)
+        return None
+
+
+def _refuse_randomness(source: ExampleGradients, inputs: Tree, labels: Tree, losses: Tensor) -> None:
+    """Evaluate the first example many times."""
+    first, tolerance = take((inputs, labels), slice(0, 1)), TOLERANCE[source.dtype]
+    for _ in range(REPETITIONS):
+        with torch.no_grad():
+            again = source.losses(*first)
+        if not torch.allclose(again, losses[:1], rtol=tolerance, atol=tolerance, equal_nan=True):
+            raise ReplicationError(
+                f"An example has the loss {losses[0].item():.6g} and then {again.item():.6g}; gradients of single examples "
+                "need a model in which examples do not interact and nothing is random."
+            )
+
+
+def _refuse_coupled_gradients(
+    source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree, gradients: dict[str, Tensor]
+) -> None:
+    """Compare a random combination of the gradients with the one that a batch gives."""
+    weights = torch.randn(n_examples(labels, "labels"), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(source.device)
+    sums, _ = source.weighted_sum(layers, inputs, labels, weights)
+    for name, rows in gradients.items():
+        expected = weights @ rows.double()
+        scale = (weights.abs() @ rows.double().norm(dim=1)).nan_to_num(posinf=0.0)
+        if not agrees(sums[name], expected, scale.expand_as(expected), source.dtype):
+            raise ReplicationError(
+                f"The gradients of examples in layer '{name}' are others in a batch than alone, though the losses are the same; gradients "
+                "of single examples need a model in which examples do not interact, also in the backward pass."
+            )

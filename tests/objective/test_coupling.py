@@ -1,0 +1,131 @@
+"""Networks whose examples influence each other or that draw random numbers, in the forward or only in the backward pass."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from autograd_oracle import X, Y, built
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from replication import activations
+from replication.errors import ReplicationError
+from replication.objective import Objective
+from replication.stiffness import gram, squared_norms
+
+
+class Coupled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden + hidden.mean(0) - hidden.mean(0).detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.couple(torch.tanh(self.first(x))))
+
+
+class Shuffled(Coupled):
+    """Another example's slope."""
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden + hidden.roll(1, 0) - hidden.roll(1, 0).detach()
+
+
+class ZeroAtFirst(Coupled):
+    """A coupling whose strength is zero at the model's own weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(()))
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden + self.strength * hidden.mean(0)
+
+
+@pytest.mark.parametrize("kind", [Coupled, Shuffled, ZeroAtFirst])
+def test_coupling_in_the_backward_pass_needs_a_chunk(kind: type[nn.Module]) -> None:
+    model = built(kind)
+    with pytest.raises(ReplicationError, match="or its gradient, changes with the examples beside it"):
+        Objective(model, X, Y)
+    objective = Objective(model, X, Y, chunk=20, dtype=torch.float64)
+    with pytest.raises(ReplicationError, match="in chunks of 20"):
+        objective.gradients_on(objective.parameters()[None], torch.arange(3))
+    for instrument in (gram, squared_norms):
+        if kind is not ZeroAtFirst:  # at these weights there is none
+            with pytest.raises(ReplicationError, match="examples do not interact"):
+                instrument(model, X, Y)
+
+
+class Sometimes(Coupled):
+    """Takes another branch in one pass out of ten."""
+
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden * 1.5 if self.draw() < 0.1 else hidden
+
+
+DRAWS = {"torch": lambda: float(torch.rand(())), "numpy": lambda: np.random.rand(), "python": random.random}
+
+
+@pytest.mark.parametrize("source", DRAWS)
+def test_a_branch_taken_once_in_ten_passes_is_seen(source: str) -> None:
+    model = built(lambda: Sometimes(DRAWS[source]))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        with pytest.raises(ReplicationError, match="random"):
+            Objective(model, X, Y)
+        with pytest.raises(ReplicationError, match="random"):
+            gram(model, X, Y)
+        with pytest.raises(ReplicationError, match="random"):
+            activations.layer_outputs(model, X, ["last"])
+
+
+class Unused(Coupled):
+    """Draws a number that only training would use, as layer drop does."""
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden * 0 if torch.rand(()) < 0.5 and self.training else hidden
+
+
+def test_numbers_that_are_drawn_and_not_used_do_no_harm() -> None:
+    model = built(Unused).eval()
+    objective = Objective(model, X, Y)
+    assert objective.value(objective.parameters()) == pytest.approx(nn.functional.cross_entropy(model(X), Y).item(), rel=1e-5)
+    gram(model, X[:5], Y[:5])
+    activations.layer_outputs(model, X, ["last"])
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, first: nn.Module) -> None:
+        super().__init__()
+        self.first, self.last = first, nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(checkpoint(self.first, x, use_reentrant=True)))
+
+
+def test_reentrant_checkpointing_of_the_first_layer_has_its_gradients() -> None:
+    model = built(lambda: Checkpointed(nn.Linear(5, 6)))
+    objective = Objective(model, X, Y, dtype=torch.float64)
+    theta = objective.parameters()
+    rows = torch.stack([objective.gradients_on(theta[None], torch.tensor([i]))[0] for i in range(8)])
+    assert bool(rows[:, :36].any())
+    torch.testing.assert_close(gram(model, X[:8], Y[:8])["total"], rows @ rows.T)
+    torch.testing.assert_close(squared_norms(model, X[:8], Y[:8])["total"], rows.square().sum(1))
+
+
+def test_reentrant_checkpointing_that_loses_gradients_is_one_sentence() -> None:
+    model = built(lambda: Checkpointed(nn.Sequential(nn.Embedding(9, 6), nn.Flatten())))
+    ids, labels = torch.arange(9)[:, None], torch.arange(9) % 3
+    for instrument in (Objective, gram, squared_norms):
+        with pytest.raises(ReplicationError, match="use_reentrant=False"):
+            instrument(model, ids, labels)
