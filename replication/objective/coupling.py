@@ -10,7 +10,7 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, close
-from replication.objective.inputs import take
+from replication.objective.inputs import n_examples, take
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import computing
 
@@ -70,11 +70,23 @@ def _compare(first: Tensor, second: Tensor, tolerance: float) -> None:
         )
 
 
-def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
-    """Whether the loss of an example, or its gradient, changes with the examples beside it."""
+def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, own: Tensor, theta: Tensor) -> bool:
+    """Whether the loss of an example, or its gradient, changes with the examples beside it.
+
+    Args:
+        own, theta: the model's parameters and moved ones ``[n_parameters]``: either may be a point where examples do not interact.
+    """
+    for point in (own, theta):
+        arithmetic.network.write(point)
+        if _losses_interact(arithmetic, loss):
+            return True
+    return _gradients_interact(arithmetic, loss)
+
+
+def _losses_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
     together = arithmetic.losses(loss)
     n, tolerance = len(together), arithmetic.tolerance
-    subsets = [slice(0, n // 2), slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
+    subsets = [slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
     for subset in (subset for subset in subsets if 0 < subset.stop - subset.start < n):
         try:
             alone = arithmetic.losses(loss, subset)
@@ -84,11 +96,12 @@ def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
             return True
         if not torch.allclose(alone, together[subset], rtol=tolerance, atol=tolerance, equal_nan=True):
             return True
-    return _gradients_interact(arithmetic, loss, n)
+    return False
 
 
-def _gradients_interact(arithmetic: Arithmetic, loss: ExampleLoss, n: int) -> bool:
+def _gradients_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
     """The gradient of a random combination of losses from one pass, against the one from two passes over halves."""
+    n = n_examples(arithmetic.labels, "labels")
     weights = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     halves = [half for half in (slice(0, n // 2), slice(n // 2, n)) if half.stop > half.start]
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, finest_arithmetic, losses, losses_of, moved, outputs_of
@@ -63,7 +63,7 @@ def examine(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: Ex
     theta = moved(network.leaves, own)
     refuse_kept_values(finest, fresh, loss, own, theta)
     norms = [module for module in network.module.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    interact = any(norm.running_mean is None for norm in norms) or any(_interact_at(point, finest, loss) for point in (theta, own))
+    interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, own, theta)
     network.write(own)
     if interact and (chunk is None or examples.n % chunk):
         raise ReplicationError(
@@ -72,11 +72,6 @@ def examine(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: Ex
             f"definition: choose a chunk that divides the {examples.n} examples, and it is {chunk}."
         )
     return Findings(finest, interact, default_chunk(network, probe, examples.n), ProductCheck(finest, loss, theta, whole=interact))
-
-
-def _interact_at(point: Tensor, arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
-    arithmetic.network.write(point)
-    return examples_interact(arithmetic, loss)
 
 
 def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet) -> None:

@@ -26,6 +26,7 @@ from replication.objective.inputs import Tree, n_examples
 from replication.objective.networks import obstacle_to_rewriting
 from replication.stiffness.example_gradients import ExampleGradients, Form, Layer, Stored
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _WINDOW_NUMBERS = 2**21  # of a convolution's windows at a time: they stay in the cache (2x on 16 channels)
 
 
@@ -141,6 +142,10 @@ class LayerForms:
             positions = _n_positions(module, calls)
             return "factors" if positions**2 * (inputs + outputs) < inputs * outputs else "affine"
         return "local"
+
+    def has_formula(self, layer: Layer) -> bool:
+        """Whether the gradients of a layer of the form "local" come from a formula and not from vmap."""
+        return type(self.modules[layer.name]) in (*_BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 
     def numbers(self, layer: Layer, calls: Calls) -> int:
         """How many numbers are kept of an example."""
@@ -274,7 +279,29 @@ def _windows(convolution: Any, inputs: Tensor) -> Tensor:
 
 
 def _local(module: nn.Module, names: Sequence[str], inputs: tuple[Any, ...], derivatives: Tensor) -> Tensor:
-    """Gradients ``[n, n_parameters]`` of any module by its own vector-Jacobian product, example by example under vmap."""
+    """Gradients ``[n, n_parameters]`` of any module: of normalisations by their formula, of others by vmap of the module's own."""
+    normalised = _normalised(module, inputs[0]) if tuple(names) == ("weight", "bias") and len(inputs) == 1 else None
+    if normalised is None:
+        return _by_vmap(module, names, inputs, derivatives)
+    if not isinstance(module, nn.LayerNorm):  # channels on the second axis
+        by_channel = [tensor.flatten(2).sum(2) if tensor.dim() > 2 else tensor for tensor in (normalised * derivatives, derivatives)]
+        return torch.cat(by_channel, 1)
+    width = module.weight.numel()
+    by_feature = [tensor.reshape(len(derivatives), -1, width).sum(1) for tensor in (normalised * derivatives, derivatives)]
+    return torch.cat(by_feature, 1)
+
+
+def _normalised(module: Any, inputs: Tensor) -> Tensor | None:
+    """The inputs of a normalisation as they are before its scale and shift; None for other modules."""
+    if type(module) in _BATCH_NORMS and module.running_mean is not None and inputs.dim() > 1:
+        return F.batch_norm(inputs, module.running_mean, module.running_var, eps=module.eps)
+    if type(module) is nn.GroupNorm:
+        return F.group_norm(inputs, module.num_groups, eps=module.eps)
+    return F.layer_norm(inputs, module.normalized_shape, eps=module.eps) if type(module) is nn.LayerNorm else None
+
+
+def _by_vmap(module: nn.Module, names: Sequence[str], inputs: tuple[Any, ...], derivatives: Tensor) -> Tensor:
+    """Gradients ``[n, n_parameters]`` by the module's own vector-Jacobian product, example by example."""
 
     def projected(parameters: dict[str, Tensor], example: tuple[Any, ...], derivative: Tensor) -> Tensor:
         batch_of_one = tuple(item[None] for item in example)

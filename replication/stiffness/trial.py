@@ -18,7 +18,7 @@ from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, positi
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _ALONE = 3  # examples whose gradients are taken one by one before anything else
 _RACE_FROM = 96  # examples of the whole set, from which two ways are timed
-_RACE_LAYERS = 8  # from which on vmap has been seen to win
+_RACE_LAYERS = 8  # without a formula for their gradients, from which on vmap of the whole network may win
 _SHARE = 0.1  # of the stored numbers that layers in factors may add when they are stored in full
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +125,8 @@ def _try_vmap(plan: Plan, inputs: Tree, labels: Tree, *, race: bool) -> None:
     layers = list(plan.layers.values())
     needed = [layer for layer in layers if layer.form == "vmap"]
     exchangeable = [layer for layer in layers if layer.form in EXCHANGEABLE]
-    race = race and len(exchangeable) >= _RACE_LAYERS and not any(layer.form == "unused" for layer in layers)
+    slow = [layer for layer in layers if layer.form == "local" and plan.forms is not None and not plan.forms.has_formula(layer)]
+    race = race and len(slow) >= _RACE_LAYERS and not any(layer.form == "unused" for layer in layers)
     if not needed and not race:
         return
     reason = ""

@@ -43,12 +43,14 @@ def test_two_examples_exchanged_are_refused(examples: Examples, per_layer: bool)
     matrices = gram(small_mlp(), *(tensor[:14] for tensor in examples), per_layer=per_layer)
     matrices = {name: matrix for name, matrix in matrices.items() if (name == "total") != per_layer}
     refuse_wrong_layers(plan, group, matrices, rows, None)
-    order = torch.arange(14)
-    order[[3, 8]] = torch.tensor([8, 3])
-    wrong = {name: matrix[order][:, order] if name in ("1", "total") else matrix for name, matrix in matrices.items()}
-    with pytest.raises(UnfitFormError) as caught:
-        refuse_wrong_layers(plan, group, wrong, rows, None)
-    assert caught.value.layers == ({"1"} if per_layer else {"1", "3", "5"})
+    others = [number for number in range(14) if number not in plan.alone.rows.tolist()]  # the weighted sum alone sees these
+    for pair in (others[:2], others[-2:], [int(plan.alone.rows[0]), others[0]]):
+        order = torch.arange(14)
+        order[pair] = order[pair].flip(0)
+        wrong = {name: matrix[order][:, order] if name in ("1", "total") else matrix for name, matrix in matrices.items()}
+        with pytest.raises(UnfitFormError) as caught:
+            refuse_wrong_layers(plan, group, wrong, rows, None)
+        assert caught.value.layers == ({"1"} if per_layer else {"1", "3", "5"})
 
 
 def test_gradients_of_zero_prove_nothing() -> None:
