@@ -140,23 +140,27 @@ def _scores(metric: Metric | str | None, loss: ExampleLoss) -> "_Accuracy | _Mea
 
 class _MeanMetric:
     def __init__(self, metric: Metric) -> None:
-        self._metric, self._sum, self._n = metric, 0.0, 0
+        self._metric, self._n = metric, 0
+        self._sum: Tensor | float = 0.0  # stays on the device, so that no chunk waits
 
     def add(self, outputs: Any, labels: Any) -> None:
         values = self._metric(outputs, labels)
         if values.dim() != 1:
             raise ReplicationError(f"The metric has shape {tuple(values.shape)}; it must return one number per example [n].")
-        self._sum, self._n = self._sum + values.double().sum().item(), self._n + len(values)
+        self._sum, self._n = self._sum + values.double().sum(), self._n + len(values)
 
     def mean(self) -> float:
-        return self._sum / self._n
+        return float(self._sum) / self._n
 
 
 class _Accuracy:
     """The share of examples whose largest score is the one of their label, as long as all chunks have scores and index labels."""
 
     def __init__(self, loss: ExampleLoss, *, wanted: bool) -> None:
-        self._loss, self._defined, self._right, self._n = loss, wanted, 0, 0
+        self._loss, self._defined = loss, wanted
+        self._right: Tensor | int = 0  # these stay on the device, so that no chunk waits
+        self._n: Tensor | int = 0
+        self._outside: Tensor | int = 0
 
     def add(self, outputs: Any, labels: Any) -> None:
         scores = self._scores_of(outputs) if self._defined else None
@@ -164,9 +168,9 @@ class _Accuracy:
         if not self._defined or scores is None:
             return
         counted = labels != self._loss.ignored_label if self._loss.ignored_label is not None else torch.ones_like(labels, dtype=torch.bool)
-        self._defined = not bool((((labels < 0) | (labels >= scores.shape[1])) & counted).any())
-        self._right += int(((scores.argmax(1) == labels) & ~scores.isnan().any(1) & counted).sum())
-        self._n += int(counted.sum())
+        self._outside = self._outside + (((labels < 0) | (labels >= scores.shape[1])) & counted).sum()
+        self._right = self._right + ((scores.argmax(1) == labels) & ~scores.isnan().any(1) & counted).sum()
+        self._n = self._n + counted.sum()
 
     def _scores_of(self, outputs: Any) -> Tensor | None:
         if isinstance(outputs, Tensor):
@@ -177,7 +181,8 @@ class _Accuracy:
         return logits if isinstance(logits, Tensor) else None
 
     def mean(self) -> float:
-        return self._right / self._n if self._defined and self._n else float("nan")
+        right, n, outside = int(self._right), int(self._n), int(self._outside)
+        return right / n if self._defined and n and not outside else float("nan")
 
 
 def _are_indices(labels: Any) -> bool:

@@ -68,28 +68,30 @@ class WeightDecay:
 
 def values(network: Network, loss: ExampleLoss, theta: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
     """The sum of the losses at ``theta`` ``[n_parameters]`` with ``buffers`` ``[n_buffers]`` (by default the model's own), a number."""
-    total, weight = torch.zeros((), dtype=torch.float64, device=theta.device), 0.0
+    weight: Tensor | float = 0.0  # stays on the device until the end, so that no chunk waits
+    total = torch.zeros((), dtype=torch.float64, device=theta.device)
     with computing(graph=network.values_need_graph):
         network.write(theta, buffers)
         for inputs, labels in chunks:
             total += loss(network.outputs(inputs), labels).detach().double().sum()
-            weight += loss.weights(labels).sum().item()
-    return Sums(total, weight)
+            weight = weight + loss.weights(labels).sum()
+    return Sums(total, float(weight))
 
 
 def gradients(network: Network, loss: ExampleLoss, thetas: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
     """Sums of losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]`` at ``thetas``, all with the same ``buffers``."""
     totals = torch.zeros(len(thetas), dtype=torch.float64, device=thetas.device)
-    slopes, weight = torch.zeros(thetas.shape, dtype=torch.float64, device=thetas.device), 0.0
+    slopes = torch.zeros(thetas.shape, dtype=torch.float64, device=thetas.device)
+    weight: Tensor | float = 0.0
     with computing(graph=True):
         for inputs, labels in chunks:
-            weight += loss.weights(labels).sum().item()
+            weight = weight + loss.weights(labels).sum()
             for index, theta in enumerate(thetas):
                 network.write(theta, buffers)
                 total = loss(network.outputs(inputs), labels).double().sum()
                 slopes[index] += gradient(network, total)
                 totals[index] += total.detach()
-    return Sums(totals, weight, slopes)
+    return Sums(totals, float(weight), slopes)
 
 
 def stacked(network: StackedMlp, thetas: Tensor, chunks: Iterable[Chunk]) -> Sums:
@@ -123,27 +125,29 @@ def masked(
     """
     device, shape = thetas[0].device, (len(thetas), n_classes)
     totals = torch.zeros(shape, dtype=torch.float64, device=device)
-    slopes, weight = torch.zeros(*shape, len(thetas[0]), dtype=torch.float64, device=device), 0.0
+    slopes = torch.zeros(*shape, len(thetas[0]), dtype=torch.float64, device=device)
+    weight: Tensor | float = 0.0
     with computing(graph=True):
         for index, theta in enumerate(thetas):
             network.write(theta, buffers)
             for inputs, labels in passes():
-                weight += loss.weights(labels).sum().item() / len(thetas)
+                weight = weight + loss.weights(labels).sum() / len(thetas)
                 losses = loss(network.outputs(inputs), labels).double()
                 present = [label for label in labels.unique().tolist() if label >= 0]
                 for number, label in enumerate(present, start=1):
                     share = losses[labels == label].sum()
                     slopes[index, label] += gradient(network, share, retain_graph=number < len(present))
                     totals[index, label] += share.detach()
-    return Sums(totals, weight, slopes)
+    return Sums(totals, float(weight), slopes)
 
 
 def products(network: Network, loss: ExampleLoss, theta: Tensor, vector: Tensor, product: Product, chunks: Iterable[Chunk]) -> Tensor:
     """The mean over examples of a matrix product with ``vector``, float64 ``[n_parameters]``."""
-    total, weight = torch.zeros(len(vector), dtype=torch.float64, device=vector.device), 0.0
+    total = torch.zeros(len(vector), dtype=torch.float64, device=vector.device)
+    weight: Tensor | float = 0.0
     with computing(graph=True):
         network.write(theta)
         for inputs, labels in chunks:
             total += product(network, loss, inputs, labels, vector)
-            weight += loss.weights(labels).sum().item()
-    return Sums(total, weight).mean()
+            weight = weight + loss.weights(labels).sum()
+    return Sums(total, float(weight)).mean()

@@ -30,10 +30,10 @@ class Checkpoint:
 
     def save(self, step: int) -> None:
         """Save the state after ``step`` steps."""
-        tensors = {f"model.{name}": value.detach().contiguous() for name, value in self._model.state_dict().items()}
+        tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in self._model.state_dict().items()}
         for index, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value.contiguous() for key, value in state.items() if isinstance(value, Tensor)}
-        tensors["log"] = self._log[:step].clone()
+            tensors |= {f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in state.items() if isinstance(value, Tensor)}
+        tensors["log"] = self._log[:step].cpu().clone()
         metadata = {"identity": self._identity, "step": str(step), "evaluations": json.dumps(self.evaluations)}
         metadata["sha256"] = _checksum(tensors, metadata)
         with atomic(self._path) as temporary:
@@ -49,7 +49,7 @@ class Checkpoint:
                 metadata: dict[str, str] = handle.metadata()
             if metadata["identity"] != self._identity or not self._path.with_name(Trajectory.PARTIAL).is_file():
                 return 0
-            tensors = load_file(self._path, device=str(self._log.device))
+            tensors = load_file(self._path)  # the objects bring it to their devices; Adam counts its steps on the CPU
             intact = metadata.pop("sha256") == _checksum(tensors, metadata)
         except (FileNotFoundError, SafetensorError, KeyError, TypeError):
             return 0
@@ -136,7 +136,7 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -151,7 +151,7 @@ def write_weights(path: Path, model: nn.Module) -> None:
         ['bias', 'weight']
     """
     with atomic(path) as temporary:
-        temporary.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
+        temporary.write_bytes(save({name: value.cpu().contiguous() for name, value in model.state_dict().items()}))
 
 
 def load_row(model: nn.Module, folder: Path, row: int) -> None:

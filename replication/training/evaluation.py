@@ -27,12 +27,12 @@ def evaluate(model: nn.Module, examples: Examples, *, chunk: int = 1000) -> tupl
     if len(examples.labels) == 0:
         return float("nan"), float("nan")
     model.eval()
-    loss, correct = 0.0, 0
+    loss, correct = (torch.zeros((), dtype=kind, device=examples.labels.device) for kind in (torch.float64, torch.int64))
     for images, labels in zip(examples.images.split(chunk), examples.labels.split(chunk), strict=True):
         outputs = model(images)
-        loss += F.cross_entropy(outputs.double(), labels, reduction="sum").item()
-        correct += int((outputs.argmax(1) == labels).sum())
-    return loss / len(examples.labels), correct / len(examples.labels)
+        loss += F.cross_entropy(outputs.double(), labels, reduction="sum")
+        correct += (outputs.argmax(1) == labels).sum()
+    return loss.item() / len(examples.labels), correct.item() / len(examples.labels)
 
 
 def steps_at_losses(config: RunConfig, evaluations: Iterable[Evaluation]) -> list[int]:
