@@ -52,7 +52,7 @@ class Tagged(Tensor):
     def __new__(cls, inside: Tensor, requires_grad: bool = False) -> "Tagged":
         """Tag a CPU tensor, which must not be tagged itself."""
         assert type(inside) is Tensor or isinstance(inside, torch.nn.Parameter), type(inside)
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined, no-any-return]
+        return torch.Tensor._make_wrapper_subclass(
             cls,
             inside.size(),
             strides=inside.stride(),
@@ -81,7 +81,7 @@ class Tagged(Tensor):
         return f"Tagged({self.inside!r})"
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Operations that are called outside ``accelerator()``, by the garbage collector of gradients for instance."""
         return _computed(function, args, kwargs or {})
 

@@ -1,4 +1,4 @@
-"""Every instrument and a training, with model and data on a pretended accelerator: nothing is mixed with the CPU, and numbers are the CPU's."""
+"""Every instrument and a training on a pretended accelerator: nothing is mixed with the CPU, and the numbers are the CPU's."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,91 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import run_config
+from device_numbers import MEASURED, examples, network, trained
 from tagged_device import accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from replication import activations, curvature, landscape, lca, stiffness, svcca, training
-from replication.data import Examples, Experiment
 from replication.objective import Objective
-from replication.recorder import Recorder
 
 DEVICE = "pretended"
-
-
-def network(seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16, 3)
-        ).eval()
-
-
-def examples() -> tuple[Tensor, Tensor]:
-    draws = torch.Generator().manual_seed(0)
-    return torch.randn(24, 1, 8, 8, generator=draws), torch.arange(24) % 3
-
-
-def numbers_of_objective(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    objective = Objective(model, images, labels)
-    theta = objective.parameters()
-    gradient = objective.gradient(theta)
-    products = [objective.hessian_vector_product, objective.gauss_newton_vector_product, objective.fisher_vector_product]
-    by_class = objective.gradient_by_class(theta)
-    return [
-        np.array(objective.value(theta)),
-        *(each.cpu().numpy() for each in (gradient, by_class, *(p(theta, gradient) for p in products))),
-    ]
-
-
-def numbers_of_lca(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    objective = Objective(model, images, labels)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    with Recorder(model) as recorder:
-        for _ in range(3):
-            loss = nn.functional.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            recorder.step()
-    tables = lca.along(objective, recorder).tables()
-    return [tables[name].select_dtypes("number").to_numpy() for name in ("steps", "layers")]
-
-
-def numbers_of_svcca(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    outputs = activations.layer_outputs(model, images, ["0", "4", "5"], view=lambda output: output.flatten(1)[:, :4])
-    measures = ("svcca", "pwcca", "linear_cka", "procrustes")
-    return [svcca.similarity_matrix(outputs, outputs, measure=measure)["similarity"].to_numpy() for measure in measures]
-
-
-def numbers_of_stiffness(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    grams = stiffness.gram(model, images, labels)
-    return [stiffness.table(grams, labels).select_dtypes("number").to_numpy()]
-
-
-def numbers_of_landscape(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    objective = Objective(model, images, labels)
-    x, y = (landscape.random_direction(model, landscape.axis_generator(seed=0, axis=axis)) for axis in (0, 1))
-    table = landscape.surface(objective, x, y, np.linspace(-1, 1, 3), np.linspace(-1, 1, 3))
-    return [table.select_dtypes("number").to_numpy(), landscape.measures(table).select_dtypes("number").to_numpy()]
-
-
-def numbers_of_curvature(model: nn.Module, images: Tensor, labels: Tensor) -> list[np.ndarray]:
-    objective = Objective(model, images, labels, dtype=torch.float64)
-    ends = curvature.extremes(objective)
-    density = curvature.spectral_density(objective, probes=2, products=8)["nodes"]
-    trace = curvature.trace(objective, probes=4)
-    return [np.array([ends.smallest, ends.largest, trace.value]), density["eigenvalue"].to_numpy()]
-
-
-MEASURED: dict[str, Callable[[nn.Module, Tensor, Tensor], list[np.ndarray]]] = {
-    "objective": numbers_of_objective,
-    "lca": numbers_of_lca,
-    "svcca": numbers_of_svcca,
-    "stiffness": numbers_of_stiffness,
-    "landscape": numbers_of_landscape,
-    "curvature": numbers_of_curvature,
-}
 
 
 @pytest.fixture
@@ -130,13 +52,6 @@ def test_a_pass_over_the_examples_waits_as_often_for_many_chunks_as_for_one(name
         PASSES[name](objective, theta)
         counts.append(dict(waits))
     assert counts[0] == counts[1]
-
-
-def trained(folder: Path, device: str, steps: int, **options: float) -> training.Trained:
-    images, labels = (tensor.to(device) for tensor in examples())
-    data = Experiment(*[Examples(images, labels)] * 3, 3, torch.zeros(1, 1, 1, device=device))
-    config = run_config(batch_size=8, steps=steps, keep=[0], evaluations=1, augment={"crop": 1, "flip": True})
-    return training.train(network().to(device), data, config, seed=0, folder=folder, **options)
 
 
 def test_a_training_on_the_accelerator_can_be_continued_and_ends_with_the_weights_of_the_cpu(tmp_path: Path, waits: Counter[str]) -> None:
