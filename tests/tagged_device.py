@@ -33,6 +33,9 @@ class _Module(_DummyBackendModule):
     def set_rng_state(self, state: Tensor, device: Any = None) -> None:
         pass
 
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
 
 _setup_privateuseone_for_python_backend("pretended", backend_module=_Module())
 ACCELERATOR = torch.device("pretended", 0)
