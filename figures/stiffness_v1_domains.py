@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from figures.ranks import rank_correlation
 from figures.stiffness_published import SIMILARITY_CURVES
 from figures.stiffness_tables import reordered
-from figures.stiffness_v1_rates import DATA, MEASUREMENT
-from figures.stiffness_v1_tables import published
+from figures.stiffness_v1_rates import DATA
+from figures.stiffness_v1_tables import RATES, ours_at_rates, published, rates_table
 from figures.style import LOSS, Quantities, Tables, requires, write_not_recorded
 
 LOSS_OF_DOMAINS = 0.1
@@ -22,7 +22,7 @@ HIDDEN = SPACES[2:6]  # whose published sizes rise most with the rate
 LOW_RATE, HIGH_RATE = 1e-5, 3e-4
 
 
-@requires(MEASUREMENT)
+@requires(RATES[0])
 def quantities(tables: Tables) -> Quantities:
     """By data set: factor between ours and published sizes, their rise with the rate, and their order by depth."""
     estimates: Quantities = {}
@@ -50,7 +50,7 @@ def quantities(tables: Tables) -> Quantities:
 
 def sizes(tables: Tables, data: str) -> pd.DataFrame:
     """Sizes of the stiff domains by seed (rows), space and rate (columns), at the training loss 0.1."""
-    table = tables[MEASUREMENT]["domains"]
+    table = rates_table(tables, "domains")
     rows = table[table["run"].str.startswith(f"v1_{data}_lr_") & (table["target"] == LOSS_OF_DOMAINS)]
     spaces = rows["representation"].str.replace("relu", "layer ")
     return rows.assign(space=spaces).pivot(index="seed", columns=["space", "learning_rate"], values="size")
@@ -79,14 +79,14 @@ def draw(tables: Tables) -> Figure:
     colours = sns.color_palette("viridis", len(SPACES))
     for column, (data, title) in zip(grid[:, :2].T, DATA.items(), strict=True):
         theirs = published_sizes(data)
-        ours = sizes(tables, data) if MEASUREMENT in tables else pd.DataFrame()
+        ours = sizes(tables, data) if RATES[0] in tables else pd.DataFrame()
         for space, colour in zip(SPACES, colours, strict=True):
             column[0].plot(theirs.columns, theirs.loc[space], "o-", color=colour, label=space)
             if not ours.empty:
                 column[1].plot(ours[space].columns, ours[space].mean(), "o-", color=colour)
                 column[1].fill_between(ours[space].columns.to_numpy(), ours[space].min(), ours[space].max(), color=colour, alpha=0.15, lw=0)
-        for axes, whose in zip(column, ("published", "ours"), strict=True):
-            axes.set(title=f"{title}: {whose}", xlabel="learning rate", ylabel="size of the stiff domain")
+        for axes, whose in zip(column, (f"{title}: published", ours_at_rates(tables, f"{title}: ours")), strict=True):
+            axes.set(title=whose, xlabel="learning rate", ylabel="size of the stiff domain")
             axes.set(xscale="log", yscale="log", xlim=(7e-7, 1.5e-3), ylim=(0.02, 1.5))
         if not column[1].lines:
             write_not_recorded(column[1], title)
@@ -108,9 +108,9 @@ def _draw_curves(column: np.ndarray, tables: Tables) -> None:
 
 
 def _draw_our_curve(axes: Axes, tables: Tables, space: str) -> None:
-    if MEASUREMENT not in tables or "curves" not in tables[MEASUREMENT]:
+    table = rates_table(tables, "curves")
+    if table.empty:
         return
-    table = tables[MEASUREMENT]["curves"]
     chosen = (table["run"] == "v1_mnist_lr_1em3") & (table["target"] == LOSS_OF_DOMAINS) & (table["representation"] == space)
     for number, (_, rows) in enumerate(table[chosen & (table["pairs"] >= 20)].groupby("seed")):
         axes.plot(rows["similarity"], rows["stiffness"], color=LOSS, alpha=0.6, label="ours, rate 1e-3, by seed" if not number else None)

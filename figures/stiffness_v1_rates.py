@@ -7,15 +7,14 @@ from matplotlib.figure import Figure
 
 from figures.ranks import rank_correlation
 from figures.stiffness_tables import reordered
-from figures.stiffness_v1_tables import published
+from figures.stiffness_v1_tables import RATES, ours_at_rates, published, rates_table
 from figures.style import Quantities, Tables, requires, write_not_recorded
 
-MEASUREMENT = "v1_rates_pairs"
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 LOSSES = (0.177, 0.056, 0.017)
 
 
-@requires(MEASUREMENT)
+@requires(RATES[0])
 def quantities(tables: Tables) -> Quantities:
     """By data set and loss: root mean square of ours less published, and rank correlation with the rate."""
     estimates: Quantities = {}
@@ -39,7 +38,7 @@ def quantities(tables: Tables) -> Quantities:
 
 def at_loss(tables: Tables, data: str, loss: float) -> pd.DataFrame:
     """Between-class stiffness in float32 by seed (rows) and rate (columns) when the training loss was reached."""
-    table = tables[MEASUREMENT]["summary"]
+    table = rates_table(tables, "summary")
     chosen = (table["precision"] == "float32") & (table["kind"] == "sign") & (table["target"] == loss)
     rows = table[chosen & table["run"].str.startswith(f"v1_{data}_lr_")]
     return rows.pivot(index="seed", columns="learning_rate", values="between")
@@ -59,12 +58,12 @@ def draw(tables: Tables) -> Figure:
         for loss, colour in zip(LOSSES, colours, strict=True):
             theirs = published_at(data, loss)
             column[0].plot(theirs.index, theirs, "o-", color=colour, label=f"training loss {loss}")
-            ours = at_loss(tables, data, loss) if MEASUREMENT in tables else pd.DataFrame()
+            ours = at_loss(tables, data, loss) if RATES[0] in tables else pd.DataFrame()
             if not ours.empty:
                 column[1].plot(ours.columns, ours.mean(), "o-", color=colour)
                 column[1].fill_between(ours.columns.to_numpy(), ours.min(), ours.max(), color=colour, alpha=0.15, lw=0)
         column[0].set_title(f"{title}: published")
-        column[1].set_title(f"{title}: ours")
+        column[1].set_title(ours_at_rates(tables, f"{title}: ours"))
         for axes in column:
             axes.set(xscale="log", xlabel="learning rate", xlim=(7e-7, 1.5e-3))
         if not column[1].lines:

@@ -16,6 +16,7 @@ from figures.style import Quantities, Tables, write_not_recorded
 PUBLISHED = Path(__file__).parent / "published" / "stiffness_v1.json"
 PRECISIONS = {"float32": "ours, float32", "float64": "ours, float64", "exact": "ours, exact"}
 DRAWN = ("float32", "exact")
+RATES = ("v1_rates_pairs", "v1_low_rates_pairs")
 CELLS = ("within", "between", "between_sd")
 NOTE = "Titles: mean of the diagonal | mean (standard deviation) of the cells off it. Ours: validation pairs, lowest seed."
 
@@ -32,6 +33,16 @@ def summary(tables: Tables, measurement: str, run: str, *, precision: str = "flo
     table = tables[measurement]["summary"]
     chosen = (table["run"] == run) & (table["precision"] == precision) & (table["kind"] == kind) & table["target"].isna()
     return table[chosen].set_index(["seed", "step"]).sort_index()
+
+
+def rates_table(tables: Tables, name: str) -> pd.DataFrame:
+    """A table of the runs at all learning rates that were measured; empty where none was."""
+    return pd.concat([tables[measurement][name] for measurement in RATES if name in tables.get(measurement, {})] or [pd.DataFrame()])
+
+
+def ours_at_rates(tables: Tables, name: str) -> str:
+    """What the title of our panel says: which of the published rates are not recorded yet."""
+    return name if all(measurement in tables for measurement in RATES) else f"{name} (1e-6 and 3e-6 not recorded yet)"
 
 
 def matrix_steps(tables: Tables, measurement: str, run: str) -> list[int]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from figures import stiffness_v1_domains, stiffness_v1_rates, stiffness_v1_tables, stiffness_v1_training
+from figures.stiffness_v1_tables import RATES
 from figures.style import Tables
 from replication.pipeline import dag
 from replication.schema.stiffness import StiffnessV1Config
@@ -101,17 +102,18 @@ def test_a_band_is_the_mean_over_its_checkpoints() -> None:
 def test_rates_and_sizes_as_published_deviate_by_nothing() -> None:
     """Tables that hold the published values give a deviation of 0 and a factor of 1, and the reversed ones do not."""
     drawn = tables("stiffness_v1_rates")
-    summary, domains = (drawn["v1_rates_pairs"][name] for name in ("summary", "domains"))
-    for number, row in summary.iterrows():
-        data = row["run"].split("_")[1]
-        if row["target"] in stiffness_v1_rates.LOSSES:
-            published = stiffness_v1_rates.published_at(data, row["target"])
-            summary.loc[number, "between"] = published.get(row["learning_rate"], 0.0)  # type: ignore[call-overload]
-    for number, row in domains.iterrows():
-        sizes = stiffness_v1_domains.published_sizes(row["run"].split("_")[1])
-        if row["learning_rate"] in sizes.columns:
-            space = row["representation"].replace("relu", "layer ")
-            domains.loc[number, "size"] = sizes.loc[space, row["learning_rate"]]  # type: ignore[call-overload]
+    for measurement in RATES:
+        summary, domains = (drawn[measurement][name] for name in ("summary", "domains"))
+        for number, row in summary.iterrows():
+            data = row["run"].split("_")[1]
+            if row["target"] in stiffness_v1_rates.LOSSES:
+                published = stiffness_v1_rates.published_at(data, row["target"])
+                summary.loc[number, "between"] = published.get(row["learning_rate"], 0.0)  # type: ignore[call-overload]
+        for number, row in domains.iterrows():
+            sizes = stiffness_v1_domains.published_sizes(row["run"].split("_")[1])
+            if row["learning_rate"] in sizes.columns:
+                space = row["representation"].replace("relu", "layer ")
+                domains.loc[number, "size"] = sizes.loc[space, row["learning_rate"]]  # type: ignore[call-overload]
     rates, sizes_found = stiffness_v1_rates.quantities(drawn), stiffness_v1_domains.quantities(drawn)
     for data in ("mnist", "fashion"):
         np.testing.assert_allclose(rates[f"deviation_{data}_at_0_056"], 0, atol=1e-12)
