@@ -23,7 +23,7 @@ from replication.files.atomic import atomic
 from replication.files.provenance import provenance_file, read_provenance
 from replication.pipeline import dag
 from replication.pipeline.configs import RECORDED
-from replication.pipeline.fingerprints import code_fingerprint
+from replication.pipeline.fingerprints import module_fingerprint
 from replication.schema.papers import FigureConfig
 
 README, PAGE, CODECHECK = Path("README.md"), Path("docs/figures.md"), Path("codecheck.yml")
@@ -102,8 +102,8 @@ def write_index(index: pd.DataFrame) -> None:
 
 
 def code_of(figure: str) -> str:
-    """Fingerprint of the code that draws a figure."""
-    return code_fingerprint(f"figures.{figure}")
+    """Fingerprint of the module that draws a figure, without what it imports."""
+    return module_fingerprint(f"figures.{figure}")
 
 
 def page() -> str:

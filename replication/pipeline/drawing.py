@@ -15,7 +15,7 @@ from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, collect_provenance, provenance_file, read_provenance, write_provenance
 from replication.files.tables import read_tables
 from replication.pipeline.configs import RECORDED
-from replication.pipeline.fingerprints import code_fingerprint
+from replication.pipeline.fingerprints import module_fingerprint
 
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
@@ -60,7 +60,7 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
     for ending, content in extras.items():
         with atomic(folder / f"{figure}{ending}") as temporary:
             temporary.write_bytes(content)
-    code = code_fingerprint(f"figures.{figure}")
+    code = module_fingerprint(f"figures.{figure}")
     provenance = collect_provenance(kind="figure", scale=scale, paper=paper, figure=figure, code=code, stamp=stamp, tables=provenances)
     files = [folder / f"{figure}{ending}" for ending in (*(f".{each}" for each in style.FORMATS), QUANTITIES, *extras)]
     write_provenance(provenance_file(folder / figure), provenance, files)

@@ -40,6 +40,15 @@ def code_fingerprint(*modules: str, root: Path = Path()) -> str:
     return digest.hexdigest()[:16]
 
 
+def module_fingerprint(module: str, root: Path = Path()) -> str:
+    """Hash of one module by itself, without comments and docstrings.
+
+    Raises:
+        ReplicationError: the module has no file or does not parse.
+    """
+    return hashlib.sha256(_tree(_path(module, root))[0].encode()).hexdigest()[:16]
+
+
 def imports(module: str, root: Path = Path()) -> tuple[str, ...]:
     """Project modules that ``module`` imports."""
     path = _path(module, root)

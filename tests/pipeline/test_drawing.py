@@ -42,7 +42,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made.draw = lambda tables: plt.subplots()[0]
     made.extras = lambda tables: {".gif": b"moving"}
     monkeypatch.setitem(sys.modules, "figures.made_up", made)
-    monkeypatch.setattr(drawing, "code_fingerprint", lambda name: f"code of {name}")  # it has no file
+    monkeypatch.setattr(drawing, "module_fingerprint", lambda name: f"code of {name}")  # it has no file
     return made
 
 
