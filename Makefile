@@ -48,11 +48,12 @@ pictures: .venv/installed
 	$(BIN)/python docs/images/own_network.py
 	$(BIN)/python docs/images/plots.py
 
-# some twenty-five minutes; all ratios against named peers, each measured in one run, as a table and a picture in results/benchmarks/.
-# python benchmarks/training.py and landscape.py take every network where none is named; dag.py and cifar10_accuracy.py have no peers
+# some twenty-five minutes, or a few with QUICK=1 (small cases, once: no results); all ratios against named peers, each measured in one run, as a
+# table and a picture in results/benchmarks/. python benchmarks/training.py and landscape.py take every network where none is named; dag.py and
+# cifar10_accuracy.py have no peers
 benchmarks: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock loss-landscapes==3.0.6 pyhessian
-	rm -f results/benchmarks/ratios.csv
+	rm -f results/benchmarks/$(if $(QUICK),quick_)ratios.csv
 	$(BIN)/python benchmarks/lca.py
 	$(BIN)/python benchmarks/svcca.py
 	REPEATS=1 $(BIN)/python benchmarks/stiffness.py

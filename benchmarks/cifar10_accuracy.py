@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from replication import data, machine, models, training
+from replication.files.provenance import processor
 from replication.schema.runs import RunConfig
 from replication.seeds import derived_seed
 
@@ -52,7 +53,8 @@ def main() -> None:
         loss, accuracy = training.evaluate(model, experiment.test)
         minutes = (time.process_time() - start) / 60
         resumed = f", resumed at step {trained.resumed_at}" if trained.resumed_at else ""
-        spent = f"{minutes:.1f} core-minutes, {(time.monotonic() - started) / 60:.1f} minutes on {machine.describe(device)}{resumed}"
+        place = f"{processor()}, {machine.describe(device)}"
+        spent = f"{minutes:.1f} core-minutes, {(time.monotonic() - started) / 60:.1f} minutes on {place}{resumed}"
         print(f"{epochs} epochs, seed {seed}: test accuracy {accuracy:.4f}, test loss {loss:.3f}, {spent}")
 
 

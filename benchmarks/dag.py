@@ -17,6 +17,8 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
+from replication.files.provenance import processor
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "replication", "figures", "paper_configs", "profiles")
 JOBS_PER_SEED = 7
@@ -93,6 +95,7 @@ def main(counts: list[int]) -> None:
                 running = f"{processor_seconds(nothing, '--cores', '1', '--quiet', 'all')[0]:.1f}"
             rows.append((jobs, f"{seconds:.1f}", f"{1000 * seconds / jobs:.0f}", earlier, running, f"{megabytes:.0f}"))
             print(f"{jobs} jobs: {seconds:.1f} s", file=sys.stderr)
+    print(processor())
     headers = ["jobs", "dry run [s]", "per job [ms]", "before [s]", "run, nothing in it [s]", "memory [MB]"]
     print(tabulate(rows, headers=headers))
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ratios import keep
+from ratios import QUICK, keep
 from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
@@ -25,11 +25,14 @@ from torch import Tensor, nn
 
 from replication import curvature, landscape, machine, models
 from replication.files.provenance import processor
-from replication.objective import Objective, evaluation
+from replication.objective import Objective
 
-REPEATS = 3
+REPEATS = 1 if QUICK else 3
 IMAGES = {"resnet20": 500, "resnet56": 250, "resnet56_noshort": 250, "vgg9": 250, "densenet121": 64}  # at a point
-N = 1000  # digits to train on
+if QUICK:
+    IMAGES = dict.fromkeys(IMAGES, 16)
+N, STEPS = (100, 5) if QUICK else (1000, 120)  # digits to train on, and for how long
+POINTS = 3 if QUICK else 5  # along each axis of the surfaces whose precision is compared
 GRID = 2  # points along each axis of a timed surface
 # bfloat16 is timed only on a processor with instructions for it
 PRECISIONS = (torch.float32, *((torch.bfloat16,) if machine.multiplies_bfloat16(torch.device("cpu")) else ()))
@@ -124,17 +127,14 @@ def surface_times(name: str, n: int, peer: bool) -> dict[str, float]:
 
 
 def chunks() -> None:
-    """Time by the evaluator's chunk size, given as elements of the largest activation in a chunk."""
-    model = models.build("resnet20", classes=10, channels=3, seed=0).eval()
-    chosen = evaluation._CHUNK_ELEMENTS["cpu"]
-    for exponent in range(19, 24, 2):
-        evaluation._CHUNK_ELEMENTS["cpu"] = 2**exponent
-        objective = Objective(model, *examples(500))
+    """Time of a point by the number of images that pass through the network together; None is the chosen one."""
+    model, (images, labels) = models.build("resnet20", classes=10, channels=3, seed=0).eval(), examples(IMAGES["resnet20"])
+    for chunk in (16, 64, 256, None):
+        objective = Objective(model, images, labels, chunk=chunk)
         theta = objective.parameters()
         objective.evaluate(theta)
         taken = statistics.median(seconds(partial(objective.evaluate, theta)) for _ in range(REPEATS))
-        print(f"chunk of 2^{exponent} elements: {taken:.2f} s a point")
-    evaluation._CHUNK_ELEMENTS["cpu"] = chosen
+        print(f"{chunk or 'chosen'} images together: {taken:.2f} s a point")
 
 
 def digits_resnet20() -> tuple[nn.Module, Tensor, Tensor]:
@@ -145,8 +145,8 @@ def digits_resnet20() -> tuple[nn.Module, Tensor, Tensor]:
     model = models.build("resnet20", classes=10, channels=3, seed=0).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(0)
-    for step in range(120):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 120)
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / STEPS)
         batch = torch.randint(0, N, (64,), generator=generator)
         optimizer.zero_grad()
         F.cross_entropy(model(images[batch]), labels[batch]).backward()
@@ -157,7 +157,7 @@ def digits_resnet20() -> tuple[nn.Module, Tensor, Tensor]:
 def precision(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Errors of float32 and bfloat16 on a surface, compared with the standard error of the mean over these examples."""
     x, y = (landscape.random_direction(model, landscape.axis_generator(0, axis)) for axis in range(2))
-    tables, n, grid = {}, 250, np.linspace(-0.5, 0.5, 5)
+    tables, n, grid = {}, 16 if QUICK else 250, np.linspace(-0.5, 0.5, POINTS)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         objective = Objective(model, images[:n], labels[:n], dtype=dtype)
         tables[dtype] = landscape.surface(objective, x, y, grid, grid)
@@ -172,7 +172,7 @@ def precision(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    n, tolerance = 40, 1e-2
+    n, tolerance = 8 if QUICK else 40, 1e-2
     objective = Objective(model, images[:n], labels[:n])
     theta, used = objective.parameters(), 0
     reference = curvature.extremes(objective, tolerance=1e-4)
@@ -196,7 +196,7 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     scipy_ends = [float(eigsh(operator, 1, which=end, tol=tolerance, v0=vector, return_eigenvectors=False)[0]) for end in ("SA", "LA")]
     taken = time.process_time() - start
     report("SciPy's eigsh, twice", taken, used, *scipy_ends)
-    keep("Curvature", "both extreme eigenvalues, ResNet-20, 40 images", {"SciPy eigsh, SA and LA": taken / ours})
+    keep("Curvature", f"both extreme eigenvalues, ResNet-20, {n} images", {"SciPy eigsh, SA and LA": taken / ours})
     if installed("pyhessian"):
         from pyhessian import hessian
 

@@ -14,16 +14,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
 import torch
-from ratios import keep
+from ratios import QUICK, keep
 
 from replication import lca, machine, models
 from replication.files.provenance import processor
 from replication.objective import Objective
 
-N = 55_000
+N = 5_500 if QUICK else 55_000
 MACS = (784 * 100, 100 * 50, 50 * 10)
 FLOPS = N * (4 * MACS[0] + 6 * (MACS[1] + MACS[2]))
-REPEATS = 5
+REPEATS = 1 if QUICK else 5
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float] = time.process_time) -> float:
@@ -62,7 +62,7 @@ def gradients() -> None:
         print(f"{row} {rate / 1e9:6.0f} {ceiling / 1e9:8.0f} {rate / ceiling:6.0%}", flush=True)
         shares[path, n_points] = rate / ceiling  # the last chunk of each path is the chosen one
     used, plain = shares["stacked", 4], shares["autograd", 1]  # lca.along asks for four points
-    keep("LCA", "gradient over 55,000 images, MNIST-FC", {"autograd, one point": used / plain})
+    keep("LCA", f"gradient over {N:,} images, MNIST-FC", {"autograd, one point": used / plain})
 
 
 def bookkeeping() -> None:
@@ -147,10 +147,12 @@ def main() -> None:
     device = machine.prepare(threads=1)
     print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}")
     print(f"{FLOPS / 1e9:.1f} GFLOP per gradient; medians of {REPEATS}")
-    memory_along_a_long_run()  # first: a process starts with the peak memory of the one that started it
+    if not QUICK:
+        memory_along_a_long_run()  # first: a process starts with the peak memory of the one that started it
     gradients()
-    bookkeeping()
-    threads_against_processes()
+    if not QUICK:
+        bookkeeping()
+        threads_against_processes()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Run: make benchmarks  (every benchmark appends its ratios to results/benchmarks/ratios.csv, this program draws them), or
 python benchmarks/ratios.py [TABLE PICTURE]  for a table that is there. A ratio is of two things measured in the same run.
+QUICK=1 makes every benchmark small, once, and in minutes: to see that all of them run. Its ratios are no results.
 """
 
 import datetime
@@ -21,7 +22,8 @@ from matplotlib.figure import Figure
 
 from replication.files.provenance import processor
 
-TABLE = Path("results/benchmarks/ratios.csv")
+QUICK = os.environ.get("QUICK") == "1"
+TABLE = Path(f"results/benchmarks/{'quick_' if QUICK else ''}ratios.csv")
 COLUMNS = ["instrument", "case", "against", "ratio", "date", "machine"]
 
 

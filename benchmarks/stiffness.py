@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 
 import torch
 import torch.nn.functional as F
-from ratios import keep
+from ratios import QUICK, keep
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -31,8 +31,8 @@ from replication import machine, models, stiffness
 from replication.files.provenance import processor
 
 CASES = [("stiffness_fc", 1, 28), ("stiffness_cnn", 3, 32), ("stiffness_resnet20", 3, 32)]
-SIZES = [(torch.float32, 500), (torch.float32, 1000), (torch.float64, 500)]
-LOOPED, CHUNK, REPEATS = 100, 64, int(os.environ.get("REPEATS", "3"))
+SIZES = [(torch.float32, 64)] if QUICK else [(torch.float32, 500), (torch.float32, 1000), (torch.float64, 500)]
+LOOPED, CHUNK, REPEATS = 10 if QUICK else 100, 64, int(os.environ.get("REPEATS", "1" if QUICK else "3"))
 
 
 def example_gradients_by_loop(model: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
@@ -138,7 +138,8 @@ def main() -> None:
     device = machine.prepare(threads=1)
     print(f"{processor()}, {machine.describe(device)}, torch {torch.__version__}; medians of {REPEATS}")
     speed(sys.argv[1:] or [name for name, _, _ in CASES])  # first: a process starts with the peak memory of the one that started it
-    flips()
+    if not QUICK:
+        flips()
 
 
 if __name__ == "__main__":

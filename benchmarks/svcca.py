@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from ratios import keep
+from ratios import QUICK, keep
 from threadpoolctl import threadpool_limits
 
 from replication import machine, svcca
@@ -22,8 +22,8 @@ from replication.files.provenance import processor
 from replication.svcca.factor import coupling, factorise
 from replication.svcca.orthonormal import singular_values
 
-PAIRS = ((512, 10_000, 5), (64, 50_000, 15), (2_048, 20_000, 1))  # neurons, examples, repeats
-N_LAYERS, WIDTH, EXAMPLES, SAMPLED = 30, 512, 10_000, 3
+PAIRS = ((64, 1_000, 1),) if QUICK else ((512, 10_000, 5), (64, 50_000, 15), (2_048, 20_000, 1))  # neurons, examples, repeats
+N_LAYERS, WIDTH, EXAMPLES, SAMPLED = (9, 64, 1_000, 1) if QUICK else (30, 512, 10_000, 3)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:

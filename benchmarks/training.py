@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from ratios import keep
+from ratios import QUICK, keep
 from torch import Tensor
 
 from replication import machine, models
@@ -38,8 +38,8 @@ from replication.training.optimisation import build_optimizer
 from replication.training.update import make_update
 
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
-N_IMAGES = 2048
-REPEATS = 3
+N_IMAGES = 256 if QUICK else 2048
+REPEATS = 1 if QUICK else 3
 HAS_BFLOAT16 = machine.multiplies_bfloat16(torch.device("cpu"))
 LOOPS = ("float32", *(("bfloat16",) if HAS_BFLOAT16 else ()), *(("compiled",) if os.environ.get("COMPILE") == "1" else ()))
 
@@ -131,7 +131,7 @@ def data_share(experiment: Experiment, batch: int, step_seconds: float) -> float
 
 def measure(name: str, experiment: Experiment) -> None:
     macs = sum(multiply_accumulates(on_meta(name), (3, 32, 32)).values())
-    batch = 16 if macs > 1e9 else 128
+    batch = 16 if macs > 1e9 or QUICK else 128
     here, there = multiprocessing.get_context("spawn").Pipe()
     usual = multiprocessing.get_context("spawn").Process(target=usual_process, args=(there, name, batch), daemon=True)
     usual.start()

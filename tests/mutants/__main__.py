@@ -25,7 +25,7 @@ import torch  # noqa: F401
 from mutants import ROOT, Mutant, known_survivors, named_mutants
 from mutants.sampled import Change, sample
 
-PACKAGES = ("lca", "svcca", "stiffness", "landscape", "curvature", "objective")  # replication/X is tested by tests/X
+PACKAGES = ("lca", "svcca", "stiffness", "landscape", "curvature", "objective", "recorder")  # replication/X is tested by tests/X
 SLOWEST_FACTOR, SLOWEST_EXTRA = 5, 60  # a mutant that needs so many times, plus so many seconds, of the usual time loops for ever
 
 
