@@ -208,7 +208,7 @@ def first_line(request: Request, plan: Plan) -> str:
     if request.scale == dag.AUTO:
         why = "; chosen by the data found" + (": set REPLICATION_DATA for real data" if "smoke" in plan.figures else "")
     seeds = f" Seeds of every run: {request.seeds}." if request.seeds else ""
-    jobs = f" {plan.n_jobs} jobs, {plan.n_missing} of them without results yet"
+    jobs = f" {plan.n_jobs} jobs, {plan.n_missing} of them without results yet" if plan.figures else " Single files"
     cost = f", about {plan.core_minutes:.0f} core-minutes by {MEASURED}" if plan.core_minutes and plan.n_missing else ""
     return f"Scale: {', '.join(scales) or request.scale}{why}.{seeds}{jobs}{cost}."
 

@@ -139,6 +139,11 @@ def test_the_first_line_says_scale_data_jobs_and_costs(checkout: Path) -> None:
     assert "core-minutes" not in first_line(SMOKE, plan_of(SMOKE, ["lca"])), "no cost is measured at smoke scale"
 
 
+def test_files_that_are_no_figures_are_not_counted_as_no_jobs(checkout: Path) -> None:
+    plan = plan_of(SMOKE, ["results/data/digits.safetensors"])
+    assert first_line(SMOKE, plan) == "Scale: smoke. Single files."
+
+
 def test_what_only_an_expensive_figure_needs_comes_first(checkout: Path) -> None:
     """A network of the tables of errors alone before one of the sharpness figure too, and both before a toy."""
     deep, sharp = (priority("reduced", "landscape", run) for run in ("resnet158_noshort", "vgg9_small"))
