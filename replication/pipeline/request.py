@@ -190,7 +190,8 @@ def _priorities(scale: str, paper: str, state: configs.FolderState, changed: int
     costs, config = measured_core_minutes(), dag.paper_of(scale, paper)
     cheapest: dict[str, float] = {}
     for figure, entry in config.figures.items():
-        cost = costs.get((scale, figure), 0.0)
+        if (cost := costs.get((scale, figure))) is None:
+            continue
         runs = [run for name in entry.measurements for run in config.measurements[name].run_names]
         for name in (*entry.measurements, *entry.runs, *runs):
             cheapest[name] = min(cost, cheapest.get(name, cost))
