@@ -62,7 +62,7 @@ def draw(tables: Tables) -> Figure:
     left.colorbar(image, ax=grid, shrink=0.7, pad=0.01, ticks=10.0 ** np.arange(-3, 3), format="%g").set_label(
         "training loss (cross-entropy)"
     )
-    grid[0, 0].legend(fontsize=6.5, loc="best", frameon=True, framealpha=0.8)
+    grid[0, 0].legend(fontsize=7, loc="best", frameon=True, framealpha=0.8)
     figure.suptitle(f"VGG-9 around the end of training; {MODE}", fontsize=9)
     _draw_shares(beside, two_axes(tables))
     return figure
@@ -93,7 +93,7 @@ def _draw_shares(axes: Axes, shares: pd.DataFrame) -> None:
     axes.invert_yaxis()
     axes.axvspan(40, 90, color=PALE_YELLOW, alpha=0.35, lw=0, label="published: 40 to 90 %", zorder=0)
     axes.set(xlim=(0, 100), xlabel="variance in two components (%)")
-    axes.legend(fontsize=6.5, loc="upper center", bbox_to_anchor=(0.4, -0.1))
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.1))
 
 
 def _name(run: str) -> str:

@@ -56,8 +56,8 @@ def wide_mean(table: pd.DataFrame, index: str, columns: str, value: str) -> pd.D
 
 
 def draw_map(axes: Axes, matrix: pd.DataFrame) -> AxesImage:
-    """A layer x layer map from 0 to 1, input at the bottom left, with small names."""
-    return draw_layers(axes, matrix, fontsize=5.5)
+    """A layer x layer map from 0 to 1, input at the bottom left."""
+    return draw_layers(axes, matrix, fontsize=7)
 
 
 def keep_finite(estimates: Quantities) -> Quantities:

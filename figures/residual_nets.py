@@ -103,4 +103,4 @@ def trend_legend(axes: Axes) -> None:
         Line2D([], [], color=WITHOUT, marker="o", ms=4, lw=1, label="without"),
         Line2D([], [], color="black", marker="o", ms=4, lw=0, mfc="white", label="not fitted"),
     ]
-    axes.legend(handles=handles, fontsize=6.5, loc="best")
+    axes.legend(handles=handles, fontsize=7, loc="best")

@@ -18,7 +18,7 @@ def draw_surface(axes: Axes, surface: pd.DataFrame, levels: np.ndarray = LEVELS,
 
     Colours go with the loss, or with its logarithm.
     """
-    return draw_contours(axes, *as_grid(surface, "loss"), levels, logarithmic=log, fontsize=5, fmt="%.2g" if log else "%.1f")
+    return draw_contours(axes, *as_grid(surface, "loss"), levels, logarithmic=log, fontsize=7, fmt="%.2g" if log else "%.1f")
 
 
 def measure_of(tables: Tables, measurement: str, name: str) -> pd.DataFrame:

@@ -65,4 +65,4 @@ def _draw_errors(axes: Axes, errors: pd.DataFrame) -> None:
         axes.plot(means.index, means, style, color=colour, ms=4, lw=1.2, label=label)
     axes.set(xlabel="directions or neurons k", ylabel="error / variance of output", yscale="log")
     axes.set_title("mean over pairs of networks", fontsize=9)
-    axes.legend(fontsize=6.5)
+    axes.legend(fontsize=7)

@@ -74,7 +74,7 @@ def stamp_of(scale: str, provenances: list[dict[str, Any]]) -> str:
         examples.setdefault(training["data"]["name"], set()).add(training["config"]["dataset"]["examples"] or 0)
         seeds.add(training["seed"])
     data = "; ".join(f"{name} ({_range_of(counts)} training examples)" for name, counts in examples.items())
-    parts = [_lead(scale, provenances, examples), data, f"seeds {_seeds_in_words(seeds)}" if seeds else ""]
+    parts = [_lead(scale, provenances, examples), data, _seeds_in_words(seeds)]
     return "; ".join(part for part in parts if part)
 
 
@@ -86,10 +86,11 @@ def _range_of(counts: set[int]) -> str:
 
 
 def _seeds_in_words(seeds: set[int]) -> str:
-    """``0 to 2`` for three in a row, else each."""
+    """``seeds 0 to 2`` for three in a row, else each."""
     ordered = sorted(seeds)
-    in_a_row = len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1
-    return f"{ordered[0]} to {ordered[-1]}" if in_a_row else ", ".join(map(str, ordered))
+    if len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1:
+        return f"seeds {ordered[0]} to {ordered[-1]}"
+    return f"{'seed' if len(ordered) == 1 else 'seeds'} {', '.join(map(str, ordered))}" if ordered else ""
 
 
 def _lead(scale: str, provenances: list[dict[str, Any]], data: Iterable[str]) -> str:
