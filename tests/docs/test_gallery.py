@@ -55,7 +55,7 @@ def test_pictures_are_small_and_shown() -> None:
 
 def test_the_table_of_papers_counts_every_verdict() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in gallery.papers_table().splitlines()[2:]]
-    counts = pd.read_csv(MEASURED)
+    counts = pd.read_csv(MEASURED).query("paper != 'four_views'")  # which is no paper
     assert sum(int(row[2]) for row in rows) == len(counts)
     shown = [kind for kind in COUNTED if kind not in ("withdrawn", "error")]
     assert [sum(column) for column in zip(*([int(cell) for cell in row[3:]] for row in rows), strict=True)] == counts[shown].sum().tolist()
