@@ -40,7 +40,7 @@ def check(values: np.ndarray, residuals: np.ndarray, *, asymmetry: float, roundi
         values: eigenvalues ``[k]``.
         residuals: the norms of A v - lambda v, as the computed products have them ``[k]``.
         asymmetry: the largest abs(u.Av - v.Au) for unit vectors u and v.
-        rounding: how far the product of a unit vector was from an earlier one, every rounding being another.
+        rounding: how far a product may be from the exact one, as measured by one that was computed again with other roundings.
         epsilon: the rounding unit of the products.
         tolerance: of the errors, relative.
 

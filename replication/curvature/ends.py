@@ -85,7 +85,7 @@ def extremes(
 
     It stops when the residual of each end is at most ``tolerance`` times its magnitude (or times a hundredth of the larger
     magnitude, for an end near zero). The true relative error of an eigenvalue is usually about ``tolerance`` squared. One more
-    product, at weights that differ by one rounding unit, measures how large the products' rounding is.
+    product, in float64 or at weights that differ by one rounding unit, measures how large the products' rounding is.
 
     Args:
         theta: ``[n_parameters]``; the objective's own parameters by default.
@@ -111,7 +111,7 @@ def extremes(
     start = operator.probe(generator or torch.Generator().manual_seed(0))
     lanczos = Lanczos(operator, start, operator.dimension)
     values, coefficients = advanced(lanczos, tolerance, max_products)
-    verdict = verified(lanczos, values, coefficients, again=operator.nudged, epsilon=operator.epsilon, tolerance=tolerance)
+    verdict = verified(lanczos, values, coefficients, again=operator.again, epsilon=operator.epsilon, tolerance=tolerance)
     return Extremes(
         smallest=float(values[0]),
         largest=float(values[1]),
@@ -176,7 +176,7 @@ def verified(
     if not lanczos.finite:
         return check(values, np.full(2, np.nan), asymmetry=0.0, rounding=0.0, epsilon=epsilon, tolerance=tolerance)
     both = coefficients.sum(axis=1) / np.linalg.norm(coefficients.sum(axis=1))
-    rounding = (again(lanczos.vector(both)) - lanczos.image(both)).norm().item()
+    rounding = 2**0.5 * (again(lanczos.vector(both)) - lanczos.image(both)).norm().item()
     away = np.vstack([lanczos.asymmetry @ coefficients, lanczos.off_diagonal[-1] * coefficients[-1]])
     asymmetry = float(np.abs(lanczos.asymmetry).max())
     return check(values, np.linalg.norm(away, axis=0), asymmetry=asymmetry, rounding=rounding, epsilon=epsilon, tolerance=tolerance)

@@ -181,6 +181,6 @@ def _verified(
     if space.finite:
         together = coefficients.sum(axis=1, keepdims=True) / np.linalg.norm(coefficients.sum(axis=1))
         image, vector = space.combine(together, space.images)[0], space.combine(together, space.basis)[0]
-        rounding = (operator.nudged(vector) - image).norm().item()
+        rounding = len(values) ** 0.5 * (operator.again(vector) - image).norm().item()
         asymmetry = float(np.abs(space.projected - space.projected.T).max())
     return check(values, residuals, asymmetry=asymmetry, rounding=rounding, epsilon=operator.epsilon, tolerance=tolerance)

@@ -30,22 +30,27 @@ class Operator:
         theta: the point.
         mask: float64 ``[n_parameters]``, 1 for the parameters that count.
         epsilon: the rounding unit of the arithmetic in which products are computed.
+        exact: the product in float64, where ``product`` is computed in less and the network runs in it.
     """
 
     product: Callable[[Tensor, Tensor], Tensor]
     theta: Tensor
     mask: Tensor
     epsilon: float
+    exact: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, vector: Tensor) -> Tensor:
         """P A P v, float64 ``[n_parameters]``."""
         return self.mask * self.product(self.theta, self.mask * vector)
 
-    def nudged(self, vector: Tensor) -> Tensor:
-        """The same product at weights that differ from ``theta`` by one rounding unit, up and down in turn.
+    def again(self, vector: Tensor) -> Tensor:
+        """The same product with other roundings: the difference shows how large they are.
 
-        The exact product hardly changes, but all of its roundings do: the difference shows how large they are.
+        It is computed in float64, or else at weights that differ from ``theta`` by one rounding unit, up and down in turn: the exact
+        product hardly changes, but its roundings do. That misses roundings which the weights do not reach, as in a saturated softmax.
         """
+        if self.exact is not None:
+            return self.mask * self.exact(self.theta, self.mask * vector)
         signs = torch.ones_like(self.theta, dtype=torch.float64)
         signs[::2] = -1
         return self.mask * self.product(self.theta.double() * (1 + self.epsilon * signs), self.mask * vector)
@@ -91,7 +96,9 @@ def operator_at(objective: Objective, theta: Tensor | None = None, *, matrix: Ma
     mask = kept_parameters(objective.layout, ignore, objective.device).double()
     if not mask.any():
         raise ReplicationError(f"ignore={ignore!r} leaves none of the objective's {len(objective.layout)} parameter tensors; ignore fewer.")
-    return Operator(product=product, theta=point, mask=mask, epsilon=torch.finfo(objective.dtype).eps)
+    in_double = objective.in_double if objective.dtype != torch.float64 else None
+    exact = None if in_double is None else functools.partial(getattr(in_double, method), **options)
+    return Operator(product=product, theta=point, mask=mask, epsilon=torch.finfo(objective.dtype).eps, exact=exact)
 
 
 def check_count(name: str, count: int, *, least: int) -> None:

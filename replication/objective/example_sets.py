@@ -73,6 +73,28 @@ class ExampleSet:
         return take(self.inputs, examples), take(self.labels, examples)
 
 
+class ExamplesInDouble(ExampleSet):
+    """The same examples with floating-point inputs in float64, converted chunk by chunk.
+
+    Example:
+        >>> next(ExamplesInDouble(ExampleSet(torch.zeros(5, 2), torch.zeros(5))).chunks(2))[0].dtype
+        torch.float64
+    """
+
+    def __init__(self, examples: ExampleSet) -> None:
+        self._examples, self.labels, self.n = examples, examples.labels, examples.n
+
+    @property
+    def in_memory(self) -> bool:
+        """Counts as read from a stream."""
+        return False
+
+    def chunks(self, size: int) -> Iterator[tuple[Tree, Tree]]:
+        """As of the examples that it was made from."""
+        for inputs, labels in self._examples.chunks(size):
+            yield convert(inputs, tensors_of(inputs)[0].device, torch.float64), labels
+
+
 class ExampleStream(ExampleSet):
     """A fixed set of examples that is read anew, in the same order, in every pass.
 

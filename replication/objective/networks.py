@@ -93,7 +93,7 @@ def evaluation_copy(
         >>> duplicate.training, duplicate[0].weight.dtype, model.training
         (False, torch.float64, True)
     """
-    duplicate = _evaluated(copy_of(model))
+    duplicate = copy_of(model)
     for name, parameter in duplicate.named_parameters():
         if not parameter.is_floating_point():
             kind = str(parameter.dtype).removeprefix("torch.")
@@ -101,6 +101,7 @@ def evaluation_copy(
                 f"Parameter '{name}' has type {kind}, and the vector of parameters is real; keep real and imaginary part as one real "
                 "parameter (torch.view_as_real), or make it a buffer."
             )
+    _evaluate(duplicate)
     for module in duplicate.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and batch_norm == "batch":
             module.track_running_stats = False
@@ -111,17 +112,16 @@ def evaluation_copy(
     return duplicate
 
 
-def _evaluated(duplicate: nn.Module) -> nn.Module:
+def _evaluate(duplicate: nn.Module) -> None:
     before = {name: parameter.detach().clone() for name, parameter in duplicate.named_parameters()} if duplicate.training else {}
     duplicate.eval()
-    after = dict(duplicate.named_parameters())
+    after = {name: parameter.detach() for name, parameter in duplicate.named_parameters()}
     for name, parameter in before.items():
         if name not in after or not torch.equal(after[name].nan_to_num(), parameter.nan_to_num()):
             raise ReplicationError(
                 f"Putting the model into evaluation mode changes parameter '{name}' (adapters that are merged into weights?); call "
                 "model.eval() before you give it, or switch the merging off."
             )
-    return duplicate
 
 
 def converted(model: Module, dtype: torch.dtype | None, device: torch.device | str | None) -> Module:

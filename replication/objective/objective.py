@@ -4,6 +4,7 @@ Loss change allocation follows it along the training path, the loss landscape on
 copied and never changed. Vectors hold the parameters in the order of ``model.named_parameters()``, each flattened.
 """
 
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from replication.errors import ReplicationError
 from replication.objective import memory_format, products, sums
 from replication.objective.evaluation import Evaluation, Evaluator, Metric
 from replication.objective.examination import Findings, examine, moving_buffers
-from replication.objective.example_sets import examples_of, n_classes
+from replication.objective.example_sets import ExamplesInDouble, examples_of, n_classes
 from replication.objective.fast_paths import Chosen, Paths, choose
 from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import BatchNorm, evaluation_copy, unwrapped
@@ -112,6 +113,16 @@ class Objective:
     def _evaluator(self) -> Evaluator:
         return Evaluator(self._chosen, self._examples, self._loss, self._metric, self._chunk_given, self.chunk)
 
+    @functools.cached_property
+    def in_double(self) -> "Objective | None":
+        """The same objective in float64 by the model's own forward pass, for comparisons; None where it does not run in float64."""
+        if not self._findings.finest.is_double:
+            return None
+        double, plain = copy.copy(self), self._findings.finest.network
+        double.dtype, double._plain, double._chosen = torch.float64, plain, Chosen(plain, None, Paths("plain", "plain", 0, "fast=False"))
+        double._examples = ExamplesInDouble(self._examples)
+        return double
+
     @property
     def paths(self) -> Paths:
         """Which forms of the network are used, and why not faster ones.
@@ -166,9 +177,8 @@ class Objective:
         Raises:
             ReplicationError: a vector of another length. All methods that take vectors raise it.
         """
-        total = sums.values(
-            self._chosen.network, self._loss, self._vector(theta), self._examples.chunks(self.chunk), self._plain.checked_buffers(buffers)
-        )
+        point, statistics = self._vector(theta), self._plain.checked_buffers(buffers)
+        total = sums.values(self._chosen.network, self._loss, point, self._examples.chunks(self.chunk), statistics)
         return (total.mean() + self._decay.of(theta)).item()
 
     def evaluate(self, theta: Tensor, *, buffers: Tensor | None = None) -> Evaluation:
@@ -197,7 +207,7 @@ class Objective:
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """Value and gradient in one pass."""
         values, gradients = self.values_and_gradients(theta[None])
-        return values[0].item(), gradients[0]
+        return values.item(), gradients[0]
 
     def values_and_gradients(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
@@ -215,11 +225,8 @@ class Objective:
 
         Args:
             thetas: parameter vectors ``[n_points, n_parameters]``.
-            examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk of the objective.
+            examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk, or it is an error.
             buffers: ``[n_buffers]``, for all points, instead of the model's own.
-
-        Raises:
-            ReplicationError: another number of examples than one chunk, where they influence each other.
         """
         if self._findings.interact and len(examples) != self.chunk:
             raise ReplicationError(
@@ -249,9 +256,7 @@ class Objective:
 
         Examples of one class pass through the network together, so the cost is that of ``values_and_gradients``. Where examples
         influence each other, or are read from a stream, chunks stay mixed and the losses are masked: one backward pass per class.
-
-        Raises:
-            ReplicationError: as in ``gradient_by_class``.
+        Errors are those of ``gradient_by_class``.
         """
         if self._decay.strength:
             raise ReplicationError("Weight decay belongs to no class; leave it out where losses are split by class.")

@@ -145,3 +145,22 @@ def test_other_matrices_have_their_dense_spectra(matrix, examples: Examples) -> 
     assert ends.smallest + ends.smallest_error >= 0
     estimate = curvature.trace(objective, matrix=matrix, method="hutch++", probes=60)
     assert estimate.value == pytest.approx(whole.trace().item(), abs=5 * estimate.standard_error)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+def test_bounds_hold_in_float32_for_weights_of_any_size(scale: float) -> None:
+    """Large weights saturate the softmax, whose roundings hardly depend on the weights."""
+    for seed in (2, 9, 13):
+        torch.manual_seed(seed)
+        activation = (nn.ReLU, nn.Tanh, nn.GELU)[seed % 3]
+        model = nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 5), activation(), nn.Linear(5, 3))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= scale
+        inputs, labels = torch.randn(40, 6), torch.arange(40) % 3
+        objective = Objective(model, inputs, labels)
+        exact = torch.linalg.eigvalsh(dense(Objective(model, inputs, labels, dtype=torch.float64), objective.parameters()))
+        ends, pairs = curvature.extremes(objective), curvature.eigenpairs(objective, k=2)
+        values = torch.tensor([ends.smallest, ends.largest, *pairs.values.tolist()], dtype=torch.float64)
+        errors = torch.tensor([ends.smallest_error, ends.largest_error, *pairs.errors.tolist()], dtype=torch.float64)
+        assert bool(((exact[None] - values[:, None]).abs().amin(1) <= errors).all())
