@@ -5,6 +5,8 @@ channels_last, nothing is kept for derivatives, and the size of chunks follows f
 """
 
 import copy
+import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from replication.objective.inputs import call, main_tensor, map_tensors
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import Network, computing
 
+logger = logging.getLogger(__name__)
 # elements of the largest activation in a chunk (benchmarks/landscape.py measures the one for CPU), and a lower limit for wide networks
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
 _SMALLEST_CHUNK = 16
@@ -69,6 +72,7 @@ class Evaluator:
     ) -> None:
         self._examples, self._loss, self._metric = examples, loss, metric
         self._network: Network | _WrittenNetwork = chosen.network
+        self._said = False  # why there is no accuracy
         self.chunk = chunk or default_chunk
         if isinstance(chosen.network, TracedNetwork):
             self._network = _WrittenNetwork(chosen.network)
@@ -86,6 +90,9 @@ class Evaluator:
                 losses.append(self._loss(outputs, labels).detach().double())
                 weights.append(self._loss.weights(labels).double())
                 scores.add(outputs, labels)
+        if self._metric == "accuracy" and math.isnan(scores.mean()) and not self._said:
+            self._said = True
+            logger.info("Accuracy is nan, since outputs are not scores of two or more classes [n, n_classes] or labels not their indices.")
         return Evaluation(*_mean_and_error(torch.cat(losses), torch.cat(weights), scores.mean()))
 
 

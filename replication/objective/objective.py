@@ -196,8 +196,7 @@ class Objective:
             >>> objective.evaluate(torch.tensor([1.0, -1.0, 0.0, 0.0])).accuracy
             1.0
         """
-        self._check(theta)
-        evaluation = self._evaluator.evaluate(theta.to(self.device), self._plain.checked_buffers(buffers))
+        evaluation = self._evaluator.evaluate(self._checked(theta).to(self.device), self._plain.checked_buffers(buffers))
         return evaluation._replace(loss=evaluation.loss + float(self._decay.of(theta))) if self._decay.strength else evaluation
 
     def gradient(self, theta: Tensor) -> Tensor:
@@ -302,7 +301,8 @@ class Objective:
         """The Fisher matrix at ``theta`` times ``vector``, float64 ``[n_parameters]``; without weight decay.
 
         The expectation of g g^T over the labels that the network itself predicts (Amari 1998). For cross-entropy, also the binary one
-        with logits, it equals the Gauss-Newton matrix. With ``empirical`` the examples' own labels are taken (Kunstner et al. 2019).
+        with logits, it equals the Gauss-Newton matrix. With ``empirical`` the examples' own labels are taken (Kunstner et al. 2019);
+        class weights belong to g, and the sum is divided as the loss is.
 
         Raises:
             ReplicationError: another loss without ``empirical``, or ``empirical`` where examples influence each other.
@@ -322,9 +322,9 @@ class Objective:
         return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
 
     def _vector(self, theta: Tensor) -> Tensor:
-        self._check(theta)
-        return theta.detach().to(self.device, self.dtype)
+        return self._checked(theta).detach().to(self.device, self.dtype)
 
-    def _check(self, theta: Tensor) -> None:
+    def _checked(self, theta: Tensor) -> Tensor:
         if theta.shape != (self.n_parameters,):
             raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the objective's parameters have ({self.n_parameters},).")
+        return theta

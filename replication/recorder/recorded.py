@@ -1,6 +1,7 @@
 """What a recorder kept: weights and buffers of every kept step, with their names and shapes."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
+from replication.recorder.rows import complete_rows
 
 SPECIFICATION, WEIGHTS, STEPS, FIRST_BUFFERS = "recording.json", "trajectory.npy", "steps.npy", "first_buffers.npy"
 BUFFER_FILES = "buffer-*.npy"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,19 +114,24 @@ class RecordedPath:
     def read(cls, folder: Path | str) -> "RecordedPath":
         """A recording from its folder, also while it is written, or after the training was killed.
 
+        Rows that a file lacks at its end are left out, which the logger ``replication.recorder`` says at level INFO.
+
         Raises:
             ReplicationError: there is no recording in the folder.
         """
         folder = Path(folder)
         specification = Specification.read(folder)
         try:
-            steps = np.load(folder / STEPS)
-            n = len(steps)  # a row's number is written last, when its weights and buffers are there
+            steps = np.array(complete_rows(folder / STEPS))  # a row's number is written last, when its weights and buffers are there
             files = {spec.name: buffer_file(folder, spec.name) for spec in specification.buffers}
-            moving = {name: np.load(path, mmap_mode="r")[:n] for name, path in files.items() if path.exists()}
+            moving = {name: complete_rows(path) for name, path in files.items() if path.exists()}
             width = sum(spec.size for spec in specification.parameters)
-            trajectory = np.load(folder / WEIGHTS, mmap_mode="r")[:n] if width and n else np.empty((n, width), dtype=np.float32)
-            return cls(specification, trajectory, steps, np.load(folder / FIRST_BUFFERS), moving)
+            trajectory = complete_rows(folder / WEIGHTS) if width and len(steps) else np.empty((len(steps), width), dtype=np.float32)
+            n = min(len(rows) for rows in (steps, trajectory, *moving.values()))
+            if n < len(steps):
+                _LOG.info("The recording in %s has %d complete rows of %d; the files end before the others.", folder, n, len(steps))
+            cut = {name: rows[:n] for name, rows in moving.items()}
+            return cls(specification, trajectory[:n], steps[:n], np.load(folder / FIRST_BUFFERS), cut)
         except (OSError, ValueError) as error:
             raise ReplicationError(f"The recording in {folder} cannot be read ({error}); record the training again.") from None
 

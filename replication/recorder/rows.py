@@ -7,6 +7,34 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 
+def complete_rows(path: Path) -> np.ndarray:
+    """The rows of a .npy file as a memory map; without the last ones where the file ends before them, as after a crash of the machine.
+
+    Raises:
+        OSError, ValueError: no such file, or one that is no array of rows.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "rows.npy", np.ones((3, 2)))
+    ...     content = (Path(folder) / "rows.npy").read_bytes()
+    ...     _ = (Path(folder) / "rows.npy").write_bytes(content[:-5])
+    ...     complete_rows(Path(folder) / "rows.npy").shape
+    (2, 2)
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except ValueError:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+        row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        if not shape or dtype.hasobject or not row_bytes:
+            raise
+        count = (path.stat().st_size - start) // row_bytes
+        return np.memmap(path, dtype, "r", start, (count, *shape[1:])) if count else np.empty((0, *shape[1:]), dtype)
+
+
 class Rows(Protocol):
     """Rows ``[n_rows, ...]`` that grow at the end."""
 

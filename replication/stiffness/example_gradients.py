@@ -96,7 +96,11 @@ class ExampleGradients:
             if slot.name in self.parameters:
                 owned[slot.layer] = (*owned.get(slot.layer, ()), slot.name.rpartition(".")[2])
         chosen = list(owned) if names is None else list(names)
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        first_names = {id(module): name for name, module in self.model.named_modules()}
         for name in chosen:
+            if name in modules and name not in owned and first_names[id(modules[name])] in owned:
+                raise ReplicationError(f"Layer '{name}' is another name of layer '{first_names[id(modules[name])]}'; give that one.")
             if name not in owned:
                 raise ReplicationError(f"The model has no layer '{name}' with parameters of its own; allowed: {', '.join(owned)}.")
         return [Layer(name, parameters) for name, parameters in owned.items() if name in chosen]

@@ -47,8 +47,9 @@ def gram(
     """The Gram matrices of per-example gradients, by layer and in total (Fort et al. 2019, equations 1 to 5).
 
     The gradients are those of plain autograd, one example at a time. Faster ways are used where they agree with it on examples drawn
-    over the whole set; the logger ``replication.stiffness`` says at level INFO where they do not. ``dtype`` is that of the network and
-    of the products: late in training float32 gives many pairs the wrong sign. The loss is always computed in float64.
+    over the whole set (of a finished matrix 16, drawn by a fixed seed); the logger ``replication.stiffness`` says at level INFO where
+    they do not. ``dtype`` is that of the network and of the products: late in training float32 gives many pairs the wrong sign. The loss
+    is always computed in float64.
 
     Args:
         model: in evaluation mode; copied, never changed.

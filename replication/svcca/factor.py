@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from replication.errors import ReplicationError
 from replication.svcca.matrices import as_activations, cross_product, finite_mean, warn_constant
 from replication.svcca.orthonormal import Rounding, orthonormalise
 
@@ -101,7 +102,16 @@ def factorise(x: Tensor, *, name: str = "x", epsilon: float = 0.0, rounding: Rou
 
 
 def coupling(x: Factor, y: Factor) -> Tensor:
-    """Q_x^H Q_y, ``[rank_x, rank_y]`` float64: its singular values are the canonical correlations."""
+    """Q_x^H Q_y, ``[rank_x, rank_y]`` float64: its singular values are the canonical correlations.
+
+    Raises:
+        ReplicationError: a complex layer and a real one.
+    """
+    if x.data.is_complex() != y.data.is_complex():
+        raise ReplicationError(
+            "One layer is complex and the other real, which have no canonical correlations in common; give real and imaginary parts as "
+            "neurons of their own."
+        )
     product = cross_product(x.data, y.data)
     product = product if x.inner is None else x.inner.mH @ product
     return product if y.inner is None else product @ y.inner

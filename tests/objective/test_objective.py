@@ -1,5 +1,6 @@
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -151,3 +152,11 @@ def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
     for method in (objective.value, objective.gradient):
         with pytest.raises(ReplicationError, match=r"shape \(5,\)"):
             method(torch.zeros(5))
+
+
+def test_a_missing_accuracy_is_explained_once(caplog: pytest.LogCaptureFixture) -> None:
+    objective = Objective(nn.Linear(2, 1), torch.randn(6, 2), torch.randn(6, 1), loss="mse")
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            assert math.isnan(objective.evaluate(objective.parameters()).accuracy)
+    assert caplog.text.count("Accuracy is nan") == 1

@@ -293,3 +293,26 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "recording.json").write_text("{}")
     with pytest.raises(ReplicationError, match="cannot be read"):
         RecordedPath.read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["trajectory.npy", "steps.npy", "buffer-running_mean.npy"])
+def test_rows_that_a_file_lacks_at_its_end_are_left_out(tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.BatchNorm1d(4)
+    with Recorder(model, folder=tmp_path) as recorder:
+        for number in range(1, 6):
+            nn.init.constant_(model.weight, number)
+            model.running_mean.fill_(number)
+            recorder.step()
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[:-5])
+    with caplog.at_level("INFO"):
+        path = RecordedPath.read(tmp_path)
+    assert path.steps.tolist() == [0, 1, 2, 3, 4]
+    assert path.trajectory[:, 0].tolist() == [1, 1, 2, 3, 4]
+    assert path.moving["running_mean"][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert file == "steps.npy" or "5 complete rows of 6" in caplog.text
+    nn.init.constant_(model.weight, 4)  # a checkpoint of the last complete row
+    with Recorder(model, folder=tmp_path, append=True) as recorder:
+        nn.init.constant_(model.weight, 5)
+        recorder.step()
+    assert RecordedPath.read(tmp_path).trajectory[:, 0].tolist() == [1, 1, 2, 3, 4, 5]

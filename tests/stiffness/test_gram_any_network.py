@@ -606,3 +606,27 @@ def test_a_layer_of_the_name_of_the_sum_is_refused() -> None:
     with pytest.raises(ReplicationError, match="rename it"):
         gram(model, *example_inputs())
     assert gram(model, *example_inputs(), per_layer=False)["total"].shape == (N, N)
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x).transpose(0, 1)
+
+
+def test_time_major_outputs_are_one_sentence() -> None:
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).sum(1)
+
+    for length in (5, 7):
+        with pytest.raises(ReplicationError):
+            gram(TimeFirst(), torch.randn(6, length, 4), torch.zeros(6, length + 1, dtype=torch.int64), loss=loss)
+
+
+def test_another_name_of_a_layer_is_told_the_first() -> None:
+    layer = nn.Linear(4, 4)
+    with pytest.raises(ReplicationError, match="Layer '1' is another name of layer '0'"):
+        gram(nn.Sequential(layer, layer), torch.randn(5, 4), torch.arange(5) % 3, layers=["1"])

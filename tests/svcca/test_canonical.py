@@ -167,3 +167,11 @@ def test_mistakes_are_told(mistake: str) -> None:
     call, message = MISTAKES[mistake]
     with pytest.raises(ReplicationError, match=message):
         call()
+
+
+def test_a_complex_and_a_real_layer_are_one_sentence() -> None:
+    z, x = torch.randn(40, 3, dtype=torch.complex64), torch.randn(40, 4)
+    for measure in (svcca.cca, svcca.svcca, svcca.pwcca, svcca.procrustes):
+        for pair in ((z, x), (x, z)):
+            with pytest.raises(ReplicationError, match="complex and the other real"):
+                measure(*pair)
