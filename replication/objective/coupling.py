@@ -32,9 +32,10 @@ def drawing(run: Callable[[], Result]) -> tuple[Result, bool]:
 
 
 def _random_states() -> list[Any]:
-    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the generator that users' code shares
+    state: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002 - the generator that users' code shares
+    numpy_state = state["state"]
     accelerator = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *accelerator, (keys.tobytes(), position), random.getstate()]  # type: ignore[union-attr]
+    return [torch.get_rng_state(), *accelerator, (numpy_state["key"].tobytes(), numpy_state["pos"]), random.getstate()]
 
 
 def check_repeatable(arithmetic: Arithmetic, loss: ExampleLoss) -> None:
@@ -109,7 +110,7 @@ def _gradients_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
         parts = [combined_gradient(arithmetic, loss, weights, half) for half in halves]
     except Exception:  # a network without derivatives still has values
         return False
-    return not close([sum(pieces) for pieces in zip(*parts, strict=True)], whole, max(arithmetic.tolerance, 1e-6))  # type: ignore[misc]
+    return not close([sum(pieces) for pieces in zip(*parts, strict=True)], whole, max(arithmetic.tolerance, 1e-6))
 
 
 def combined_gradient(arithmetic: Arithmetic, loss: ExampleLoss, weights: Tensor, examples: slice) -> list[Tensor]:

@@ -145,4 +145,4 @@ def _empirical_fisher(arithmetic: Arithmetic, loss: ExampleLoss, inputs: Any, la
     return flatten(derivatives_of([losses(theta)], network.leaves, [half])).double()
 
 
-_REFERENCES = {hessian_product: _hessian, gauss_newton_product: _gauss_newton, empirical_fisher_product: _empirical_fisher}
+_REFERENCES: dict[Any, Any] = {hessian_product: _hessian, gauss_newton_product: _gauss_newton, empirical_fisher_product: _empirical_fisher}
