@@ -3,19 +3,21 @@
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from replication.curvature.bounds import is_symmetric
 from replication.curvature.lanczos import Lanczos
 from replication.curvature.operators import Matrix, check_count, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
+from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
+
+_ROUNDINGS = 64  # rounding units of the largest eigenvalue: what products of a multiple of the identity spread over
 
 
 def spectral_density(
     objective: Objective,
-    theta: Tensor | None = None,
+    theta: Vector | None = None,
     *,
     matrix: Matrix = "hessian",
     ignore: Ignore = None,
@@ -34,15 +36,16 @@ def spectral_density(
         theta, matrix, ignore: as in ``extremes``.
         probes: random vectors, averaged.
         products: Hessian-vector products for each.
-        width: standard deviation of the Gaussian that smooths the nodes; a hundredth of their range by default.
+        width: standard deviation of the Gaussian that smooths the nodes; by default a hundredth of their range, or of their size where
+            all are one eigenvalue within rounding.
         points: of the smoothed density.
 
     Returns:
         ``nodes`` (probe, eigenvalue, weight; a probe's weights sum to 1) and ``density`` (eigenvalue, density; integrates to 1).
 
     Raises:
-        ReplicationError: numbers of probes or products below 1, products that are not those of a symmetric matrix, an unknown matrix,
-            or no parameters left.
+        ReplicationError: numbers of probes or products below 1, fewer than 2 points, a width that is not above 0, products that are not
+            those of a symmetric matrix, an unknown matrix, or no parameters left.
 
     Example:
         >>> images, labels = torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1])
@@ -54,6 +57,9 @@ def spectral_density(
     """
     check_count("probes", probes, least=1)
     check_count("products", products, least=1)
+    check_count("points", points, least=2)
+    if width is not None and not 0 < width < float("inf"):
+        raise ReplicationError(f"The width is {width}; allowed: a number above 0, or None for a hundredth of the eigenvalues' range.")
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)
     generator = generator or torch.Generator().manual_seed(0)
     rows = []
@@ -65,7 +71,7 @@ def spectral_density(
         _check_symmetry(lanczos, values, operator.epsilon)
         rows.append(pd.DataFrame({"probe": probe, "eigenvalue": values, "weight": vectors[0] ** 2}))
     nodes = pd.concat(rows, ignore_index=True)
-    return {"nodes": nodes, "density": _smoothed(nodes, probes, width, points)}
+    return {"nodes": nodes, "density": _smoothed(nodes, probes, width, points, operator.epsilon)}
 
 
 def _check_symmetry(lanczos: Lanczos, values: np.ndarray, epsilon: float) -> None:
@@ -77,11 +83,13 @@ def _check_symmetry(lanczos: Lanczos, values: np.ndarray, epsilon: float) -> Non
         )
 
 
-def _smoothed(nodes: pd.DataFrame, probes: int, width: float | None, points: int) -> pd.DataFrame:
+def _smoothed(nodes: pd.DataFrame, probes: int, width: float | None, points: int, epsilon: float) -> pd.DataFrame:
     values, weights = nodes["eigenvalue"].to_numpy(), nodes["weight"].to_numpy() / probes
     if not np.isfinite(values).all():
         return pd.DataFrame({"eigenvalue": [np.nan], "density": [np.nan]})
-    spread = float(np.ptp(values)) or max(abs(float(values[0])), 1.0)
+    spread, size = float(np.ptp(values)), float(np.abs(values).max())
+    if spread <= _ROUNDINGS * epsilon * size:  # one eigenvalue within rounding: a bell as narrow as that has no points inside
+        spread = size or 1.0
     sigma = spread / 100 if width is None else width
     at = np.linspace(values.min() - 5 * sigma, values.max() + 5 * sigma, points)
     bells = np.exp(-0.5 * ((at[:, None] - values) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))

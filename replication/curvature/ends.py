@@ -11,10 +11,10 @@ from torch import Tensor
 
 from replication.curvature.bounds import Checked, allowed_errors, check
 from replication.curvature.lanczos import Lanczos
-from replication.curvature.operators import Matrix, operator_at
+from replication.curvature.operators import Matrix, check_count, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
-from replication.landscape.grid import Coordinates, Progress, fill, plane
+from replication.landscape.grid import Coordinates, Progress, Vector, fill, plane_through
 from replication.objective.objective import Objective
 
 _LEAST_PRODUCTS = 8  # a start vector almost without the eigenvector of an end makes that end look converged before
@@ -48,7 +48,7 @@ class Extremes:
 
 def extreme_eigenvalues(
     objective: Objective,
-    theta: Tensor | None = None,
+    theta: Vector | None = None,
     *,
     matrix: Matrix = "hessian",
     ignore: Ignore = None,
@@ -73,7 +73,7 @@ def extreme_eigenvalues(
 
 def extremes(
     objective: Objective,
-    theta: Tensor | None = None,
+    theta: Vector | None = None,
     *,
     matrix: Matrix = "hessian",
     ignore: Ignore = None,
@@ -105,8 +105,9 @@ def extremes(
         >>> round(ends.largest, 6), ends.converged
         (0.5, True)
     """
-    if not tolerance > 0 or max_products < 1:
-        raise ReplicationError(f"The tolerance is {tolerance} and max_products {max_products}; allowed: above 0, and 1 or more.")
+    check_count("products", max_products, least=1)
+    if not tolerance > 0:
+        raise ReplicationError(f"The tolerance is {tolerance}; allowed: a number above 0.")
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)
     start = operator.probe(generator or torch.Generator().manual_seed(0))
     lanczos = Lanczos(operator, start, operator.dimension)
@@ -184,12 +185,12 @@ def verified(
 
 def eigenvalue_map(
     objective: Objective,
-    direction_x: Tensor,
-    direction_y: Tensor,
+    direction_x: Vector,
+    direction_y: Vector,
     alphas: Coordinates,
     betas: Coordinates,
     *,
-    centre: Tensor | None = None,
+    centre: Vector | None = None,
     matrix: Matrix = "hessian",
     ignore: Ignore = "biasbn",
     tolerance: float = 1e-2,
@@ -219,7 +220,7 @@ def eigenvalue_map(
         >>> table["largest"].round(3).tolist()
         [0.5, 0.393, 0.393, 0.5]
     """
-    point = plane(objective.parameters() if centre is None else centre.to(objective.device), [direction_x, direction_y])
+    point = plane_through(objective, [direction_x, direction_y], centre)
 
     def evaluate(at: tuple[float, ...]) -> dict[str, float]:
         ends = extremes(objective, point(at), matrix=matrix, ignore=ignore, tolerance=tolerance, max_products=max_products)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from replication.curvature.bounds import Checked, allowed_errors, check
-from replication.curvature.operators import Matrix, Operator, operator_at
+from replication.curvature.operators import Matrix, Operator, check_count, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
+from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
 
 Which = Literal["largest", "smallest", "magnitude"]
@@ -40,7 +41,7 @@ class Eigenpairs:
 
 def eigenpairs(
     objective: Objective,
-    theta: Tensor | None = None,
+    theta: Vector | None = None,
     k: int = 1,
     *,
     which: Which = "largest",
@@ -72,11 +73,13 @@ def eigenpairs(
         >>> pairs.values.abs().round(decimals=6).tolist(), pairs.vectors.shape
         ([0.5, 0.0], torch.Size([2, 2]))
     """
+    check_count("eigenpairs", k, least=1)
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)
     limit = 40 * k if max_products is None else max_products
     if which not in ("largest", "smallest", "magnitude"):
         raise ReplicationError(f"which is {which!r}; allowed: 'largest', 'smallest', 'magnitude'.")
-    if not 1 <= k <= operator.dimension or not tolerance > 0 or limit < k:
+    check_count("products", limit, least=1)
+    if k > operator.dimension or not tolerance > 0 or limit < k:
         raise ReplicationError(
             f"k is {k}, the tolerance {tolerance} and max_products {limit}; "
             f"allowed: 1 to {operator.dimension} pairs, a tolerance above 0, and k products or more."

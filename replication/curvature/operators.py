@@ -1,6 +1,7 @@
 """The matrices whose spectrum is asked for, as functions from vectors to vectors: nothing of the size of the matrix is stored."""
 
 import functools
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore, kept_parameters
+from replication.landscape.grid import Vector, as_vector
 from replication.objective.objective import Objective
 
 Matrix = Literal["hessian", "gauss_newton", "fisher", "empirical_fisher"]
@@ -69,12 +71,12 @@ class Operator:
         return draw.to(self.mask.device) * self.mask
 
 
-def operator_at(objective: Objective, theta: Tensor | None = None, *, matrix: Matrix = "hessian", ignore: Ignore = None) -> Operator:
+def operator_at(objective: Objective, theta: Vector | None = None, *, matrix: Matrix = "hessian", ignore: Ignore = None) -> Operator:
     """The operator of a matrix of the mean loss at ``theta``.
 
     Args:
         objective: the loss.
-        theta: ``[n_parameters]``; the objective's own parameters by default.
+        theta: ``[n_parameters]``, a tensor, array or list; the objective's own parameters by default.
         matrix: ``"hessian"``; ``"gauss_newton"``, the Hessian without the network's own curvature; ``"fisher"``, with labels that the
             network predicts; ``"empirical_fisher"``, with the examples' own labels.
         ignore: which parameters to leave out, as in ``landscape.kept_parameters``.
@@ -92,7 +94,7 @@ def operator_at(objective: Objective, theta: Tensor | None = None, *, matrix: Ma
         raise ReplicationError(f"The matrix is {matrix!r}; allowed: {', '.join(map(repr, _METHODS))}.")
     method, options = _METHODS[matrix]
     product = functools.partial(getattr(objective, method), **options)
-    point = objective.parameters() if theta is None else theta.to(objective.device)
+    point = objective.parameters() if theta is None else as_vector(theta, "theta").to(objective.device)
     mask = kept_parameters(objective.layout, ignore, objective.device).double()
     if not mask.any():
         raise ReplicationError(f"ignore={ignore!r} leaves none of the objective's {len(objective.layout)} parameter tensors; ignore fewer.")
@@ -102,13 +104,13 @@ def operator_at(objective: Objective, theta: Tensor | None = None, *, matrix: Ma
 
 
 def check_count(name: str, count: int, *, least: int) -> None:
-    """Raise an error for too small a number.
+    """Raise an error for a number that is not whole or too small.
 
     Raises:
-        ReplicationError: ``count`` below ``least``.
+        ReplicationError: ``count`` below ``least``, or no whole number.
 
     Example:
         >>> check_count("probes", 3, least=2)
     """
-    if count < least:
-        raise ReplicationError(f"The number of {name} is {count}; allowed: {least} or more.")
+    if not isinstance(count, numbers.Integral) or count < least:
+        raise ReplicationError(f"The number of {name} is {count!r}; allowed: {least} or more, a whole number.")

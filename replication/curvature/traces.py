@@ -10,6 +10,7 @@ from torch import Tensor
 from replication.curvature.operators import Matrix, Operator, check_count, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
+from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
 
 
@@ -30,7 +31,7 @@ class Trace:
 
 def trace(
     objective: Objective,
-    theta: Tensor | None = None,
+    theta: Vector | None = None,
     *,
     matrix: Matrix = "hessian",
     method: Literal["hutchinson", "hutch++"] = "hutchinson",

@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from replication.errors import ReplicationError
-from replication.landscape.grid import as_grid
+from replication.landscape.grid import as_grid, computed_rows
 from replication.landscape.heights import CEILING, OFFSET, HeightScale, height_scale
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -53,7 +53,7 @@ def vts(table: pd.DataFrame, *, column: str = "loss", ceiling: float | None = CE
     arrays = {"height": height, column: values}
     if "accuracy" in table:
         arrays["accuracy"] = as_grid(table, "accuracy")[0]
-    computed = as_grid(table, "computed")[0] if "computed" in table else np.ones_like(values)
+    computed = as_grid(table.assign(computed=computed_rows(table)), "computed")[0] if "computed" in table else np.ones_like(values)
     root = ElementTree.Element("VTKFile", type="StructuredGrid", version="1.0", byte_order="LittleEndian", header_type="UInt64")
     extent = f"0 {len(alphas) - 1} 0 {len(betas) - 1} 0 0"
     grid = ElementTree.SubElement(root, "StructuredGrid", WholeExtent=extent)

@@ -1,5 +1,6 @@
 """Grids of points on a line or plane in parameter space, as tables that can be filled in several calls."""
 
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,9 +11,13 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
+from replication.objective.objective import Objective
 
 Coordinates = Sequence[float] | np.ndarray | Tensor
+Vector = Tensor | np.ndarray | Sequence[float]
 Progress = Callable[[int, int], None] | None
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 def fill(
@@ -45,8 +50,8 @@ def fill(
         One row per point, in the grid's order: the coordinates, ``computed``, and ``columns`` (nan where not computed).
 
     Raises:
-        ReplicationError: coordinates that are not finite and increasing, an earlier table of another grid or of other values, or a file
-            that cannot be written.
+        ReplicationError: coordinates that are not finite and increasing, a limit that is no whole number, an earlier table of another grid
+            or of other values, or a file that cannot be read or written.
 
     Example:
         >>> squares = fill({"alpha": [0.0, 1.0, 2.0]}, lambda at: {"loss": at[0] ** 2}, ["loss"], limit=2)
@@ -56,8 +61,10 @@ def fill(
         [0.0, 1.0, 4.0]
     """
     table = _empty(axes, columns)
+    if limit is not None and (not isinstance(limit, numbers.Integral) or limit < 0):
+        raise ReplicationError(f"The limit is {limit!r}; allowed: a whole number of points to compute now, or None for all.")
     if done is None and save_to is not None and Path(save_to).exists():
-        done = pd.read_csv(save_to)
+        done = _read(Path(save_to))
     if done is not None:
         table = _continued(table, done, list(axes), columns)
         _check_same_values(table, list(axes), columns[0], evaluate, agreement)
@@ -75,6 +82,47 @@ def fill(
             progress(int(table["computed"].sum()), len(table))
     table[list(columns)] = values
     return table
+
+
+def as_vector(values: Vector, name: str) -> Tensor:
+    """A vector of real numbers as a tensor: whole numbers become float64, floating-point ones keep their type.
+
+    Args:
+        values: ``[n]``, a tensor, array or list.
+        name: what the vector is called in messages.
+
+    Raises:
+        ReplicationError: something else.
+
+    Example:
+        >>> as_vector([1, 2], "direction")
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    try:
+        vector = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError):
+        vector = None
+    if vector is None or vector.dim() != 1 or vector.is_complex():
+        what = (
+            type(values).__name__ if vector is None else f"{type(values).__name__} of shape {tuple(vector.shape)} and type {vector.dtype}"
+        )
+        raise ReplicationError(f"The {name} is a {what}; give one vector of real numbers: a tensor, an array or a list.")
+    return vector if vector.is_floating_point() else vector.double()
+
+
+def plane_through(objective: Objective, directions: Sequence[Vector], centre: Vector | None) -> Callable[[tuple[float, ...]], Tensor]:
+    """As ``plane``, at ``centre`` or else the objective's own parameters, and on its device.
+
+    Raises:
+        ReplicationError: as in ``plane``; a centre or direction that is no vector.
+
+    Example:
+        >>> objective = Objective(torch.nn.Linear(1, 2, bias=False), torch.ones(1, 1), torch.tensor([0]))
+        >>> plane_through(objective, [[1, 0]], [0.0, 0.5])((2.0,)).tolist()
+        [2.0, 0.5]
+    """
+    origin = objective.parameters() if centre is None else as_vector(centre, "centre").to(objective.device)
+    return plane(origin, [as_vector(direction, "direction") for direction in directions])
 
 
 def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float, ...]], Tensor]:
@@ -109,14 +157,58 @@ def plane(centre: Tensor, directions: Sequence[Tensor]) -> Callable[[tuple[float
 def as_grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A column of a surface's table as an array ``[n_betas, n_alphas]``, with alphas and betas; nan where not computed.
 
+    Raises:
+        ReplicationError: a point that the table has more than once.
+
     Example:
         >>> table = pd.DataFrame({"alpha": [0.0, 1.0, 0.0, 1.0], "beta": [0.0, 0.0, 5.0, 5.0], "loss": [1.0, 2.0, 3.0, 4.0]})
         >>> loss, alphas, betas = as_grid(table, "loss")
         >>> loss.tolist(), alphas.tolist(), betas.tolist()
         ([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0], [0.0, 5.0])
     """
+    repeated = table[table.duplicated(["alpha", "beta"])]
+    if len(repeated):
+        alpha, beta = (repeated[axis].iloc[0] for axis in ("alpha", "beta"))
+        raise ReplicationError(
+            f"The table has the point alpha {alpha:g}, beta {beta:g} more than once; give each point once: leave out the rows that parts "
+            'of a surface share, as in table.drop_duplicates(["alpha", "beta"]).'
+        )
     wide = table.pivot(index="beta", columns="alpha", values=column)
     return wide.to_numpy(dtype=np.float64), wide.columns.to_numpy(dtype=np.float64), wide.index.to_numpy(dtype=np.float64)
+
+
+def computed_rows(table: pd.DataFrame) -> np.ndarray:
+    """The column ``computed`` as truth values ``[n_rows]``, also where it was stored as 0 and 1 or as text.
+
+    Raises:
+        ReplicationError: another entry.
+
+    Example:
+        >>> computed_rows(pd.DataFrame({"computed": ["True", "False"]})).tolist()
+        [True, False]
+    """
+    values = table["computed"].map(lambda value: _TRUTH.get(str(value).strip().lower()))
+    if values.isna().any():
+        value = table["computed"][values.isna()].iloc[0]
+        raise ReplicationError(
+            f"The table's column 'computed' has the entry {value!r}; allowed: True and False, as the function wrote them."
+        )
+    return values.to_numpy(dtype=bool)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """The table of an earlier call.
+
+    Raises:
+        ReplicationError: a folder, or a file that is no table.
+    """
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:  # empty and malformed files are ValueErrors of pandas
+        reason = " ".join(str(error).split())[:200]
+        raise ReplicationError(
+            f"{file} holds no earlier table ({reason}); give a new file, or one that this function has written."
+        ) from None
 
 
 def _empty(axes: dict[str, Coordinates], columns: Sequence[str]) -> pd.DataFrame:
@@ -143,7 +235,7 @@ def _continued(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns
         raise ReplicationError(
             f"The earlier table has {len(done)} rows and not this grid of {len(table)} points; give one made with the same axes."
         )
-    continued = table.assign(computed=done["computed"].to_numpy(dtype=bool))
+    continued = table.assign(computed=computed_rows(done))
     return continued.assign(**{column: done[column].to_numpy(dtype=np.float64) for column in columns})
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import nn
 
 from replication.errors import ReplicationError
-from replication.landscape.grid import Coordinates, Progress, fill, plane
+from replication.landscape.grid import Coordinates, Progress, Vector, fill, plane, plane_through
 from replication.objective.evaluation import Evaluation
 from replication.objective.objective import Objective
 from replication.objective.vector import buffer_shapes, flat_buffers, flat_parameters, layout_of
@@ -22,10 +22,10 @@ from replication.objective.vector import buffer_shapes, flat_buffers, flat_param
 
 def line(
     objective: Objective,
-    direction: Tensor,
+    direction: Vector,
     alphas: Coordinates,
     *,
-    centre: Tensor | None = None,
+    centre: Vector | None = None,
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
@@ -34,7 +34,7 @@ def line(
     """The loss at centre + alpha direction.
 
     Args:
-        direction: ``[n_parameters]``.
+        direction: ``[n_parameters]``, a tensor, array or list.
         alphas: increasing.
         centre: ``[n_parameters]``; the objective's own parameters by default.
         done: an earlier table of the same line; its computed points are kept.
@@ -56,19 +56,19 @@ def line(
         >>> table["loss"].round(4).tolist()
         [0.6931, 0.1269]
     """
-    point = plane(_centre(objective, centre), [direction])
+    point = plane_through(objective, [direction], centre)
     row = _as_row(lambda at: objective.evaluate(point(at)))
     return fill({"alpha": alphas}, row, Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
 
 
 def surface(
     objective: Objective,
-    direction_x: Tensor,
-    direction_y: Tensor,
+    direction_x: Vector,
+    direction_y: Vector,
     alphas: Coordinates,
     betas: Coordinates,
     *,
-    centre: Tensor | None = None,
+    centre: Vector | None = None,
     done: pd.DataFrame | None = None,
     limit: int | None = None,
     progress: Progress = None,
@@ -96,7 +96,7 @@ def surface(
         >>> table["loss"].round(4).tolist()
         [0.6931, 0.1269, 2.1269, 0.6931]
     """
-    point = plane(_centre(objective, centre), [direction_x, direction_y])
+    point = plane_through(objective, [direction_x, direction_y], centre)
     row = _as_row(lambda at: objective.evaluate(point(at)))
     return fill({"alpha": alphas, "beta": betas}, row, Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
 
@@ -154,10 +154,6 @@ def interpolation(
         return objective.evaluate(point(at), buffers=buffers(at) if has_buffers else None)
 
     return fill({"alpha": alphas}, _as_row(evaluate), Evaluation._fields, done=done, limit=limit, progress=progress, save_to=save_to)
-
-
-def _centre(objective: Objective, centre: Tensor | None) -> Tensor:
-    return objective.parameters() if centre is None else centre.to(objective.device)
 
 
 def _as_row(evaluate: Callable[[tuple[float, ...]], Evaluation]) -> Callable[[tuple[float, ...]], dict[str, float]]:

@@ -83,9 +83,9 @@ def stiffness(
     """
     values, own_classes = _cells(matrix)
     names = list(own_classes if classes is None else classes)
-    if values.ndim != 2 or values.shape != (len(names), len(names)):
+    if values.ndim != 2 or values.shape != (len(names), len(names)) or not values.size:
         raise ReplicationError(
-            f"The matrix has shape {values.shape}, and {len(names)} classes are named; give one row and column for each."
+            f"The matrix has shape {values.shape}, and {len(names)} classes are named; give one row and column for each of one or more."
         )
     ax = panel(ax, size=(5.0, 4.0))
     image = draw_classes(ax, values, limit=limit)

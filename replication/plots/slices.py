@@ -15,7 +15,7 @@ from torch import Tensor
 
 from replication.drawing import draw_contours, draw_path
 from replication.errors import ReplicationError
-from replication.landscape.grid import as_grid
+from replication.landscape.grid import as_grid, computed_rows
 from replication.landscape.heights import CEILING, HeightScale, height_scale
 from replication.palette import GREY, HURTS, LOSS, PALE_BLUE, RED, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
@@ -57,7 +57,7 @@ def line(table: pd.DataFrame, *, column: str = "loss", ax: Axes | None = None, *
     if column == "loss" and "standard_error" in rows:
         error = rows["standard_error"].to_numpy(dtype=np.float64)
         ax.fill_between(alphas, values - error, values + error, where=finite, color=curve.get_color(), alpha=0.2, lw=0)
-    computed = rows["computed"].to_numpy(dtype=bool) if "computed" in rows else np.ones(len(rows), dtype=bool)
+    computed = computed_rows(rows) if "computed" in rows else np.ones(len(rows), dtype=bool)
     missing = computed & ~finite
     if missing.any():
         label = "1 point is not finite" if missing.sum() == 1 else f"{missing.sum()} points are not finite"
@@ -92,7 +92,8 @@ def surface(
         The axes; its first collection is the set of contours, for ``Figure.colorbar``.
 
     Raises:
-        ReplicationError: a table without these columns, a path of another shape, or a logarithm of levels that are not above zero.
+        ReplicationError: a table without these columns, with fewer than two alphas or betas, or with a point twice; levels that do not
+            rise; a path of another shape; or a logarithm of levels that are not above zero.
 
     Example:
         >>> x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9)))
@@ -102,7 +103,7 @@ def surface(
     """
     check_columns(table, "alpha", "beta", column, source="landscape.surface")
     ax = panel(ax, size=(4.8, 4.2))
-    values, alphas, betas = as_grid(table, column)
+    values, alphas, betas = _grid(table, column)
     levels, log = _levels(values[np.isfinite(values)], levels, logarithmic)
     draw_contours(ax, values, alphas, betas, levels, logarithmic=log, **(_NAMES if names else {}))
     if path is not None:
@@ -118,6 +119,17 @@ def surface(
     return ax
 
 
+def _grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As ``as_grid``, of a table that spans a surface."""
+    values, alphas, betas = as_grid(table, column)
+    if min(values.shape) < 2:
+        raise ReplicationError(
+            f"The table has {len(alphas)} alphas and {len(betas)} betas; a surface needs two or more of each, so draw a single row of "
+            "points with plots.line."
+        )
+    return values, alphas, betas
+
+
 def _levels(values: np.ndarray, levels: np.ndarray | None, logarithmic: bool | None) -> tuple[np.ndarray, bool]:
     """Rising levels and whether they go with the logarithm."""
     given = np.asarray(levels, dtype=np.float64) if levels is not None else values
@@ -126,6 +138,8 @@ def _levels(values: np.ndarray, levels: np.ndarray | None, logarithmic: bool | N
     if log and not low > 0:
         raise ReplicationError(f"The lowest value is {low:g}, which has no logarithm; give levels above zero or logarithmic=False.")
     if levels is not None:
+        if given.ndim != 1 or not given.size or not np.isfinite(given).all() or (np.diff(given) <= 0).any():
+            raise ReplicationError(f"The levels are {np.asarray(levels).tolist()}; give one or more finite numbers in increasing order.")
         return given, log
     if not high > low:
         high = low + max(abs(low), 1.0)
@@ -155,7 +169,7 @@ def surface_3d(
         The axes.
 
     Raises:
-        ReplicationError: axes without the third dimension, a table without these columns, or a scale that does not fit.
+        ReplicationError: axes without the third dimension, a table as ``surface`` refuses it, or a scale that does not fit.
 
     Example:
         >>> x, y = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9)))
@@ -167,7 +181,7 @@ def surface_3d(
     ax = panel(ax, size=(5.4, 4.6), projection="3d")
     if not isinstance(ax, Axes3D):
         raise ReplicationError("The axes are flat; make them with figure.add_subplot(projection='3d').")
-    values, alphas, betas = as_grid(table, column)
+    values, alphas, betas = _grid(table, column)
     scale = scale or height_scale(values, ceiling=ceiling, logarithmic=logarithmic)
     height = np.where(np.isfinite(values), scale.heights(values), np.nan)
     x, y = np.meshgrid(alphas, betas)

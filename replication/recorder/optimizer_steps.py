@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from replication.errors import ReplicationError
 
@@ -28,6 +30,28 @@ def inner_optimizer(optimizer: Any) -> torch.optim.Optimizer:
             "recorder.step() after each step."
         )
     return optimizer
+
+
+def check_trains(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Raise an error unless the optimizer has a parameter of the model, or one in the same memory, such as a flat vector of them.
+
+    Raises:
+        ReplicationError: it has none.
+
+    >>> model = nn.Linear(2, 1)
+    >>> check_trains(torch.optim.SGD([model.bias], lr=0.1), model)
+    """
+    places = {_place(parameter) for parameter in model.parameters()}
+    if not any(_place(parameter) in places for group in optimizer.param_groups for parameter in group["params"]):
+        raise ReplicationError(
+            f"The {type(optimizer).__name__} has no parameter of the model, so the recorded weights would never change; give the optimizer "
+            "that trains this model, or leave it out and call recorder.step() after each step."
+        )
+
+
+def _place(parameter: Tensor) -> int:
+    """Where a parameter's memory begins, or the parameter itself where it has none yet."""
+    return id(parameter) if is_lazy(parameter) else parameter.untyped_storage().data_ptr() or id(parameter)
 
 
 def after_each_step(optimizer: torch.optim.Optimizer, call: Callable[[], None]) -> Callable[[], None]:

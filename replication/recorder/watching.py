@@ -11,7 +11,7 @@ from torch import nn
 
 from replication.errors import ReplicationError
 from replication.recorder.keeping import Keeper
-from replication.recorder.optimizer_steps import after_each_step, inner_optimizer
+from replication.recorder.optimizer_steps import after_each_step, check_trains, inner_optimizer
 from replication.recorder.recorded import RecordedPath
 
 
@@ -49,8 +49,9 @@ class Recorder:
         only_trainable: leave out parameters that do not require gradients.
 
     Raises:
-        ReplicationError: ``every`` below 1, a folder that holds a recording, weights that do not continue it, parameters that are not
-            real floating-point numbers; later, steps when nothing is recorded, or parameters that come, go or change their shape.
+        ReplicationError: ``every`` below 1, an optimizer of another model, a folder that holds a recording, weights that do not continue
+            it, parameters that are not real floating-point numbers; later, steps when nothing is recorded, or parameters that come, go or
+            change their shape.
 
     >>> model = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -84,6 +85,7 @@ class Recorder:
         self._stop: Callable[[], None] | None = None
         if optimizer is not None:
             torch_optimizer = inner_optimizer(optimizer)
+            check_trains(torch_optimizer, model)
             self._start()
             self._stop = after_each_step(torch_optimizer, self._after_step)
 

@@ -146,11 +146,16 @@ def _ratio(xy: float, xx: float, yy: float) -> float:
 
 
 class _Totals:
-    """Sums over batches of unbiased HSIC times examples: of all pairs, and of every layer with itself."""
+    """Sums over batches of unbiased HSIC times examples: of all pairs, and of every layer with itself.
+
+    The fourth power of a layer's size may lie outside of float64. So each layer has a unit, the power of two above its largest batch, and
+    its sums are in this unit; the similarities do not depend on it.
+    """
 
     def __init__(self) -> None:
         self.pairs: dict[tuple[str, str], float] = {}
         self.own: tuple[dict[str, float], dict[str, float]] = ({}, {})
+        self.exponents: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of the units
         self.examples = 0
 
     def add(self, a: dict[str, Kernel], b: dict[str, Kernel]) -> None:
@@ -163,13 +168,29 @@ class _Totals:
         n = lengths.pop()
         check_unbiased(n)
         self.examples += n
-        for kernels, own in zip((a, b), self.own, strict=True):
+        sizes_a, sizes_b = (self._sizes(side, kernels) for side, kernels in enumerate((a, b)))
+        for kernels, own, sizes in zip((a, b), self.own, (sizes_a, sizes_b), strict=True):
             for name, x in kernels.items():
-                own[name] = own.get(name, 0.0) + x.debiased_dot(x) * x.size**4 / (n - 3)
+                own[name] = own.get(name, 0.0) + x.debiased_dot(x) * sizes[name] ** 4 / (n - 3)
         for name_a, x in a.items():
             for name_b, y in b.items():
-                product = x.debiased_dot(y) * (x.size * y.size) ** 2 / (n - 3)
+                product = x.debiased_dot(y) * (sizes_a[name_a] * sizes_b[name_b]) ** 2 / (n - 3)
                 self.pairs[name_a, name_b] = self.pairs.get((name_a, name_b), 0.0) + product
+
+    def _sizes(self, side: int, kernels: dict[str, Kernel]) -> dict[str, float]:
+        """The sizes of a batch's layers in their units, which grow first where the batch is larger than all before."""
+        exponents, own = self.exponents[side], self.own[side]
+        for name, kernel in kernels.items():
+            exponent = math.frexp(kernel.size)[1]
+            growth = exponent - exponents.get(name, exponent)
+            if not kernel.size or (name in exponents and growth <= 0):
+                continue
+            exponents[name] = exponent
+            own[name] = math.ldexp(own.get(name, 0.0), -4 * growth)
+            for pair in self.pairs:
+                if pair[side] == name:
+                    self.pairs[pair] = math.ldexp(self.pairs[pair], -2 * growth)
+        return {name: math.ldexp(kernel.size, -exponents.get(name, 0)) for name, kernel in kernels.items()}
 
     def table(self) -> pd.DataFrame:
         """CKA of all pairs."""

@@ -167,6 +167,24 @@ def test_the_density_of_two_eigenvalues_is_two_bells() -> None:
     assert np.trapezoid(upper["density"], upper["eigenvalue"]) == pytest.approx(1 / 3, abs=0.08)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_density_of_a_multiple_of_the_identity_integrates_to_one(size: float, dtype: torch.dtype) -> None:
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    inputs, targets = (2 * size**0.5 * rotation).to(dtype), torch.zeros(8, 1, dtype=dtype)
+    objective = Objective(torch.nn.Linear(8, 1, bias=False), inputs, targets, loss="mse", dtype=dtype)
+    density = curvature.spectral_density(objective, torch.zeros(8))["density"]
+    assert np.trapezoid(density["density"], density["eigenvalue"]) == pytest.approx(1, abs=1e-4)
+    assert density["eigenvalue"][density["density"].argmax()] == pytest.approx(size, rel=1e-2)
+
+
+def test_points_may_be_arrays_and_lists(objective: Objective) -> None:
+    theta = objective.parameters()
+    expected = curvature.extreme_eigenvalues(objective, theta)
+    assert curvature.extreme_eigenvalues(objective, theta.numpy()) == expected
+    assert curvature.extreme_eigenvalues(objective, theta.tolist()) == expected
+
+
 def test_trace_and_its_blocks_estimate_those_of_the_dense_hessian(objective: Objective) -> None:
     diagonal = dense_hessian(objective, objective.parameters()).diagonal()
     estimate = curvature.trace(objective, probes=200)
@@ -235,5 +253,18 @@ def test_wrong_arguments_give_one_sentence(objective: Objective) -> None:
         curvature.trace(objective, probes=1)
     with pytest.raises(ReplicationError, match="number of products is 0; allowed: 1 or more"):
         curvature.spectral_density(objective, products=0)
+    for width in (0, -1.0, float("nan")):
+        with pytest.raises(ReplicationError, match="width is"):
+            curvature.spectral_density(objective, width=width)
+    not_whole = (
+        lambda: curvature.trace(objective, probes=2.5),  # type: ignore[arg-type]
+        lambda: curvature.eigenpairs(objective, k=1.0),  # type: ignore[arg-type]
+        lambda: curvature.extremes(objective, max_products=9.0),  # type: ignore[arg-type]
+    )
+    for call in not_whole:
+        with pytest.raises(ReplicationError, match="a whole number"):
+            call()
+    with pytest.raises(ReplicationError, match="theta is a str"):
+        curvature.extremes(objective, "zeros")
     with pytest.raises(ReplicationError, match="shape"):
         curvature.extremes(objective, torch.zeros(2))

@@ -1,5 +1,6 @@
 import copy
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,36 @@ def test_wrong_arguments_give_one_sentence() -> None:
             landscape.line(objective, axis(0), [0.0, 1.0], done=other)
     with pytest.raises(ReplicationError, match="networks differ"):
         landscape.interpolation(tiny_objective(tiny()), tiny(), torch.nn.Linear(2, 2), [0.0])
+
+
+def test_directions_and_centres_may_be_arrays_and_lists() -> None:
+    objective, alphas = quadratic(), [0.0, 1.0]
+    expected = landscape.line(objective, axis(0), alphas, centre=axis(1))
+    for form in (torch.Tensor.numpy, torch.Tensor.tolist):
+        pd.testing.assert_frame_equal(landscape.line(objective, form(axis(0)), alphas, centre=form(axis(1))), expected)
+    for wrong in ("x", [[1.0, 0.0, 0.0]], axis(0).to(torch.complex64)):
+        with pytest.raises(ReplicationError, match=r"The direction is a .*give one vector of real numbers"):
+            landscape.line(objective, wrong, alphas)
+
+
+@pytest.mark.parametrize("form", [str, int, float, lambda flag: str(flag).upper()])
+def test_what_was_computed_is_read_in_every_form(form: Callable[[bool], object]) -> None:
+    whole = landscape.line(quadratic(), axis(0), [0.0, 1.0])
+    half = landscape.line(quadratic(), axis(0), [0.0, 1.0], limit=1)
+    stored = half.assign(computed=half["computed"].map(form))
+    pd.testing.assert_frame_equal(landscape.line(quadratic(), axis(0), [0.0, 1.0], done=stored), whole)
+    with pytest.raises(ReplicationError, match="'computed' has the entry 'yes'"):
+        landscape.line(quadratic(), axis(0), [0.0, 1.0], done=half.assign(computed="yes"))
+
+
+def test_files_and_limits_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    for file in (tmp_path, tmp_path / "empty.csv"):
+        with pytest.raises(ReplicationError, match="holds no earlier table"):
+            landscape.line(quadratic(), axis(0), [0.0, 1.0], save_to=file)
+    for limit in (-1, 1.5):
+        with pytest.raises(ReplicationError, match="The limit is"):
+            landscape.line(quadratic(), axis(0), [0.0, 1.0], limit=limit)  # type: ignore[arg-type]
 
 
 def test_a_table_of_another_direction_loss_or_data_is_refused(tmp_path: Path) -> None:

@@ -169,3 +169,21 @@ def test_a_table_of_another_kind_gives_one_sentence() -> None:
             plot(other)
     with pytest.raises(ReplicationError, match=r"The tables are steps; give those of lca\.along"):
         plots.layers({"steps": other})
+
+
+def test_tables_that_span_no_surface_give_one_sentence() -> None:
+    bowl = grid_of(lambda x, y: x**2 + y**2 + 0.1, 3)
+    cases = (
+        (pd.concat([bowl, bowl[:3]]), "the point alpha -1, beta -1 more than once"),
+        (bowl[bowl["alpha"] == 0], "1 alphas and 3 betas"),
+        (bowl[:1], "1 alphas and 1 betas"),
+    )
+    for table, message in cases:
+        for plot in (plots.surface, plots.surface_3d):
+            with pytest.raises(ReplicationError, match=message):
+                plot(table)
+    for levels in ([2.0, 1.0], [1.0, 1.0], [], [[1.0]], [np.nan]):
+        with pytest.raises(ReplicationError, match="in increasing order"):
+            plots.surface(bowl, levels=np.array(levels))
+    with pytest.raises(ReplicationError, match=r"shape \(0, 0\).*one or more"):
+        plots.stiffness(np.zeros((0, 0)))

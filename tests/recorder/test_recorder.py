@@ -277,6 +277,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         Recorder(small_mlp(), every=0)
     with pytest.raises(ReplicationError, match="append=True and no folder"):
         Recorder(small_mlp(), append=True)
+    with pytest.raises(ReplicationError, match="The SGD has no parameter of the model"):
+        Recorder(small_mlp(), torch.optim.SGD(small_mlp().parameters()), folder=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
     recorder = Recorder(small_mlp())
     with pytest.raises(ReplicationError, match="outside of the recorder's block"):
         recorder.step()

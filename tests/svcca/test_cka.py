@@ -128,6 +128,24 @@ def test_minibatch_cka_is_the_ratio_of_mean_unbiased_estimates() -> None:
     assert whole["x", "y"] == pytest.approx(svcca.linear_cka(x, y, debiased=True), abs=1e-10)
 
 
+@pytest.mark.parametrize("scales", [(1e-200, 1e-200), (1e-100, 1e-100), (1e80, 1e80), (1e150, 1e-150)])
+def test_minibatch_cka_does_not_depend_on_the_scale(scales: tuple[float, float]) -> None:
+    x, y = layers(60, 8, 5)
+    parts = list(zip(x.split(20), y.split(20), strict=True))
+    expected = svcca.minibatch_cka({"x": a, "y": b} for a, b in parts)
+    scaled = svcca.minibatch_cka({"x": scales[0] * a, "y": scales[1] * b} for a, b in parts)
+    assert scaled["similarity"].tolist() == pytest.approx(expected["similarity"].tolist(), abs=1e-12)
+
+
+def test_batches_count_by_size_where_it_grows() -> None:
+    """A batch of far larger activations decides, whichever comes first."""
+    x, y = layers(40, 8, 5)
+    small, large = {"x": 1e-90 * x[:20], "y": 1e-90 * y[:20]}, {"x": 1e90 * x[20:], "y": 1e90 * y[20:]}
+    expected = svcca.minibatch_cka([{"x": x[20:], "y": y[20:]}])["similarity"].tolist()
+    for batches in ([small, large], [large, small]):
+        assert svcca.minibatch_cka(batches)["similarity"].tolist() == pytest.approx(expected, abs=1e-12)
+
+
 def test_batches_count_by_their_examples() -> None:
     """A small last batch does not outweigh the others: batches of 40 and 4 are nearly the batch of 40."""
     x, y = layers(44, 8, 5)
