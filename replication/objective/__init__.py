@@ -5,11 +5,12 @@
 - ``plain``: the model itself as a function of the vector. ``fast_paths``: faster forms, used only after they proved themselves:
   ``folding`` (batch norm folded into the weights), ``stacked_mlp`` (small networks at several points), ``memory_format``.
 - ``examination``: what a network does, found out on a few examples (``probes``, ``arithmetic``): randomness and examples that influence
-  each other (``coupling``), values kept from other weights (``kept_values``), wrong second derivatives (``second_derivatives``,
-  ``graphs``).
+  each other (``coupling``), values kept from other weights (``kept_values``), weights read past the copy (``other_weights``),
+  wrong second derivatives (``second_derivatives``, ``graphs``).
 - ``roles``: what a parameter tensor is in its module (weight, bias, scale of a normalisation).
 - ``vector``: the flat vector of parameters, and the one of buffers. ``subsets``: which parameters it holds.
 - ``networks``: copies of a user's model. ``inputs``, ``example_sets``: examples in any form. ``losses``: losses of single examples.
+- ``options``: checks of arguments.
 """
 
 from replication.objective.evaluation import Evaluation

@@ -22,6 +22,7 @@ from replication.objective.inputs import call, main_tensor, map_tensors, take, t
 from replication.objective.kept_values import refuse_kept_values
 from replication.objective.losses import ExampleLoss, check_class_range
 from replication.objective.networks import converted, copy_of
+from replication.objective.other_weights import refuse_other_weights
 from replication.objective.plain import PlainNetwork, computing
 from replication.objective.probes import Probe
 from replication.objective.second_derivatives import ProductCheck
@@ -48,12 +49,15 @@ class Findings:
     products: ProductCheck
 
 
-def examine(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet, chunk: int | None) -> Findings:
+def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet, chunk: int | None) -> Findings:
     """Run a network and a loss on a few examples and find out what they do; the network's own weights are written in it afterwards.
 
+    Args:
+        model: the user's own, of which ``network`` has a copy.
+
     Raises:
-        ReplicationError: they fail, are random, keep values that depend on the weights, or let examples influence each other without a
-            chunk that divides their number.
+        ReplicationError: they fail, are random, keep values that depend on the weights, read weights of the user's own model, or let
+            examples influence each other without a chunk that divides their number.
     """
     untouched, own = copy_of(network.module), flatten(network.leaves).double()
     inspect_forward(network, loss, probe, examples)
@@ -61,6 +65,8 @@ def examine(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: Ex
     check_repeatable(finest, loss)
     fresh = network.alike(converted(untouched, finest.network.leaves[0].dtype, None))
     theta = moved(network.leaves, own)
+    finest.network.write(theta)
+    refuse_other_weights(model, finest.network.module, lambda: finest.losses(loss), finest.tolerance)
     refuse_kept_values(finest, fresh, loss, own, theta)
     norms = [module for module in network.module.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, own, theta)
@@ -157,7 +163,7 @@ def _counting(module: nn.Module) -> Iterator[Callable[[], int]]:
         nonlocal numbers
         numbers += sum(tensor.numel() for tensor in tensors_of(output))
 
-    handles = [leaf.register_forward_hook(count) for leaf in module.modules() if not any(leaf.children())]
+    handles = [leaf.register_forward_hook(count) for leaf in module.modules() if next(leaf.children(), None) is None]
     try:
         yield lambda: numbers
     finally:

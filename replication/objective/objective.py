@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective import memory_format, products, sums
+from replication.objective import memory_format, options, other_weights, products, sums
 from replication.objective.evaluation import Evaluation, Evaluator, Metric
 from replication.objective.examination import Findings, examine, moving_buffers
 from replication.objective.example_sets import ExamplesInDouble, examples_of, n_classes
@@ -23,7 +23,7 @@ from replication.objective.networks import BatchNorm, evaluation_copy, unwrapped
 from replication.objective.plain import PlainNetwork
 from replication.objective.probes import probe_of
 from replication.objective.subsets import Subset, chosen_parameters
-from replication.objective.vector import buffer_shapes, flatten, slots_of
+from replication.objective.vector import buffer_shapes, checked_vector, flatten, slots_of
 
 
 class Objective:
@@ -91,15 +91,15 @@ class Objective:
         fast: bool = True,
     ) -> None:
         model, self._examples = unwrapped(model), examples_of(inputs, labels, device, dtype)
+        options.check_options(batch_norm, chunk, dtype, weight_decay, metric), other_weights.refuse_overlooked_weights(model, loss)
         self._probe = probe_of(self._examples, chunk)
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
         module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
         chosen = chosen_parameters(model, parameters)
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
         self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
-        self.buffer_shapes = buffer_shapes(self._plain.module)
-        self._own = flatten(self._plain.leaves).double()
-        self._findings: Findings = examine(self._plain, self._loss, self._probe, self._examples, chunk)
+        self.buffer_shapes, self._own = buffer_shapes(self._plain.module), flatten(self._plain.leaves).double()
+        self._findings: Findings = examine(model, self._plain, self._loss, self._probe, self._examples, chunk)
         memory_format.avoid_overflow(self._plain.module)
         self.chunk = chunk or self._findings.chunk
 
@@ -196,7 +196,9 @@ class Objective:
             >>> objective.evaluate(torch.tensor([1.0, -1.0, 0.0, 0.0])).accuracy
             1.0
         """
-        evaluation = self._evaluator.evaluate(self._checked(theta).to(self.device), self._plain.checked_buffers(buffers))
+        evaluation = self._evaluator.evaluate(
+            checked_vector(theta, self.n_parameters).to(self.device), self._plain.checked_buffers(buffers)
+        )
         return evaluation._replace(loss=evaluation.loss + float(self._decay.of(theta))) if self._decay.strength else evaluation
 
     def gradient(self, theta: Tensor) -> Tensor:
@@ -205,7 +207,7 @@ class Objective:
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """Value and gradient in one pass."""
-        values, gradients = self.values_and_gradients(theta[None])
+        values, gradients = self.values_and_gradients(checked_vector(theta, self.n_parameters)[None])
         return values.item(), gradients[0]
 
     def values_and_gradients(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -248,7 +250,7 @@ class Objective:
         Raises:
             ReplicationError: labels that are not one class index per example, or weight decay, which belongs to no class.
         """
-        return self.values_and_gradients_by_class(theta[None])[1][0]
+        return self.values_and_gradients_by_class(checked_vector(theta, self.n_parameters)[None])[1][0]
 
     def values_and_gradients_by_class(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The share of each class in values ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]``, float64.
@@ -282,7 +284,7 @@ class Objective:
             >>> objective.hessian_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
             tensor([2., 2.], dtype=torch.float64)
         """
-        return self._product(products.hessian_product, theta, vector) + self._decay.strength * vector.to(self.device).double()
+        return self._with_decay(self._product(products.hessian_product, theta, vector), vector)
 
     def gauss_newton_vector_product(self, theta: Tensor, vector: Tensor) -> Tensor:
         """The generalised Gauss-Newton matrix at ``theta`` times ``vector``, float64 ``[n_parameters]`` (Schraudolph 2002).
@@ -295,7 +297,7 @@ class Objective:
             >>> objective.gauss_newton_vector_product(torch.zeros(2), torch.tensor([1.0, 0.0]))
             tensor([2., 2.], dtype=torch.float64)
         """
-        return self._product(products.gauss_newton_product, theta, vector) + self._decay.strength * vector.to(self.device).double()
+        return self._with_decay(self._product(products.gauss_newton_product, theta, vector), vector)
 
     def fisher_vector_product(self, theta: Tensor, vector: Tensor, *, empirical: bool = False) -> Tensor:
         """The Fisher matrix at ``theta`` times ``vector``, float64 ``[n_parameters]``; without weight decay.
@@ -314,6 +316,9 @@ class Objective:
         """
         return self._product(products.fisher_product(self._loss, empirical=empirical, interact=self._findings.interact), theta, vector)
 
+    def _with_decay(self, product: Tensor, vector: Tensor) -> Tensor:
+        return product + self._decay.strength * checked_vector(vector, self.n_parameters).to(self.device).double()
+
     def _product(self, product: products.Product, theta: Tensor, vector: Tensor) -> Tensor:
         point, direction = self._vector(theta), self._vector(vector)
         if self._plain.reentrant:
@@ -322,9 +327,4 @@ class Objective:
         return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
 
     def _vector(self, theta: Tensor) -> Tensor:
-        return self._checked(theta).detach().to(self.device, self.dtype)
-
-    def _checked(self, theta: Tensor) -> Tensor:
-        if theta.shape != (self.n_parameters,):
-            raise ReplicationError(f"The vector has shape {tuple(theta.shape)}; the objective's parameters have ({self.n_parameters},).")
-        return theta
+        return checked_vector(theta, self.n_parameters).to(self.device, self.dtype)

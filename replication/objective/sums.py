@@ -55,14 +55,14 @@ class WeightDecay:
 
     def of(self, theta: Tensor) -> float:
         """Its value at ``theta`` ``[n_parameters]``."""
-        return (self.strength / 2 * theta.double().square().sum()).item() if self.strength else 0.0
+        return (self.strength / 2 * torch.as_tensor(theta).double().square().sum()).item() if self.strength else 0.0
 
     def added(self, thetas: Tensor, total: Sums) -> tuple[Tensor, Tensor]:
         """Mean values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at ``thetas`` with it."""
         values, gradients = total.mean(), total.mean_gradients()
         if not self.strength:
             return values, gradients
-        points = thetas.to(values.device).double()
+        points = torch.as_tensor(thetas).to(values.device).double()
         return values + self.strength / 2 * points.square().sum(1), gradients + self.strength * points
 
 

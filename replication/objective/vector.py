@@ -6,7 +6,9 @@ Parameters lie in the order of ``model.named_parameters()``, each flattened row 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +82,26 @@ def flatten(tensors: Iterable[Tensor]) -> Tensor:
     """
     pieces = [tensor.detach().flatten() for tensor in tensors]
     return torch.cat(pieces) if pieces else torch.empty(0)
+
+
+def checked_vector(vector: Any, n: int) -> Tensor:
+    """A parameter vector ``[n]`` from a tensor, an array or a list, detached.
+
+    Raises:
+        ReplicationError: anything else, or a vector of another length.
+
+    Example:
+        >>> checked_vector([1.0, 2.0], 2)
+        tensor([1., 2.], dtype=torch.float64)
+    """
+    if not isinstance(vector, Tensor):
+        try:
+            vector = torch.as_tensor(np.array(vector, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise ReplicationError(f"The vector is a {type(vector).__name__}; give a tensor or array of {n} numbers.") from None
+    if vector.shape != (n,):
+        raise ReplicationError(f"The vector has shape {tuple(vector.shape)}; the objective's parameters have ({n},).")
+    return vector.detach()
 
 
 def unflatten(vector: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

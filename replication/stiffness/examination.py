@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, moved, reason_of
@@ -17,6 +17,7 @@ from replication.objective.examination import NO_GRADIENT, refuse_lost_gradients
 from replication.objective.inputs import Tree, map_tensors, n_examples, take, tensors_of
 from replication.objective.kept_values import refuse_kept_attributes
 from replication.objective.networks import copy_of
+from replication.objective.other_weights import refuse_other_weights
 from replication.objective.vector import flatten
 from replication.stiffness.example_gradients import ExampleGradients, Layer
 from replication.stiffness.plan import TOLERANCE, agrees
@@ -54,6 +55,32 @@ def examine(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, lab
     return gradients, True
 
 
+def refuse_weights_of_the_original(model: nn.Module, source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
+    """Raise an error where the losses depend on the user's own model; a network that fails is left to ``examine``.
+
+    Args:
+        model: the user's.
+        source: a copy of it.
+        inputs, labels: a few examples, which are taken one by one.
+
+    Raises:
+        ReplicationError: they do.
+    """
+    network = source.network.alike(copy_of(source.model))
+    network.copies_inputs = True
+    network.write(moved(network.leaves, flatten(network.leaves).double()))
+    arithmetic = Arithmetic(network, inputs, labels, TOLERANCE[source.dtype])
+
+    def losses() -> Tensor:
+        return torch.cat([arithmetic.losses(source.loss, slice(i, i + 1)) for i in range(n_examples(labels, "labels"))])
+
+    try:
+        losses()
+    except ReplicationError:
+        return
+    refuse_other_weights(model, network.module, losses, arithmetic.tolerance)
+
+
 def refuse_values_of_other_weights(source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
     """Raise an error where the model keeps values that it computed from other weights than those written in it.
 
@@ -80,8 +107,8 @@ def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree,
         refuse_lost_gradients(error)
         if source.dtype == torch.float64 and any(word in str(error) for word in ("dtype", "Double", "Float")):
             raise ReplicationError(
-                f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, or let it create "
-                "its tensors in the type of its inputs."
+                f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, let it create its "
+                "tensors in the type of its inputs, and read no weights through closures or hooks that belong to another copy."
             ) from error
         raise ReplicationError(f"The gradient of one example of a batch of its own cannot be taken: {reason_of(error)}.") from error
     return {name: gradients for name, (gradients,) in stored.items()}, losses

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, join, tensors_of
 from replication.objective.losses import Loss, example_loss
-from replication.stiffness.examination import examine, refuse_values_of_other_weights
+from replication.objective.networks import unwrapped
+from replication.objective.other_weights import refuse_overlooked_weights
+from replication.stiffness.examination import examine, refuse_values_of_other_weights, refuse_weights_of_the_original
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
 from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, positive, text_of
@@ -43,6 +45,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     Raises:
         ReplicationError: as ``gram``.
     """
+    refuse_overlooked_weights(unwrapped(model), options.loss)
     device = tensors_of(rows.labels)[0].device
     loss = example_loss(options.loss, torch.float64, device)
     source = ExampleGradients(model, theta=options.theta, loss=loss, dtype=options.dtype, device=device, parameters=options.parameters)
@@ -51,6 +54,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     inputs, labels = rows.select(indices[0])
     if columns is not None and indices[1] is not None:
         inputs, labels = (join(pair) for pair in zip((inputs, labels), columns.select(indices[1]), strict=True))
+    refuse_weights_of_the_original(unwrapped(model), source, inputs, labels)
     gradients, works_together = examine(source, layers, inputs, labels)
     if options.theta is not None:
         refuse_values_of_other_weights(source, inputs, labels)

@@ -15,10 +15,11 @@ from replication.objective.probes import probe_of
 
 def test_a_form_with_other_losses_or_gradients_does_not_agree(examples: tuple[Tensor, Tensor]) -> None:
     own, loss = examples_of(*examples, None, torch.float32), example_loss("cross_entropy")
-    module = evaluation_copy(small_mlp(nn.Tanh), batch_norm="running", dtype=torch.float32, device=torch.device("cpu"))
+    model = small_mlp(nn.Tanh)
+    module = evaluation_copy(model, batch_norm="running", dtype=torch.float32, device=torch.device("cpu"))
     names = [name for name, _ in module.named_parameters()]
     plain, probe = PlainNetwork(module, names), probe_of(own, None)
-    proof = Proof(plain, examine(plain, loss, probe, own, None).finest, loss, probe)
+    proof = Proof(plain, examine(model, plain, loss, probe, own, None).finest, loss, probe)
     assert proof.agrees(proof.losses, proof.gradient)
     assert not proof.agrees(1.001 * proof.losses, proof.gradient)
     other = proof.gradient.clone()

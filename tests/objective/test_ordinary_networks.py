@@ -184,10 +184,6 @@ def prune_and_remove(model: nn.Sequential) -> None:
         prune.remove(model[number], "weight")
 
 
-def add_parameter_hook(model: nn.Sequential) -> None:
-    model[1].weight.register_hook(lambda slope: slope * 7)  # type: ignore[operator, union-attr]
-
-
 def replace_forward(model: nn.Sequential) -> None:
     layer = model[1]
     layer.forward = lambda x: F.linear(x, layer.weight, layer.bias) * 2  # type: ignore[method-assign, arg-type]
@@ -210,7 +206,6 @@ PLAIN = {
     "subclass of Linear": lambda: nn.Sequential(nn.Flatten(), ScaledLinear(5, 8), nn.ReLU(), nn.Linear(8, 3)),
     "forward hook": changed(lambda model: model[1].register_forward_hook(lambda m, i, o: o * 2)),
     "pre-hook": changed(lambda model: model[1].register_forward_pre_hook(lambda m, i: (i[0] + 1,))),
-    "hook on the parameter": changed(add_parameter_hook),
     "pruned, removed": changed(prune_and_remove),
     "pruned": changed(lambda model: prune.l1_unstructured(model[1], "weight", 0.5)),
     "spectral norm": changed(lambda model: parametrizations.spectral_norm(model[1])),
