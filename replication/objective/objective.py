@@ -91,11 +91,14 @@ class Objective:
         fast: bool = True,
     ) -> None:
         model, self._examples = unwrapped(model), examples_of(inputs, labels, device, dtype)
-        options.check_options(batch_norm, chunk, dtype, weight_decay, metric), other_weights.refuse_overlooked_weights(model, loss)
+        options.check_options(batch_norm, chunk, dtype, weight_decay, metric)
+        other_weights.refuse_overlooked_weights(model, loss)
         self._probe = probe_of(self._examples, chunk)
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
-        module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
-        chosen = chosen_parameters(model, parameters)
+        module, chosen = (
+            evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device),
+            chosen_parameters(model, parameters),
+        )
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
         self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
         self.buffer_shapes, self._own = buffer_shapes(self._plain.module), flatten(self._plain.leaves).double()
