@@ -95,10 +95,8 @@ class Objective:
         other_weights.refuse_overlooked_weights(model, loss)
         self._probe = probe_of(self._examples, chunk)
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
-        module, chosen = (
-            evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device),
-            chosen_parameters(model, parameters),
-        )
+        module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
+        chosen = chosen_parameters(model, parameters)
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
         self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
         self.buffer_shapes, self._own = buffer_shapes(self._plain.module), flatten(self._plain.leaves).double()
@@ -215,8 +213,6 @@ class Objective:
 
     def values_and_gradients(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
-
-        Plain ReLU networks of linear layers evaluate all points together, in larger matrix products.
 
         Args:
             thetas: parameter vectors ``[n_points, n_parameters]``.
