@@ -128,7 +128,7 @@ class _WrittenNetwork:
 @contextmanager
 def _without_graph(network: Network | _WrittenNetwork) -> Iterator[None]:
     if isinstance(network, _WrittenNetwork):
-        with torch.inference_mode():
+        with computing(graph=False), torch.inference_mode():
             yield
     else:
         with computing(graph=network.values_need_graph):

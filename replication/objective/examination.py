@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, finest_arithmetic, losses, losses_of, moved, outputs_of
@@ -90,8 +90,12 @@ def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, exam
     network.copies_inputs = True  # a forward pass may write into its inputs: it gets copies here, and later where it does
     with computing(graph=True):
         outputs = _outputs_with_gradients(network, probe)
-        if loss.weigh is not None and examples.in_memory and not tensors_of(examples.labels)[0].is_floating_point():
-            check_class_range(loss.ignored_label, main_tensor(outputs).shape[-1 if main_tensor(outputs).dim() < 2 else 1], examples.labels)
+        if loss.weigh is not None and (scores := main_tensor(outputs)).dim() == 0:
+            raise ReplicationError(
+                "The network returns one number for all examples; give a network that returns outputs for each, [n, ...]."
+            )
+        if loss.weigh is not None and examples.in_memory and _are_indices(examples.labels):
+            check_class_range(loss.ignored_label, scores.shape[-1 if scores.dim() < 2 else 1], examples.labels)
         losses_of(loss, outputs, probe.labels)
     try:
         with computing(graph=False):
@@ -99,6 +103,10 @@ def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, exam
     except ReplicationError:
         network.values_need_graph = True
     network.copies_inputs = _writes_into_inputs(network, loss, probe)
+
+
+def _are_indices(labels: Any) -> bool:
+    return isinstance(labels, Tensor) and not labels.is_floating_point()
 
 
 def _outputs_with_gradients(network: PlainNetwork, probe: Probe) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset, default_collate
 
 from replication.errors import ReplicationError
-from replication.objective.inputs import Tree, convert, join, map_tensors, n_examples, take, tensors_of
+from replication.objective.inputs import Tree, as_data, convert, join, map_tensors, n_examples, take, tensors_of
 
 
 def n_classes(labels: Tree) -> int:
@@ -218,7 +218,7 @@ def examples_of(inputs: Any, labels: Any, device: torch.device | str | None, dty
         inputs, labels = _pair(inputs.tensors)
     if labels is None:
         return _stream_of(inputs, device or "cpu", dtype)
-    inputs, labels = map_tensors(lambda tensor: tensor, (inputs, labels))
+    inputs, labels = as_data((inputs, labels))
     lengths = [len(tensor) if tensor.dim() else 1 for tensor in (*tensors_of(inputs)[:1], *tensors_of(labels)[:1])]
     if len(lengths) == 2 and (lengths[0] == 0 or lengths[0] != lengths[1]):
         raise ReplicationError(f"{lengths[0]} inputs and {lengths[1]} labels were given; give one label for each of at least one input.")
@@ -229,6 +229,7 @@ def examples_of(inputs: Any, labels: Any, device: torch.device | str | None, dty
 
 def _stream_of(source: Any, device: torch.device | str, dtype: torch.dtype) -> ExampleSet:
     def prepare(inputs: Tree, labels: Tree) -> tuple[Tree, Tree]:
+        inputs, labels = as_data((inputs, labels))
         return convert(inputs, device, dtype), map_tensors(lambda tensor: tensor.to(device), labels)
 
     if isinstance(source, DataLoader):

@@ -5,8 +5,10 @@ With running statistics, batch norm is an affine map of each channel, y = gamma 
 torch.fx finds the pairs. A network that cannot be traced stays as it is, and so does a pair whose parts are used elsewhere.
 """
 
+import contextlib
 import copy
 import functools
+import io
 import operator
 from collections import Counter
 from dataclasses import dataclass
@@ -127,11 +129,12 @@ def _traced(model: nn.Module, examples: Tree) -> fx.GraphModule | None:
     try:
         graph = _Tracer().trace(model)
         traced = fx.GraphModule(model, graph)
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints the traceback of what it cannot run
             outputs, expected = ShapeProp(traced).propagate(*arguments), model(*arguments)
     except Exception:  # a forward method may do anything to a proxy, and a slower evaluation is not an error
         return None
-    same = isinstance(outputs, Tensor) and torch.allclose(outputs, expected, rtol=0, atol=0, equal_nan=True)
+    same = isinstance(outputs, Tensor) and outputs.dtype == expected.dtype
+    same = same and torch.allclose(outputs, expected, rtol=0, atol=0, equal_nan=True)
     return traced if same else None
 
 

@@ -27,7 +27,10 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
         {'ids': tensor([2, 3]), 'name': 'text'}
     """
     if isinstance(tree, np.ndarray | np.generic):
-        tree = torch.as_tensor(tree)
+        try:
+            tree = torch.as_tensor(tree)
+        except TypeError as error:
+            raise ReplicationError(f"An array of type {tree.dtype} holds no numbers; give numbers, for instance class indices.") from error
     if isinstance(tree, Tensor):
         return function(tree)
     if isinstance(tree, Mapping):
@@ -79,6 +82,26 @@ def n_examples(tree: Tree, name: str = "inputs") -> int:
             "on their first axis."
         )
     return shapes[0][0]
+
+
+def as_data(tree: Tree) -> Tree:
+    """The tree without graphs, and without what inference mode forbids: examples are data.
+
+    Raises:
+        ReplicationError: a sparse or nested tensor.
+
+    Example:
+        >>> as_data(torch.ones(1, requires_grad=True)).requires_grad
+        False
+    """
+
+    def constant(tensor: Tensor) -> Tensor:
+        if tensor.layout != torch.strided or tensor.is_nested:
+            raise ReplicationError("A tensor of the examples is sparse or nested; give dense tensors (to_dense, or padded).")
+        with torch.inference_mode(False):
+            return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+    return map_tensors(constant, tree)
 
 
 def take(tree: Tree, examples: Any) -> Tree:

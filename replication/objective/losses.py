@@ -302,4 +302,6 @@ def _checked(losses: Any, labels: Any) -> Tensor:
     shape = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
     if shape != (n,):
         raise ReplicationError(f"The loss of {n} examples has shape {shape}; it must return one per example (reduction='none').")
+    if losses.is_complex():
+        raise ReplicationError("The loss is complex; give a loss that returns real numbers.")
     return losses

@@ -62,6 +62,9 @@ def copy_of(model: nn.Module) -> nn.Module:
     lazy = [name for name, tensor in _tensors_of(model) if is_lazy(tensor)]
     if lazy:
         raise ReplicationError(f"Parameter '{lazy[0]}' of a lazy module has no shape yet; pass one batch through the model first.")
+    absent = [name for name, tensor in _tensors_of(model) if tensor.is_meta]
+    if absent:
+        raise ReplicationError(f"'{absent[0]}' is on the meta device and has no values; give a model with weights.")
     try:
         return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _graph_tensors(model)})
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
@@ -107,6 +110,9 @@ def evaluation_copy(
             module.track_running_stats = False
             module.running_mean = module.running_var = None
     converted(duplicate, dtype, device)
+    for module in duplicate.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # the same gradients, which can be differentiated again
     for parameter in duplicate.parameters():
         parameter.requires_grad_(True)
     return duplicate

@@ -5,7 +5,7 @@ weights stay there until the backward pass is over, so activation checkpointing 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -120,11 +120,23 @@ def gradient(network: Network, total: Tensor, *, retain_graph: bool = False) -> 
     """The derivative of a scalar by the vector, float64 ``[n_parameters]``; zero for parameters without influence.
 
     ``backward`` is used since reentrant checkpointing allows nothing else.
+
+    Raises:
+        ReplicationError: the backward pass fails.
     """
     for leaf in network.leaves:
         leaf.grad = None
     if total.requires_grad:
-        total.backward(retain_graph=retain_graph)
+        try:
+            total.backward(retain_graph=retain_graph)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ReplicationError(
+                f"The gradient of the loss cannot be taken ({reason}); change no tensor in place that the backward pass needs, and keep "
+                "none with a graph from one pass to the next."
+            ) from error
     pieces = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.to_dense() for leaf in network.leaves]
     for leaf in network.leaves:
         leaf.grad = None
@@ -132,15 +144,24 @@ def gradient(network: Network, total: Tensor, *, retain_graph: bool = False) -> 
 
 
 @contextmanager
+def _without_autocast() -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
 def computing(*, graph: bool) -> Iterator[None]:
-    """Record a graph or not, whatever the caller has chosen; attention layers compute the same in both cases.
+    """Record a graph or not and leave autocast off, whatever the caller has chosen; attention layers compute the same in both cases.
 
     In evaluation mode without a graph, torch's encoder layers otherwise take a path that leaves out padded positions.
     """
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+        with torch.inference_mode(False), torch.set_grad_enabled(graph), _without_autocast():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet
-from replication.objective.inputs import convert, n_examples, tensors_of
+from replication.objective.inputs import Tree, convert, n_examples, tensors_of
 
 N_PROBES = 32
 
@@ -50,9 +51,26 @@ def probe_of(examples: ExampleSet, chunk: int | None) -> Probe:
     drawn = torch.randperm(max(examples.n - 2, 0), generator=torch.Generator().manual_seed(0))[: max(n - 2, 0)] + 1
     ends = [0] if n == 1 else [0, examples.n - 1]
     members = torch.tensor(sorted([*ends, *drawn.tolist()]))
-    inputs, labels = examples.select(members)
+    inputs, labels = fixed_selection(examples, members)
+    return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64))
+
+
+def fixed_selection(examples: ExampleSet, members: Tensor) -> tuple[Tree, Tree]:
+    """Inputs and labels of some examples; those of a stream are read twice.
+
+    Args:
+        members: indices ``[n]``.
+
+    Raises:
+        ReplicationError: a stream that does not give the same examples again.
+
+    Example:
+        >>> fixed_selection(ExampleSet(torch.zeros(3, 2), torch.arange(3)), torch.tensor([2]))[1]
+        tensor([2])
+    """
+    first = examples.select(members)
     if not examples.in_memory:
         again = examples.select(members)
-        if not all(torch.equal(a, b) for a, b in zip(tensors_of((inputs, labels)), tensors_of(again), strict=True)):
+        if not all(torch.equal(a, b) for a, b in zip(tensors_of(first), tensors_of(again), strict=True)):
             raise ReplicationError("Two readings of the same examples differ; give data that are not shuffled or augmented at random.")
-    return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64))
+    return first

@@ -79,7 +79,7 @@ class ExampleGradients:
         chosen = _chosen(model, parameters)
         self.model = memory_format.avoid_overflow(evaluation_copy(model, dtype=dtype, device=device))
         if theta is not None:
-            write_parameters(self.model, theta)
+            write_parameters(self.model, torch.as_tensor(theta))
         self.network = PlainNetwork(self.model, [name for name, _ in self.model.named_parameters() if name in chosen])
         self.parameters = {name: parameter for name, parameter in self.model.named_parameters() if name in chosen}
         self.dtype, self.device = dtype, device
@@ -98,6 +98,8 @@ class ExampleGradients:
         chosen = list(owned) if names is None else list(names)
         modules = dict(self.model.named_modules(remove_duplicate=False))
         first_names = {id(module): name for name, module in self.model.named_modules()}
+        if not chosen:
+            raise ReplicationError(f"No layer was asked for; give at least one, or None for all of: {', '.join(owned)}.")
         for name in chosen:
             if name in modules and name not in owned and first_names[id(modules[name])] in owned:
                 raise ReplicationError(f"Layer '{name}' is another name of layer '{first_names[id(modules[name])]}'; give that one.")
@@ -113,9 +115,7 @@ class ExampleGradients:
         """One loss per example, float64 ``[n]``, of the copy or of another copy of the same network."""
         outputs = call(self.model if model is None else model, self.network.own_inputs(inputs))
         losses = self.loss(map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, outputs), labels)
-        if losses.is_complex():
-            raise ReplicationError("The loss is complex; give a loss that returns real numbers.")
-        return losses
+        return losses.double()
 
     def one_by_one(self, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Stored], Tensor]:
         """Gradients of each example in a batch of its own: right for any network, and slow; also the losses ``[n]``."""

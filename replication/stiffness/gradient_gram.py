@@ -16,6 +16,7 @@ from replication.errors import ReplicationError
 from replication.objective.example_sets import ExampleSet, examples_of
 from replication.objective.inputs import Tree, take, tensors_of
 from replication.objective.losses import Loss
+from replication.objective.plain import computing
 from replication.stiffness.example_gradients import Chosen, Layer, Stored
 from replication.stiffness.layer_forms import UnfitFormError, dot_products, squared_lengths
 from replication.stiffness.plan import Plan, agrees, positive
@@ -27,6 +28,7 @@ _TILE = 128  # rows of K at a time: of a square K only what lies right of the di
 _TILE_NUMBERS = 2**24  # products of positions at a time
 
 
+@computing(graph=True)
 def gram(
     model: nn.Module,
     inputs: Any,
@@ -117,6 +119,7 @@ def gram(
     return grams | {TOTAL: _sum(grams)} if per_layer else grams
 
 
+@computing(graph=True)
 def squared_norms(
     model: nn.Module,
     inputs: Any,

@@ -11,11 +11,13 @@ from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, join, tensors_of
 from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import unwrapped
+from replication.objective.options import check_count
 from replication.objective.other_weights import refuse_overlooked_weights
+from replication.objective.probes import fixed_selection
 from replication.stiffness.examination import examine, refuse_values_of_other_weights, refuse_weights_of_the_original
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
-from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, positive, text_of
+from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, text_of
 
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _ALONE = 3  # examples whose gradients are taken one by one before anything else
@@ -51,9 +53,9 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     source = ExampleGradients(model, theta=options.theta, loss=loss, dtype=options.dtype, device=device, parameters=options.parameters)
     layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
     indices = _drawn(rows.n, _ALONE), None if columns is None else _drawn(columns.n, _ALONE)
-    inputs, labels = rows.select(indices[0])
+    inputs, labels = fixed_selection(rows, indices[0])
     if columns is not None and indices[1] is not None:
-        inputs, labels = (join(pair) for pair in zip((inputs, labels), columns.select(indices[1]), strict=True))
+        inputs, labels = (join(pair) for pair in zip((inputs, labels), fixed_selection(columns, indices[1]), strict=True))
     refuse_weights_of_the_original(unwrapped(model), source, inputs, labels)
     gradients, works_together = examine(source, layers, inputs, labels)
     if options.theta is not None:
@@ -67,7 +69,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
         _try_vmap(plan, inputs, labels, race=enough)
     captured = sum(captured_numbers(entries) for entries in calls.values())
     automatic = max(1, min(rows.n, _CHUNK_NUMBERS // max(1, captured or sum(layer.numbers for layer in layers))))
-    plan.chunk = automatic if options.chunk is None else int(positive("chunk", options.chunk))
+    plan.chunk = automatic if options.chunk is None else check_count("chunk", options.chunk)
     return plan
 
 
