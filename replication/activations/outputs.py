@@ -1,28 +1,30 @@
 """Outputs of the layers of a network on a fixed set of examples, by the names of its modules.
 
-What a hook sees is proved before it is trusted: a few examples are run again among others, and each has to get the same rows.
+What a hook sees is proved before it is trusted: a few examples are run again, alone and among others, and each has to get the same rows.
 """
 
 import contextlib
 import functools
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import numbers
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from replication.activations.company import Rows, Run, Sample, check_chunk, rounding_unit
 from replication.activations.names import Layer, Wanted, resolve
 from replication.activations.reading import chunks
 from replication.errors import ReplicationError
+from replication.objective.arithmetic import reason_of
 from replication.objective.coupling import REPETITIONS, drawing
-from replication.objective.inputs import Tree, call, join, map_tensors, n_examples, take
+from replication.objective.inputs import Tree, call, join, map_tensors, n_examples, take, tensors_of
 from replication.objective.networks import unwrapped
 
 View = Callable[[Tensor], Tensor]
 
-_TRIAL = 8  # examples that are run again
-_DIFFERENCE = 1e-3  # that an example may show among others, relative to the largest output: rounding, in float32
+_TRIAL = 8  # examples on which the forward pass is tried
 
 
 def layer_outputs(
@@ -33,8 +35,9 @@ def layer_outputs(
     The model's hooks and modes are the same afterwards, also after an exception. Outputs are copies: a later in-place operation does not
     change them. A result that no module returns (a residual addition) has no name here; take the output of the module around it.
 
-    A few examples are run a second time, among others. If an example then gets other rows, it is an error: the first axis is not the
-    examples (``[time, batch, ...]``), examples interact, or the forward pass is random.
+    A few examples are run a second time, alone and among others. If an example then gets other rows, it is an error: the first axis is
+    not the examples (``[time, batch, ...]``), examples interact, or the forward pass is random. The model computes in its own types, also
+    inside ``torch.autocast``, and on copies of the inputs.
 
     Args:
         model: any network; ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.
@@ -53,7 +56,7 @@ def layer_outputs(
 
     Raises:
         ReplicationError: no such module or part, a module that runs more than once or not at all, rows that are not the examples, no
-            inputs, or TorchScript.
+            inputs, inputs that the network cannot run on or that a data set gives differently when read twice, or TorchScript.
 
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> {name: tuple(output.shape) for name, output in layer_outputs(model, torch.zeros(5, 4), ["1", "2"]).items()}
@@ -72,75 +75,105 @@ def layer_batches(
     [2, 2, 1]
     """
     model = unwrapped(model)
-    wanted = resolve(model, [layers] if isinstance(layers, str | nn.Module) else list(layers))
-    if chunk < 1:
-        raise ReplicationError(f"Activations in chunks of {chunk} were asked for; allowed: one or more.")
-    needs_gradient = False
-    number = 0
-    for number, part in enumerate(chunks(model, inputs, chunk), start=1):
-        if number == 1:
-            needs_gradient = _needs_gradient(model, part)
-        outputs = _outputs(model, part, wanted, view, needs_gradient)
-        if number == 1:
-            check = functools.partial(_check_company, model, part, wanted, view, needs_gradient, outputs)
+    resolved = resolve(model, [layers] if isinstance(layers, str | nn.Module) else list(layers))
+    wanted = list({each.name: each for each in resolved}.values())
+    if not isinstance(chunk, numbers.Integral) or chunk < 1:
+        raise ReplicationError(f"Activations in chunks of {chunk!r} were asked for; allowed: one or more, a whole number.")
+    run: Run | None = None
+    sample, eps = Sample(), 0.0
+    for part in chunks(model, inputs, chunk):
+        first = run is None
+        if run is None:
+            run = functools.partial(_outputs, model, wanted=wanted, view=view, needs_gradient=_needs_gradient(model, part))
+            eps = rounding_unit([*model.parameters(), *tensors_of(part)])
+        outputs = run(part)
+        rows = Rows.of(part, outputs)
+        if first:
+            check = functools.partial(check_chunk, run, rows, eps)
             _, draws = drawing(check)
             for _ in range(REPETITIONS if draws else 0):
                 check()
+        sample.add(rows)
         yield outputs
-    if not number:
+    if run is None:
         raise ReplicationError("Activations of 0 inputs were asked for; give one or more.")
+    sample.check(run, eps)
 
 
 def _needs_gradient(model: nn.Module, part: Tree) -> bool:
     """Whether the forward pass takes derivatives itself, which ``no_grad`` forbids."""
-    few = take(part, slice(0, _TRIAL))
     try:
-        with _as_evaluated(model, needs_gradient=False):
-            call(model, few)
-    except RuntimeError as error:
+        _run(model, take(part, slice(0, _TRIAL)), needs_gradient=False)
+    except ReplicationError as error:
         if "does not require grad" not in str(error):
             raise
         return True
     return False
 
 
-def _outputs(model: nn.Module, part: Tree, wanted: Sequence[Wanted], view: View | None, needs_gradient: bool) -> dict[str, Tensor]:
-    """The outputs of one pass."""
-    outputs: dict[str, Tensor] = {}
-    calls: Counter[int] = Counter()
-    by_module: dict[nn.Module, list[Wanted]] = defaultdict(list)
-    for each in wanted:
-        by_module[each.module].append(each)
+def _run(model: nn.Module, part: Tree, needs_gradient: bool) -> None:
+    """One pass on copies of the inputs, which the forward pass may change in place.
 
-    def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
-        calls[id(module)] += 1
-        for each in by_module[module]:
-            if each.call in (None, calls[id(module)]):
-                copied = each.tensor_of(output).detach().clone()
-                outputs[each.name] = copied if view is None else view(copied)
-
-    handles = [module.register_forward_hook(hook) for module in by_module]
+    Raises:
+        ReplicationError: the forward pass fails.
+    """
     try:
         with _as_evaluated(model, needs_gradient):
-            call(model, part)
+            call(model, map_tensors(torch.clone, part))
+    except ReplicationError:
+        raise
+    except Exception as error:  # a user's forward method may raise anything
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors_of(part))
+        raise ReplicationError(
+            f"The network cannot run on these inputs, a {type(part).__name__} with shapes {shapes} ({reason_of(error)}); give what its "
+            "forward method takes; a data set gives inputs and, as its last entry or under the name 'labels', the labels."
+        ) from error
+
+
+def _outputs(model: nn.Module, part: Tree, *, wanted: Sequence[Wanted], view: View | None, needs_gradient: bool) -> dict[str, Tensor]:
+    """The outputs of one pass."""
+    outputs: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()  # of the module of each output
+
+    def hook(each: Wanted, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        calls[each.name] += 1
+        if each.call in (None, calls[each.name]):
+            copied = each.tensor_of(output).detach().clone()
+            outputs[each.name] = copied if view is None else _viewed(each.name, view, copied)
+
+    handles = [each.module.register_forward_hook(functools.partial(hook, each)) for each in wanted]
+    try:
+        _run(model, part, needs_gradient)
     finally:
         for handle in handles:
             handle.remove()
     for each in wanted:
-        each.check_calls(calls[id(each.module)])
+        each.check_calls(calls[each.name])
         _check_rows(each.name, outputs[each.name], n_examples(part), view)
     return {each.name: outputs[each.name] for each in wanted}
 
 
+def _viewed(name: str, view: View, output: Tensor) -> Tensor:
+    try:
+        return view(output)
+    except Exception as error:
+        raise ReplicationError(f"The view fails on the output of '{name}', shape {tuple(output.shape)}: {reason_of(error)}.") from error
+
+
 @contextlib.contextmanager
 def _as_evaluated(model: nn.Module, needs_gradient: bool) -> Iterator[None]:
-    """Evaluation mode, no compiled code and no fused attention: both pass over modules inside of them."""
+    """Evaluation mode, in the model's own types, with no compiled code and no fused attention: both pass over modules inside of them."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
+    devices = {"cpu"} | {parameter.device.type for parameter in model.parameters()}
     model.eval()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.compiler.set_stance("force_eager"), torch.set_grad_enabled(needs_gradient):
+        with contextlib.ExitStack() as stack:
+            for device in filter(torch.amp.is_autocast_available, devices):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(torch.set_grad_enabled(needs_gradient))
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -155,29 +188,3 @@ def _check_rows(name: str, output: Any, n: int, view: View | None) -> None:
             f"Module '{name}' gives shape {shape} for {n} examples; allowed: examples first, so give a view that puts them there, such as "
             "view=lambda output: output.transpose(0, 1)."
         )
-
-
-def _check_company(
-    model: nn.Module, part: Tree, wanted: Sequence[Wanted], view: View | None, needs_gradient: bool, outputs: Mapping[str, Tensor]
-) -> None:
-    """Some examples in another order and number: each must get the rows that it had."""
-    n = n_examples(part)
-    members = torch.linspace(n - 1, 0, _TRIAL).long() if n > _TRIAL else torch.cat([torch.arange(n - 1, -1, -1), torch.tensor([0])])
-    again = _outputs(model, map_tensors(lambda tensor: tensor[members.to(tensor.device)], part), wanted, view, needs_gradient)
-    for name, output in outputs.items():
-        repeated, whole = again[name], output.unflatten(0, (n, -1))
-        if len(repeated) * n != len(output) * len(members) or repeated.shape[1:] != output.shape[1:]:
-            raise ReplicationError(
-                f"Module '{name}' gives shape {tuple(output.shape)} for {n} examples and {tuple(repeated.shape)} for {len(members)}: its "
-                "first axis is not the examples (time first?), so give a view that puts them there."
-            )
-        expected = whole[members.to(whole.device)].flatten(0, 1)
-        kind = torch.complex128 if expected.is_complex() else torch.float64
-        difference = (repeated.to(kind) - expected.to(kind)).abs().nan_to_num(0, 0, 0).max().item()
-        size = expected.to(kind).abs().nan_to_num(0, 0, 0).max().item()
-        eps = torch.finfo(output.dtype).eps if output.is_floating_point() else 0.0
-        if difference > max(_DIFFERENCE, 16 * eps) * size:
-            raise ReplicationError(
-                f"Module '{name}' gives an example other values among other examples (they differ by {difference:.2g} of {size:.2g}): its "
-                "rows are not the examples in order, examples interact (batch statistics), or the pass is random; choose another module."
-            )

@@ -7,14 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from replication.errors import ReplicationError
 from replication.objective.example_sets import examples_of
 from replication.objective.inputs import Tree, convert, map_tensors, n_examples, take
+from replication.objective.probes import probe_of
 
 _FEW = 8  # examples that an unbatched data set is first read in
 
 
 def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
     """The inputs chunk by chunk, on the model's device and in its type; forms as for ``layer_outputs``.
+
+    Raises:
+        ReplicationError: a list of examples, or a data set that gives other examples when it is read again.
 
     >>> [part.dtype for part in chunks(nn.Linear(2, 1), torch.zeros(3, 2, dtype=torch.float64), 2)]
     [torch.float32, torch.float32]
@@ -30,9 +35,16 @@ def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
         if not isinstance(inputs, IterableDataset | DataLoader) and not len(inputs):  # type: ignore[arg-type]
             return
         dtype, device = (torch.float32, None) if tensor is None else (tensor.dtype, tensor.device)
-        for part, _ in examples_of(_with_labels(inputs), None, device, dtype).chunks(chunk):
+        examples = examples_of(_with_labels(inputs), None, device, dtype)
+        probe_of(examples, chunk)
+        for part, _ in examples.chunks(chunk):
             yield part
         return
+    if isinstance(inputs, list) and inputs and all(isinstance(entry, tuple | list) for entry in inputs):
+        raise ReplicationError(
+            f"The inputs are a list of {len(inputs)} {type(inputs[0]).__name__}s; give a tensor [n_examples, ...], such as torch.stack of "
+            "the inputs, or a torch.utils.data.Dataset of these entries."
+        )
     n = n_examples(inputs)
     for start in range(0, n, chunk):
         yield prepare(take(inputs, slice(start, start + chunk)))

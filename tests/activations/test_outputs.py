@@ -63,7 +63,7 @@ def test_evaluation_mode_and_the_model_is_given_back(examples: tuple[Tensor, Ten
 def test_the_model_is_given_back_after_an_exception(examples: tuple[Tensor, Tensor]) -> None:
     model = small_batch_norm_net().train()
     before = state(model)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ReplicationError, match=r"cannot run on these inputs, a Tensor with shapes \(8, 1, 2, 4\)"):
         activations.layer_outputs(model, examples[0][:, :, :2], ["1"])
     assert state(model) == before
     assert torch.is_grad_enabled()
@@ -218,6 +218,109 @@ def test_rows_that_are_not_the_examples_by_themselves(model: nn.Module, n: int) 
         activations.layer_outputs(model, torch.randn(n, 2, generator=torch.Generator().manual_seed(1)), ["layer"])
 
 
+class ByTheLargest(nn.Module):
+    """The examples of a batch are divided by the largest number among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x / x.abs().max())
+
+
+class ClippedTogether(nn.Module):
+    """Examples influence each other only where one of them has a number above 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x / (x.abs().max() / 5).clamp(min=1))
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 30, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_examples_that_meet_in_one_number_of_the_batch(n: int, dtype: torch.dtype) -> None:
+    x = torch.randn(n, 2, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    with pytest.raises(ReplicationError, match="other values among other examples"):
+        activations.layer_outputs(ByTheLargest(), x, ["layer"])
+
+
+@pytest.mark.parametrize("place", [0, 37, 99])
+@pytest.mark.parametrize("chunk", [10, 100])
+def test_examples_that_meet_in_one_chunk_of_many(place: int, chunk: int) -> None:
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    activations.layer_outputs(ClippedTogether(), x, ["layer"], chunk=chunk)
+    x[place] = 20
+    with pytest.raises(ReplicationError, match="other values among other examples"):
+        activations.layer_outputs(ClippedTogether(), x, ["layer"], chunk=chunk)
+
+
+def test_weak_influence_shows_in_float64() -> None:
+    model = nn.Sequential(nn.Linear(2, 3)).double()
+    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model[0].register_forward_hook(lambda _module, _inputs, output: output + 1e-6 * output.mean())
+    with pytest.raises(ReplicationError, match="other values among other examples"):
+        activations.layer_outputs(model, x, [""])
+
+
+class Squeezing(nn.Module):
+    """An example alone loses its axis, and then has no rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.squeeze())
+
+
+def test_networks_that_do_not_run_on_one_example() -> None:
+    model, x = Squeezing(), torch.randn(9, 2)
+    assert torch.allclose(activations.layer_outputs(model, x, ["layer"])["layer"], model.layer(x))
+
+
+def test_inputs_are_not_changed_by_a_forward_pass_in_place() -> None:
+    x = torch.randn(9, 4)
+    kept = x.clone()
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3))
+    for inputs in (x, (x,), TensorDataset(x, torch.zeros(9))):
+        assert torch.allclose(activations.layer_outputs(model, inputs, ["1"])["1"], model[1](kept.relu()), atol=1e-6)
+        assert torch.equal(x, kept)
+    doubling = nn.Sequential(nn.Linear(4, 3))
+    doubling.forward = lambda inputs: doubling[0](inputs.mul_(2))  # type: ignore[method-assign, assignment]
+    assert torch.allclose(activations.layer_outputs(doubling, x, ["0"])["0"], doubling[0](2 * kept), atol=1e-6)
+    assert torch.equal(x, kept)
+
+
+def test_autocast_around_the_call_is_off_inside() -> None:
+    model, x = small_mlp(), torch.randn(9, 1, 4, 4)
+    expected = activations.layer_outputs(model, x, ["5"])["5"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(activations.layer_outputs(model, x, ["5"])["5"], expected)
+        assert torch.is_autocast_enabled("cpu")
+
+
+class Equal(nn.Linear):
+    """A module that counts as equal to other ones."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, nn.Linear)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def test_one_output_asked_for_twice_and_modules_that_count_as_equal() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), Equal(4, 4)), torch.randn(9, 4)
+    outputs = activations.layer_outputs(model, x, ["0", "2", "0"])
+    assert list(outputs) == ["0", "2"]
+    assert torch.allclose(outputs["0"], model[0](x), atol=1e-6)
+    assert torch.allclose(outputs["2"], model(x), atol=1e-6)
+
+
 class Masked(nn.Module):
     """A transformer with a padding mask, for which PyTorch has a fused form that passes over the modules inside."""
 
@@ -316,6 +419,59 @@ def test_inputs_in_every_form(source: str) -> None:
     outputs = activations.layer_outputs(model, SOURCES[source], ["0"], chunk=6)["0"]
     assert torch.allclose(outputs, model[0](X), atol=1e-6)
     assert len(outputs) == 21
+
+
+class Augmented(Inputs):
+    """Other examples in every reading."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        return X[index] + 0.3 * torch.randn(4)
+
+
+class Entries(Dataset[object]):
+    def __init__(self, entry: Callable[[int], object]) -> None:
+        self.entry = entry
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> object:
+        return self.entry(index)
+
+
+@pytest.mark.parametrize("source", [Augmented(), DataLoader(Augmented(), batch_size=4)])
+def test_data_that_differ_when_read_twice_are_refused(source: object) -> None:
+    for run in (activations.layer_outputs, lambda *arguments: list(activations.layer_batches(*arguments))):
+        with pytest.raises(ReplicationError, match="Two readings of the same examples differ"):
+            run(nn.Linear(4, 3), source, [""])
+
+
+def test_data_sets_with_several_inputs() -> None:
+    bilinear = nn.Bilinear(4, 4, 2)
+    outputs = activations.layer_outputs(bilinear, TensorDataset(X, X + 1, torch.zeros(21)), [""])[""]
+    assert torch.allclose(outputs, bilinear(X, X + 1), atol=1e-6)
+    named = Entries(lambda index: {"input": X[index], "labels": 0})
+    linear = nn.Linear(4, 3)
+    assert torch.allclose(activations.layer_outputs(linear, named, [""])[""], linear(X), atol=1e-6)
+
+
+OTHER_SOURCES: dict[str, tuple[object, str]] = {
+    "three entries": (TensorDataset(X, X, torch.zeros(21)), r"a tuple with shapes \(8, 4\), \(8, 4\) \(TypeError"),
+    "other names": (Entries(lambda index: {"x": X[index], "y": 0}), r"a dict with shapes \(8, 4\), \(8,\) \(TypeError"),
+    "list of pairs": (list(zip(X, range(21), strict=True)), r"a list of 21 tuples; give a tensor \[n_examples"),
+}
+
+
+@pytest.mark.parametrize("source", OTHER_SOURCES)
+def test_inputs_that_the_network_cannot_run_on(source: str) -> None:
+    inputs, message = OTHER_SOURCES[source]
+    with pytest.raises(ReplicationError, match=message):
+        activations.layer_outputs(nn.Linear(4, 3), inputs, [""])
+
+
+def test_a_view_that_fails() -> None:
+    with pytest.raises(ReplicationError, match=r"view fails on the output of '', shape \(21, 3\): IndexError"):
+        activations.layer_outputs(nn.Linear(4, 3), X, [""], view=lambda output: output.mean((2, 3)))
 
 
 def test_whole_numbers_stay_whole() -> None:
