@@ -150,7 +150,7 @@ class NamedPath:
         self._check_parameters(first)
         missing = [name for name in objective.moving_buffers if self._prefix + name not in first]
         if missing:
-            raise ReplicationError(_statistics_are_missing(objective))
+            raise ReplicationError(_statistics_are_missing(objective, of_recording=isinstance(source, RecordedPath)))
         self._own_parameters, self._own_buffers = objective.parameters(), objective.buffers()
         self._last_read: tuple[int, Mapping[str, Tensor]] = (0, first)
 
@@ -256,7 +256,12 @@ def _buffers_of(source: RecordedPath | CheckpointPath, first: Mapping[str, Tenso
     return [name for name in first if name.rpartition(".")[2] in ("running_mean", "running_var")]
 
 
-def _statistics_are_missing(objective: Objective) -> str:
+def _statistics_are_missing(objective: Objective, *, of_recording: bool = False) -> str:
+    if of_recording:
+        return (
+            f"The buffers {_listed(list(objective.moving_buffers))} move along a training, and the recording does not hold them, since "
+            "they are not in the model's state dict; register them with persistent=True and record again."
+        )
     return (
         f"The network's running statistics ({_listed(list(objective.moving_buffers))}) move along a training without being parameters, "
         "and the path does not hold them: for the loss in evaluation mode give the recorder itself (lca.along(objective, recorder)) or "

@@ -184,17 +184,43 @@ def moving_buffers(module: nn.Module, inputs: Any) -> tuple[str, ...]:
 
     Where that pass fails, for instance since it needs more examples, those of normalisation layers are taken.
 
+    Raises:
+        ReplicationError: that pass changes something else than buffers on which the outputs depend.
+
     Example:
         >>> moving_buffers(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)).eval(), torch.randn(4, 2))
         ('0.running_mean', '0.running_var')
     """
-    duplicate = copy_of(module).train()
-    before = {name: buffer.clone() for name, buffer in duplicate.named_buffers() if buffer.is_floating_point()}
+    duplicate = copy_of(module)
+    saved = {name: buffer.clone() for name, buffer in duplicate.named_buffers()}
+    before = {name: buffer for name, buffer in saved.items() if buffer.is_floating_point()}
     try:
+        expected = _outputs_in_evaluation(duplicate, inputs)
         with torch.random.fork_rng(), computing(graph=True):
-            call(duplicate, map_tensors(torch.clone, inputs))
+            call(duplicate.train(), map_tensors(torch.clone, inputs))
     except Exception:  # a user's forward method may raise anything
         norms = {name for name, layer in module.named_modules() if isinstance(layer, nn.modules.batchnorm._NormBase)}
         return tuple(name for name in before if name.rpartition(".")[0] in norms)
-    after = dict(duplicate.named_buffers())
+    after = {name: buffer.clone() for name, buffer in duplicate.named_buffers()}
+    _refuse_hidden_state(duplicate, saved, inputs, expected)
     return tuple(name for name, buffer in before.items() if name not in after or not torch.equal(after[name], buffer))
+
+
+def _outputs_in_evaluation(module: nn.Module, inputs: Any) -> list[Tensor]:
+    with computing(graph=True):
+        return [tensor.detach().clone() for tensor in tensors_of(call(module.eval(), map_tensors(torch.clone, inputs)))]
+
+
+def _refuse_hidden_state(duplicate: nn.Module, saved: dict[str, Tensor], inputs: Any, expected: list[Tensor]) -> None:
+    """Raise an error where a training pass changed the outputs other than through the buffers, which are restored here."""
+    buffers = dict(duplicate.named_buffers())
+    if buffers.keys() != saved.keys():
+        return
+    for name, buffer in buffers.items():
+        buffer.data = saved[name].clone()
+    outputs = _outputs_in_evaluation(duplicate, inputs)
+    if not all(torch.allclose(a, b, equal_nan=True) for a, b in zip(outputs, expected, strict=True)):
+        raise ReplicationError(
+            "A forward pass in training mode changes a plain attribute on which the outputs in evaluation mode depend, and a recording "
+            "holds parameters and buffers only; make it a buffer (register_buffer)."
+        )

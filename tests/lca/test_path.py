@@ -213,3 +213,33 @@ def test_what_does_not_fit_is_named(examples: Examples, tmp_path: Path) -> None:
         lca.along(objective, tmp_path)
     constant = state | {"extra": torch.ones(1)}
     assert len(lca.along(objective, [constant, other(constant)]).steps) == 1
+
+
+class Centred(nn.Module):
+    """Keeps a running mean by itself: as a buffer that is saved, as one that is not, or as a plain attribute."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        if kind == "attribute":
+            self.mean = torch.zeros(6)
+        else:
+            self.register_buffer("mean", torch.zeros(6), persistent=kind == "buffer")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * (x.mean(0).detach() + 1)
+        return self.layer(x - self.mean)
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [("attribute", "register_buffer"), ("not saved", "persistent=True"), ("buffer", None)])
+def test_running_statistics_of_the_users_own(kind: str, sentence: str | None) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+    model = Centred(kind)
+    objective, recorder = Objective(model, x, y), train(model, (x, y))
+    if sentence is None:
+        lca.along(objective, recorder)
+    else:
+        with pytest.raises(ReplicationError, match=sentence):
+            lca.along(objective, recorder)
