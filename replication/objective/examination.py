@@ -171,7 +171,8 @@ def _counting(module: nn.Module) -> Iterator[Callable[[], int]]:
         nonlocal numbers
         numbers += sum(tensor.numel() for tensor in tensors_of(output))
 
-    handles = [leaf.register_forward_hook(count) for leaf in module.modules() if next(leaf.children(), None) is None]
+    leaves = [each for each in module.modules() if next(each.children(), None) is None and not isinstance(each, torch.jit.ScriptModule)]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
         yield lambda: numbers
     finally:

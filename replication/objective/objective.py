@@ -228,6 +228,7 @@ class Objective:
             examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk, or it is an error.
             buffers: ``[n_buffers]``, for all points, instead of the model's own.
         """
+        examples = options.checked_indices(examples, self.n_examples)
         if self._findings.interact and len(examples) != self.chunk:
             raise ReplicationError(
                 f"Examples influence each other in chunks of {self.chunk} examples, and {len(examples)} are given; give {self.chunk}."

@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from replication.errors import ReplicationError
 
@@ -41,7 +43,30 @@ def check_count(name: str, value: Any) -> int:
         >>> check_count("chunk", 8)
         8
     """
-    whole = hasattr(value, "__index__") and not isinstance(value, bool | torch.Tensor)
+    whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
     if not whole or value < 1:
         raise ReplicationError(f"The {name} is {value!r}; give a whole number of at least 1.")
     return int(value)
+
+
+def checked_indices(examples: Any, n: int) -> Tensor:
+    """Indices of examples ``[m]`` as int64, from a tensor, an array or a list.
+
+    Args:
+        n: how many examples there are.
+
+    Raises:
+        ReplicationError: no index, one outside of the examples, or something that is no whole number.
+
+    Example:
+        >>> checked_indices([0, 2], 3)
+        tensor([0, 2])
+    """
+    indices = examples if isinstance(examples, Tensor) else torch.as_tensor(np.asarray(examples))
+    whole = indices.dim() == 1 and len(indices) > 0 and not indices.is_floating_point() and indices.dtype != torch.bool
+    if not whole or int(indices.min()) < -n or int(indices.max()) >= n:
+        shown = indices[:5].tolist() if indices.dim() else indices.item()
+        raise ReplicationError(
+            f"The indices of examples are {shown} (at most five shown); give whole numbers from 0 to {n - 1}, at least one."
+        )
+    return indices.long()

@@ -64,6 +64,9 @@ def pairs_of(
     """
     if kind not in ("sign", "cosine"):
         raise ReplicationError(f"Stiffness of kind '{kind}' is not known; choose 'sign' or 'cosine'.")
+    gram, labels = torch.as_tensor(gram), torch.as_tensor(labels)
+    column_labels = None if column_labels is None else torch.as_tensor(column_labels)
+    squared_norms = None if squared_norms is None else (torch.as_tensor(squared_norms[0]), torch.as_tensor(squared_norms[1]))
     same = column_labels is None and squared_norms is None
     _check(gram, labels, column_labels, squared_norms, same)
     gram = gram.double()
@@ -93,6 +96,8 @@ def _check(gram: Tensor, labels: Tensor, column_labels: Tensor | None, squared_n
             f"The Gram matrix has shape {tuple(gram.shape)}, and the labels are of {len(labels)} and {len(columns)} examples; "
             "give one label per row and column (column_labels and squared_norms for two sets of examples)."
         )
+    if not gram.numel():
+        raise ReplicationError(f"The Gram matrix has shape {tuple(gram.shape)} and no entries; give at least one example.")
     if not same and squared_norms is not None and [norms.shape for norms in squared_norms] != [labels.shape, columns.shape]:
         raise ReplicationError(
             f"The squared norms have shapes {[tuple(norms.shape) for norms in squared_norms]}; "

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from replication.errors import ReplicationError
 from replication.objective import Objective
-from replication.stiffness import gram, squared_norms
+from replication.stiffness import class_matrix, gram, squared_norms
 
 X, Y = torch.randn(12, 6, generator=torch.Generator().manual_seed(1)), torch.arange(12) % 3
 
@@ -195,3 +195,20 @@ def test_derivatives_inside_of_forward_print_nothing(capsys: pytest.CaptureFixtu
     objective = Objective(Forces(6, 3), X, Y)
     objective.gradient(objective.parameters())
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_indices_of_examples() -> None:
+    objective = Objective(perceptron(), X, Y)
+    thetas = objective.parameters()[None]
+    assert torch.equal(objective.gradients_on(thetas, [0, 3]), objective.gradients_on(thetas, torch.tensor([0, 3])))  # type: ignore[arg-type]
+    for wrong in ([99], [], [0.5], [True, False]):
+        with pytest.raises(ReplicationError, match="indices of examples"):
+            objective.gradients_on(thetas, wrong)  # type: ignore[arg-type]
+
+
+def test_matrices_of_pairs_as_arrays() -> None:
+    rows = gram(perceptron(), X, Y)["total"]
+    matrix = class_matrix(rows.numpy(), Y.numpy())  # type: ignore[arg-type]
+    assert torch.equal(matrix.mean, class_matrix(rows, Y).mean)
+    with pytest.raises(ReplicationError, match="no entries"):
+        class_matrix(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
