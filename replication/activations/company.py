@@ -175,4 +175,4 @@ def _sizes(output: Tensor) -> Tensor:
 
 
 def _members(tree: Tree, members: list[int]) -> Tree:
-    return map_tensors(lambda tensor: tensor[torch.tensor(members, device=tensor.device)], tree)
+    return map_tensors(lambda tensor: tensor[torch.tensor(members).to(tensor.device)], tree)

@@ -1,6 +1,6 @@
 """Calls after each step that an optimizer of torch really makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -41,17 +41,18 @@ def check_trains(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     >>> model = nn.Linear(2, 1)
     >>> check_trains(torch.optim.SGD([model.bias], lr=0.1), model)
     """
-    places = {_place(parameter) for parameter in model.parameters()}
-    if not any(_place(parameter) in places for group in optimizer.param_groups for parameter in group["params"]):
+    own = list(model.parameters())
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if {id(parameter) for parameter in own}.isdisjoint(map(id, trained)) and _places(own).isdisjoint(_places(trained)):
         raise ReplicationError(
             f"The {type(optimizer).__name__} has no parameter of the model, so the recorded weights would never change; give the optimizer "
             "that trains this model, or leave it out and call recorder.step() after each step."
         )
 
 
-def _place(parameter: Tensor) -> int:
-    """Where a parameter's memory begins, or the parameter itself where it has none yet."""
-    return id(parameter) if is_lazy(parameter) else parameter.untyped_storage().data_ptr() or id(parameter)
+def _places(parameters: Iterable[Tensor]) -> set[int]:
+    """Where the memory of parameters begins."""
+    return {parameter.untyped_storage().data_ptr() for parameter in parameters if not is_lazy(parameter) and parameter.numel()}
 
 
 def after_each_step(optimizer: torch.optim.Optimizer, call: Callable[[], None]) -> Callable[[], None]:

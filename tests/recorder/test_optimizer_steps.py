@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.recorder import Recorder
+from replication.recorder.optimizer_steps import check_trains
 
 Examples = tuple[Tensor, Tensor]
 
@@ -148,3 +149,12 @@ def test_what_is_no_optimizer_of_torch_gets_one_sentence() -> None:
     model = small_mlp()
     with pytest.raises(ReplicationError, match=r"a Lookahead as optimizer; give a torch\.optim\.Optimizer, or leave it out and call"):
         Recorder(model, Lookahead(torch.optim.SGD(model.parameters(), lr=0.1)))
+
+
+def test_an_optimizer_of_one_flat_vector_trains_the_model() -> None:
+    model = torch.nn.Linear(2, 1)
+    flat = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    torch.nn.utils.vector_to_parameters(flat, model.parameters())  # the parameters are views of the vector
+    check_trains(torch.optim.SGD([flat], lr=0.1), model)
+    with pytest.raises(ReplicationError, match="no parameter of the model"):
+        check_trains(torch.optim.SGD([flat.clone()], lr=0.1), model)
