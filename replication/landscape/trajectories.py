@@ -15,6 +15,7 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore, kept_parameters
+from replication.landscape.grid import Vector, as_vector
 from replication.objective.vector import Slot
 
 _COLUMNS = 2**18  # parameters at a time
@@ -98,7 +99,7 @@ def trajectory_plane(
     )
 
 
-def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> Tensor:
+def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Vector]) -> Tensor:
     """Coordinates ``[T, n_directions]`` of theta_k - theta_last by least squares.
 
     Args:
@@ -114,14 +115,14 @@ def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequen
         [[1.5, 0.0], [0.0, 1.0], [0.0, 0.0]]
     """
     rows = _matrix(checkpoints)
-    basis = torch.stack([direction.double() for direction in directions]).to(_device(rows))
+    basis = torch.stack([as_vector(direction, "direction").double() for direction in directions]).to(_device(rows))
     products = torch.zeros(len(rows), len(basis), dtype=torch.float64, device=basis.device)
     for columns, block in _blocks(rows):
         products += (block - block[-1]) @ basis[:, columns].T
     return torch.linalg.solve(basis @ basis.T, products.T).T
 
 
-def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Tensor]) -> float:
+def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Vector]) -> float:
     """Share of the trajectory's variance in the span of ``directions``; about 2 / n_parameters for two random ones (section 7.1).
 
     Args:
@@ -137,7 +138,7 @@ def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directio
         0.36
     """
     rows = _matrix(checkpoints)
-    basis = torch.linalg.qr(torch.stack([direction.double() for direction in directions]).T.to(_device(rows)))[0]
+    basis = torch.linalg.qr(torch.stack([as_vector(direction, "direction").double() for direction in directions]).T.to(_device(rows)))[0]
     inside = project(rows, list(basis.T))
     gram, _ = _gram_of_differences(rows, None)
     return float((inside - inside.mean(0)).square().sum() / _centred(gram).trace())

@@ -149,3 +149,12 @@ def test_wrong_arguments_give_one_sentence(path: Tensor) -> None:
         trajectory_plane(torch.cat([path[:2] * float("nan"), path[2:]]))
     with pytest.raises(ReplicationError, match="layout"):
         trajectory_plane(path, ignore="biasbn")
+
+
+def test_directions_may_be_arrays_and_lists(generator: torch.Generator) -> None:
+    rows = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+    directions = [rows[0] - rows[1], rows[2]]
+    for form in (torch.Tensor.numpy, torch.Tensor.tolist):
+        others = [form(direction) for direction in directions]
+        assert torch.equal(project(rows, others), project(rows, directions))
+        assert captured_variance(rows, others) == captured_variance(rows, directions)
