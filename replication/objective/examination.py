@@ -22,7 +22,7 @@ from replication.objective.inputs import call, main_tensor, map_tensors, take, t
 from replication.objective.kept_values import refuse_kept_values
 from replication.objective.losses import ExampleLoss, check_class_range
 from replication.objective.networks import converted, copy_of
-from replication.objective.other_weights import refuse_other_weights
+from replication.objective.other_weights import refuse_graph_of_the_original, refuse_other_weights
 from replication.objective.plain import PlainNetwork, computing
 from replication.objective.probes import Probe
 from replication.objective.second_derivatives import ProductCheck
@@ -61,6 +61,8 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
     """
     untouched, own = copy_of(network.module), flatten(network.leaves).double()
     inspect_forward(network, loss, probe, examples)
+    with computing(graph=True):
+        refuse_graph_of_the_original(model, outputs_of(network, probe.inputs, probe.n))
     finest = finest_arithmetic(network, copy_of(untouched), loss, probe)
     check_repeatable(finest, loss)
     fresh = network.alike(converted(untouched, finest.network.leaves[0].dtype, None))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import random_direction
 from replication.objective.coupling import REPETITIONS
+from replication.objective.graphs import nodes_of
+from replication.objective.inputs import tensors_of
 
 
 def refuse_other_weights(model: nn.Module, duplicate: nn.Module, losses: Callable[[], Tensor], tolerance: float) -> None:
@@ -39,12 +41,7 @@ def refuse_other_weights(model: nn.Module, duplicate: nn.Module, losses: Callabl
 
     own = dict([*model.named_parameters(), *model.named_buffers()])
     if depends(own.values()) and not any(depends([]) for _ in range(REPETITIONS)):  # else they are random
-        name = next((name for name, tensor in own.items() if depends([tensor])), next(iter(own)))
-        raise ReplicationError(
-            f"A closure, a hook or the loss reads '{name}' of your own model, and the computation uses a copy of the model, so this would "
-            "stay at its present value and get no gradient; write the operation as a method of a module that holds the weight, evaluate a "
-            "term of the loss separately, or read a detached clone where a constant is meant."
-        )
+        _refuse(next((name for name, tensor in own.items() if depends([tensor])), next(iter(own))))
     copies = _attributes(duplicate)
     for name in _views_of_weights(model):
         if name in copies and depends([copies[name]]):
@@ -52,6 +49,33 @@ def refuse_other_weights(model: nn.Module, duplicate: nn.Module, losses: Callabl
                 f"Attribute '{name}' shares the memory of a weight, and in the copy of the model that is used here it does not; read the "
                 "weight itself in the forward pass."
             )
+
+
+def refuse_graph_of_the_original(model: nn.Module, outputs: Any) -> None:
+    """Raise an error where the graph of the copy's outputs leads to a parameter of the user's model, for instance by a cached tensor.
+
+    Args:
+        model: the user's model.
+        outputs: of the copy, with their graph.
+
+    Raises:
+        ReplicationError: it does.
+
+    Example:
+        >>> refuse_graph_of_the_original(nn.Linear(1, 1), nn.Linear(1, 1)(torch.ones(1, 1)))
+    """
+    reached = {id(node.variable) for node in nodes_of(tensors_of(outputs)) if hasattr(node, "variable")}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in reached:
+            _refuse(name)
+
+
+def _refuse(name: str) -> None:
+    raise ReplicationError(
+        f"A closure, a hook, a cached function or the loss reads '{name}' of your own model, and the computation uses a copy of it, so it "
+        "would stay at its present value and get no gradient; write the operation as a method of a module that holds the weight, evaluate "
+        "a term of the loss separately, or read a detached clone where a constant is meant."
+    )
 
 
 def refuse_overlooked_weights(model: nn.Module, loss: Any) -> None:

@@ -14,10 +14,10 @@ from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, moved, reason_of
 from replication.objective.coupling import REPETITIONS, drawing
 from replication.objective.examination import NO_GRADIENT, refuse_lost_gradients
-from replication.objective.inputs import Tree, map_tensors, n_examples, take, tensors_of
+from replication.objective.inputs import Tree, convert, map_tensors, n_examples, take, tensors_of
 from replication.objective.kept_values import refuse_kept_attributes
-from replication.objective.networks import copy_of
-from replication.objective.other_weights import refuse_other_weights
+from replication.objective.networks import converted, copy_of
+from replication.objective.other_weights import refuse_graph_of_the_original, refuse_other_weights
 from replication.objective.vector import flatten
 from replication.stiffness.example_gradients import ExampleGradients, Layer
 from replication.stiffness.plan import TOLERANCE, agrees
@@ -66,19 +66,29 @@ def refuse_weights_of_the_original(model: nn.Module, source: ExampleGradients, i
     Raises:
         ReplicationError: they do.
     """
-    network = source.network.alike(copy_of(source.model))
+    if not _checked_in(source.dtype, model, source, inputs, labels) and source.dtype == torch.float64:
+        _checked_in(torch.float32, model, source, inputs, labels)  # weights of the user's own are a reason why float64 fails
+
+
+def _checked_in(dtype: torch.dtype, model: nn.Module, source: ExampleGradients, inputs: Tree, labels: Tree) -> bool:
+    """Whether the network runs in this type, in which it is checked."""
+    network = source.network.alike(converted(copy_of(source.model), dtype, None))
     network.copies_inputs = True
     network.write(moved(network.leaves, flatten(network.leaves).double()))
-    arithmetic = Arithmetic(network, inputs, labels, TOLERANCE[source.dtype])
+    arithmetic = Arithmetic(network, convert(inputs, source.device, dtype), labels, TOLERANCE[dtype])
 
     def losses() -> Tensor:
         return torch.cat([arithmetic.losses(source.loss, slice(i, i + 1)) for i in range(n_examples(labels, "labels"))])
 
     try:
+        with torch.enable_grad():  # first, since a value that is cached without a graph would hide where it comes from
+            outputs = network.outputs(take(arithmetic.inputs, slice(0, 1)))
         losses()
-    except ReplicationError:
-        return
+    except Exception:  # a user's forward method may raise anything
+        return False
+    refuse_graph_of_the_original(model, outputs)
     refuse_other_weights(model, network.module, losses, arithmetic.tolerance)
+    return True
 
 
 def refuse_values_of_other_weights(source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
@@ -108,7 +118,7 @@ def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree,
         if source.dtype == torch.float64 and any(word in str(error) for word in ("dtype", "Double", "Float")):
             raise ReplicationError(
                 f"The model cannot be evaluated in float64 ({' '.join(str(error).split())}); give dtype=torch.float32, let it create its "
-                "tensors in the type of its inputs, and read no weights through closures or hooks that belong to another copy."
+                "tensors in the type of its inputs."
             ) from error
         raise ReplicationError(f"The gradient of one example of a batch of its own cannot be taken: {reason_of(error)}.") from error
     return {name: gradients for name, (gradients,) in stored.items()}, losses

@@ -59,8 +59,36 @@ def test_weights_reached_through_closures_and_hooks_are_refused(change: Callable
 def test_the_message_names_the_weight() -> None:
     model = perceptron()
     hook(model)
-    with pytest.raises(ReplicationError, match=r"reads '0\.bias' of your own model"):
+    with pytest.raises(ReplicationError, match="of your own model"):
         Objective(model, X, Y)
+
+
+class Cached(nn.Module):
+    """A method of the user's own object, kept by a cache that is not copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.doubled = functools.lru_cache(None)(self._doubled)
+
+    def _doubled(self) -> Tensor:
+        return 2 * self.layer.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.doubled().T
+
+
+def test_a_cached_method_of_the_users_own_model_is_refused() -> None:
+    for call in (lambda: Objective(Cached(), X, Y), lambda: gram(Cached(), X, Y, dtype=torch.float32)):
+        with pytest.raises(ReplicationError, match=r"reads 'layer\.weight' of your own model"):
+            call()
+
+
+def test_a_gram_matrix_in_another_type_than_the_model_names_the_weight_too() -> None:
+    model = perceptron().eval()
+    own_forward(model)
+    with pytest.raises(ReplicationError, match=r"reads '0\.weight' of your own model"):
+        gram(model, X, Y)
 
 
 def test_a_loss_that_reads_the_model_is_refused() -> None:
