@@ -37,8 +37,7 @@ class _Module(_DummyBackendModule):
         return [torch.bfloat16, torch.float16]
 
 
-_setup_privateuseone_for_python_backend("pretended", backend_module=_Module())
-ACCELERATOR = torch.device("pretended", 0)
+ACCELERATOR = torch.device("privateuseone", 0)  # "pretended" once ``accelerator`` has named it
 PACKAGE = Path(__file__).parents[1] / "replication"
 ATEN = torch.ops.aten
 WAITS = {ATEN._local_scalar_dense.default, ATEN.is_nonzero.default, ATEN.equal.default, ATEN.nonzero.default, ATEN._unique2.default}
@@ -179,6 +178,8 @@ def _inference_mode(mode: bool = True) -> contextlib.AbstractContextManager[obje
 def accelerator() -> Iterator[Counter[str]]:
     """Within it the device "pretended" exists; gives the places of the package that waited, with how often."""
     Tagged.waits.clear()
+    if not hasattr(torch, "pretended"):  # not when this file is imported, since a process cannot forget it again
+        _setup_privateuseone_for_python_backend("pretended", backend_module=_Module())
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:

@@ -606,8 +606,8 @@ def test_a_hostile_or_damaged_tar_writes_nothing_elsewhere(tmp_path: Path, case:
         if tried("archives (tar)", unpacked):
             assert {"a.bin", "b.bin"} <= {path.name for path in target.iterdir()}
         else:
-            assert not list((tmp_path / "place").iterdir())
-        shutil.rmtree(tmp_path / "place")
+            assert not (tmp_path / "place").exists()
+        shutil.rmtree(tmp_path / "place", ignore_errors=True)
         assert not list(tmp_path.iterdir())
 
 

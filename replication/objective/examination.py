@@ -219,8 +219,9 @@ def _refuse_hidden_state(duplicate: nn.Module, saved: dict[str, Tensor], inputs:
     buffers = dict(duplicate.named_buffers())
     if buffers.keys() != saved.keys():
         return
-    for name, buffer in buffers.items():
-        buffer.data = saved[name].clone()
+    with torch.no_grad():
+        for name, buffer in buffers.items():
+            buffer.copy_(saved[name])
     outputs = _outputs_in_evaluation(duplicate, inputs)
     if not all(torch.allclose(a, b, equal_nan=True) for a, b in zip(outputs, expected, strict=True)):
         raise ReplicationError(

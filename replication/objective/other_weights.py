@@ -133,7 +133,7 @@ def _views_of_weights(model: nn.Module) -> list[str]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided and tensor.numel() else -id(tensor)
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided and tensor.numel() else -id(tensor)  # of any device
 
 
 def _attributes(model: nn.Module) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ def test_parts_of_the_hessian_by_layer(examples: Examples) -> None:
 
 def test_wrong_arguments_give_one_sentence(examples: Examples) -> None:
     objective = Objective(small_mlp(nn.Tanh), *examples)
-    with pytest.raises(ReplicationError, match="k is 0"):
+    with pytest.raises(ReplicationError, match="number of eigenpairs is 0"):
         curvature.eigenpairs(objective, k=0)
     with pytest.raises(ReplicationError, match="which is 'top'; allowed: 'largest'"):
         curvature.eigenpairs(objective, which="top")
