@@ -1,7 +1,8 @@
 """Small networks and data shared by the tests, one thread per process, hypothesis without time limits."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +20,14 @@ settings.register_profile("quiet", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("quiet")
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed() -> Iterator[None]:
+    """What a test leaves open would be counted by the next."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

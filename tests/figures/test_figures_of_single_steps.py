@@ -34,11 +34,6 @@ def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lca_synchrony, "DRAWS", 600)
 
 
-@pytest.fixture(autouse=True)
-def _no_figure_of_other_tests() -> None:
-    plt.close("all")
-
-
 def synchrony_tables(layers_share_steps: bool, seeds: int = 2) -> Tables:
     """Three layers, ten classes, 200 steps of noise; all layers the same, or independent."""
     random = np.random.default_rng(0)
