@@ -6,11 +6,12 @@ import torch
 
 from replication.curvature.bounds import is_symmetric
 from replication.curvature.lanczos import Lanczos
-from replication.curvature.operators import Matrix, check_count, operator_at
+from replication.curvature.operators import Matrix, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
 from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
+from replication.objective.options import check_count
 
 _ROUNDINGS = 64  # rounding units of the largest eigenvalue: what products of a multiple of the identity spread over
 
@@ -55,9 +56,9 @@ def spectral_density(
         >>> nodes["eigenvalue"].abs().round(6).tolist(), bool(abs(nodes["weight"].sum() - 2) < 1e-12)
         ([0.0, 0.5, 0.0, 0.5], True)
     """
-    check_count("probes", probes, least=1)
-    check_count("products", products, least=1)
-    check_count("points", points, least=2)
+    check_count("number of probes", probes)
+    check_count("number of products", products)
+    check_count("number of points", points, least=2)
     if width is not None and not 0 < width < float("inf"):
         raise ReplicationError(f"The width is {width}; allowed: a number above 0, or None for a hundredth of the eigenvalues' range.")
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from replication.curvature.bounds import Checked, allowed_errors, check
 from replication.curvature.lanczos import Lanczos
-from replication.curvature.operators import Matrix, check_count, operator_at
+from replication.curvature.operators import Matrix, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
 from replication.landscape.grid import Coordinates, Progress, Vector, fill, plane_through
 from replication.objective.objective import Objective
+from replication.objective.options import check_count
 
 _LEAST_PRODUCTS = 8  # a start vector almost without the eigenvector of an end makes that end look converged before
 _MAP_COLUMNS = ("smallest", "largest", "ratio", "smallest_error", "largest_error", "converged", "products")
@@ -105,7 +106,7 @@ def extremes(
         >>> round(ends.largest, 6), ends.converged
         (0.5, True)
     """
-    check_count("products", max_products, least=1)
+    check_count("number of products", max_products)
     if not tolerance > 0:
         raise ReplicationError(f"The tolerance is {tolerance}; allowed: a number above 0.")
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from replication.curvature.bounds import Checked, allowed_errors, check
-from replication.curvature.operators import Matrix, Operator, check_count, operator_at
+from replication.curvature.operators import Matrix, Operator, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
 from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
+from replication.objective.options import check_count
 
 Which = Literal["largest", "smallest", "magnitude"]
 _DEPENDENT = 1e-10  # of its length: a vector with so little outside of the basis is in it, within rounding
@@ -73,12 +74,12 @@ def eigenpairs(
         >>> pairs.values.abs().round(decimals=6).tolist(), pairs.vectors.shape
         ([0.5, 0.0], torch.Size([2, 2]))
     """
-    check_count("eigenpairs", k, least=1)
+    check_count("number of eigenpairs", k)
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)
     limit = 40 * k if max_products is None else max_products
     if which not in ("largest", "smallest", "magnitude"):
         raise ReplicationError(f"which is {which!r}; allowed: 'largest', 'smallest', 'magnitude'.")
-    check_count("products", limit, least=1)
+    check_count("number of products", limit)
     if k > operator.dimension or not tolerance > 0 or limit < k:
         raise ReplicationError(
             f"k is {k}, the tolerance {tolerance} and max_products {limit}; "

@@ -1,7 +1,6 @@
 """The matrices whose spectrum is asked for, as functions from vectors to vectors: nothing of the size of the matrix is stored."""
 
 import functools
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -101,16 +100,3 @@ def operator_at(objective: Objective, theta: Vector | None = None, *, matrix: Ma
     in_double = objective.in_double if objective.dtype != torch.float64 else None
     exact = None if in_double is None else functools.partial(getattr(in_double, method), **options)
     return Operator(product=product, theta=point, mask=mask, epsilon=torch.finfo(objective.dtype).eps, exact=exact)
-
-
-def check_count(name: str, count: int, *, least: int) -> None:
-    """Raise an error for a number that is not whole or too small.
-
-    Raises:
-        ReplicationError: ``count`` below ``least``, or no whole number.
-
-    Example:
-        >>> check_count("probes", 3, least=2)
-    """
-    if not isinstance(count, numbers.Integral) or count < least:
-        raise ReplicationError(f"The number of {name} is {count!r}; allowed: {least} or more, a whole number.")

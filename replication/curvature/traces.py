@@ -7,11 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replication.curvature.operators import Matrix, Operator, check_count, operator_at
+from replication.curvature.operators import Matrix, Operator, operator_at
 from replication.errors import ReplicationError
 from replication.landscape.directions import Ignore
 from replication.landscape.grid import Vector
 from replication.objective.objective import Objective
+from replication.objective.options import check_count
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def trace(
     """
     if method not in ("hutchinson", "hutch++"):
         raise ReplicationError(f"The method is {method!r}; allowed: 'hutchinson', 'hutch++'.")
-    check_count("probes", probes, least=2 if method == "hutchinson" else 6)
+    check_count("number of probes", probes, least=2 if method == "hutchinson" else 6)
     operator = operator_at(objective, theta, matrix=matrix, ignore=ignore)
     generator = generator or torch.Generator().manual_seed(0)
     kept = [slot for slot in objective.layout if bool(operator.mask[slot.start])]

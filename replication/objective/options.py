@@ -33,8 +33,8 @@ def check_options(batch_norm: Any, chunk: Any, dtype: Any, weight_decay: Any, me
         raise ReplicationError(f"The metric is {metric!r}; choose 'accuracy', None, or a function that returns one number per example.")
 
 
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least one.
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number that is not below ``least``.
 
     Raises:
         ReplicationError: it is something else.
@@ -44,8 +44,8 @@ def check_count(name: str, value: Any) -> int:
         8
     """
     whole = hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
-    if not whole or value < 1:
-        raise ReplicationError(f"The {name} is {value!r}; give a whole number of at least 1.")
+    if not whole or value < least:
+        raise ReplicationError(f"The {name} is {value!r}; allowed: {least} or more, a whole number.")
     return int(value)
 
 
