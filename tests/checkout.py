@@ -2,12 +2,27 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from conftest import ROOT
 
 from replication.pipeline.configs import paper_files
 
 PARTS = ("Snakefile", "replication", "figures", "paper_configs", "profiles", "recorded")
+
+
+def copy_project(place: Path, figures: Sequence[str]) -> Path:
+    """Copy to the new folder ``place`` what Snakemake needs, with these figures only."""
+    place.mkdir()
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / part).is_file():
+            shutil.copy(ROOT / part, place / part)
+    keep_figures(place / "paper_configs", figures)
+    return place
 
 
 def keep_figures(configs: Path, names: Sequence[str]) -> None:

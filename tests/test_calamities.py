@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from checkout import PARTS, keep_figures
+from checkout import copy_project
 from conftest import ROOT
 
 SMALL_FILES = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))\n"
@@ -88,15 +88,6 @@ def test_data_are_read_from_a_read_only_folder_and_writing_there_is_a_sentence(t
 # Slow: Snakemake itself
 
 
-def checkout(place: Path, figure: str) -> Path:
-    """A copy of the project with one figure."""
-    place.mkdir()
-    for part in PARTS:
-        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, place / part)
-    keep_figures(place / "paper_configs", [figure])
-    return place
-
-
 def start(project: Path, figure: str, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "snakemake", f"figure_{figure}", "--cores", "1", *options, "--config", "scale=smoke"]
     return subprocess.Popen(
@@ -114,13 +105,13 @@ def tables_of(project: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("figure", ["lca_toy", "lca_layers"])
 def test_a_storm_of_kills_ends_with_the_same_tables_and_two_undisturbed_runs_agree(tmp_path: Path, figure: str) -> None:
     """Five times everything that runs is killed (SIGKILL) at a random moment; a second run at the same time is refused in words."""
-    undisturbed = checkout(tmp_path / "undisturbed", figure)
+    undisturbed = copy_project(tmp_path / "undisturbed", [figure])
     began = time.monotonic()
     first = start(undisturbed, figure)
     said = first.communicate()[0]
     took = time.monotonic() - began
     assert first.returncode == 0, said
-    stormy, moments, killed = checkout(tmp_path / "stormy", figure), random.Random(0), 0
+    stormy, moments, killed = copy_project(tmp_path / "stormy", [figure]), random.Random(0), 0
     for number in range(5):
         process = start(stormy, figure, "--rerun-incomplete")
         time.sleep(moments.uniform(0.1, 0.4) * took)

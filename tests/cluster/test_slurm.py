@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkout import PARTS, keep_figures
-from conftest import ROOT
+from checkout import copy_project
 
 FIGURES = ("lca_layers", "lca_toy")
 PACKAGES = ("slurm-wlm", "munge", "dbus")
@@ -117,13 +116,7 @@ def says(environment: dict[str, str], *command: str, words: str) -> bool:
 
 
 def checkout(place: Path) -> Path:
-    place.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
-        elif (ROOT / part).is_file():
-            shutil.copy(ROOT / part, place / part)
-    keep_figures(place / "paper_configs", FIGURES)
+    copy_project(place, FIGURES)
     lca = place / "paper_configs/lca.yaml"
     lca.write_text(lca.read_text().replace("reduced: 3, smoke: 2}", "reduced: 3, smoke: 1}"))  # one seed: fifteen jobs
     return place

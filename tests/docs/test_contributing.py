@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkout import PARTS, keep_figures
+from checkout import copy_project
 from conftest import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -34,14 +33,7 @@ def follow(project: Path, file: str, place: str, line: str, content: str) -> Non
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which all recipes were followed."""
-    copy = tmp_path_factory.mktemp("contributing") / "checkout"
-    copy.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / part, copy / part)
-    keep_figures(copy / "paper_configs", ["lca_toy"])
+    copy = copy_project(tmp_path_factory.mktemp("contributing") / "checkout", ["lca_toy"])
     assert len(BLOCKS) == 8
     for file, place, line, content in BLOCKS:
         follow(copy, file, place, line, content)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkout import PARTS, keep_figures
-from conftest import ROOT
+from checkout import PARTS, copy_project
 
 from replication.files.provenance import read_provenance
 from replication.files.tables import read_tables
@@ -32,14 +30,7 @@ def snakemake(
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which every figure was made at smoke scale, without data folder and network."""
-    copy = tmp_path_factory.mktemp("project") / "checkout"
-    copy.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        elif (ROOT / part).is_file():
-            shutil.copy(ROOT / part, copy / part)
-    keep_figures(copy / "paper_configs", FIGURES)
+    copy = copy_project(tmp_path_factory.mktemp("project") / "checkout", FIGURES)
     (copy / "docs").mkdir()
     rows = [f"{figure},smoke,{minutes}" for figure, minutes in COSTS.items()]
     (copy / "docs/measured.csv").write_text("\n".join(["figure,scale,core_minutes", *rows]))
