@@ -45,66 +45,70 @@ PUBLISHED: dict[str, tuple[int, str]] = {
 
 _HEAD = """# Models
 
-Written by `python docs/models_table.py` from the code: change that, not this page. `replication.models.build(name, classes=...,
-channels=..., seed=...)` builds a model.
+`replication.models.build(name, classes=..., channels=..., seed=...)` builds each of these networks. (`python docs/models_table.py` writes
+this page from the code.)
 
-*Layers* counts convolutions, linear layers, LSTM layers and batch norms; *multiply-accumulates* are those of all but the norms, in
-millions, for the forward pass of one image (one window of text for `svcca_lstm`). *Published* is the parameter count of the papers' own
-code or of careful notes on it, which the tests demand exactly; where it says "not published" the tests hold the count to one worked out
-by hand.
+- *Layers* counts convolutions, linear layers, LSTM layers and batch norms.
+- *Multiply-accumulates* are those of the forward pass of one image (for `svcca_lstm`, of one window of text), without the norms.
+- *Published* is the number of parameters in the paper's own code, or in careful notes on it. The tests require exactly this number.
+  Where it says "not published", they compare with a number that was computed by hand.
 """
 
 _PWCCA = """
 ## PWCCA's widths
 
-`pwcca_convnet` with `width` 64 times the factors of the paper; `width` counts the filters of the first convolution, the last has eight
-times as many.
+The paper varies the width of `pwcca_convnet` by a factor. Here `width` is 64 times that factor: the number of filters of the first
+convolution. The last convolution has eight times as many.
 """
 
 _SETTINGS = """
 ## Reduced versions
 
-Narrower, shallower and lower-resolution versions are the same models with other keywords of `build`, here with their published values.
-`channels` and `classes` are free as well. ResNet depths are 6 n + 2; a wide ResNet has k times `width` channels in its first stage.
+The keywords of `build` make a model narrower, shallower, or smaller in resolution. The table gives their published values. `channels` and
+`classes` can be chosen for every model. A ResNet's depth must be 6 n + 2. A wide ResNet has k times `width` channels in its first stage.
 """
 
 _NOTES = """
 ## Initialisation
 
-Biases start at 0, batch norm at scale 1 and shift 0, and kernels as the papers' codes draw them. PyTorch's default, kernels and biases
-uniform within 1 / sqrt(fan_in), is used for `svcca_toy` and `svcca_lstm` only.
+Unless the table says otherwise, biases and the shifts of batch norm start at 0 and the scales of batch norm at 1. Kernels start as in
+the papers' codes:
 
-- Landscape: convolutions N(0, 2 / fan_in), linear layers N(0, 0.001²), set so by the official training script. It leaves out VGG-9's dense
-  batch norm, whose scale therefore starts uniform in [0, 1], the default of 2018; `uniform_scale=False` starts it at 1 as today.
-- LCA: TensorFlow's He initialisation: a normal cut at two standard deviations and rescaled to the standard deviation sqrt(2 / fan_in).
-- `stiffness_resnet20`: the same, as in the Keras example it is taken from.
-- `stiffness_fc`, `stiffness_cnn`, `stiffness_fc_v1`, `stiffness_cnn_v1`: uniform within sqrt(6 / (fan_in + fan_out)), Keras'
-  default; between-class stiffness at the start depends on it.
-- `svcca_convnet`, `pwcca_convnet`: the same, TensorFlow's default; not published.
-- `svcca_resnet32`: convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in, as in TensorFlow's models repository
-  of the time; not published.
-- `svcca_toy`: PyTorch's default; not published. Zero biases would put the kinks of all first-layer units at 0.
-- `svcca_lstm`: PyTorch's default, all weights and biases uniform within 1 / sqrt(units); not published.
+| models | kernels | source |
+| --- | --- | --- |
+| landscape | convolutions N(0, 2 / fan_in), linear layers N(0, 0.001²) | official training script |
+| LCA | He normal as in TensorFlow: cut at two standard deviations, then rescaled to the standard deviation sqrt(2 / fan_in) | [card of the paper](papers/lca.md) |
+| `stiffness_resnet20` | the same He normal | the Keras example of this network |
+| other stiffness models | Glorot uniform: within sqrt(6 / (fan_in + fan_out)) | Keras' default; between-class stiffness before training depends on it |
+| `svcca_convnet`, `pwcca_convnet` | Glorot uniform | not published; TensorFlow's default |
+| `svcca_resnet32` | convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in | not published; TensorFlow's models repository of the time |
+| `svcca_toy` | kernels and biases uniform within 1 / sqrt(fan_in); zero biases would put the kinks of all first-layer units at 0 | not published; PyTorch's default |
+| `svcca_lstm` | all weights and biases uniform within 1 / sqrt(units) | not published; PyTorch's default |
+
+One scale of batch norm is different. The official landscape script does not set the batch norm after VGG-9's dense layer, so its scale
+starts uniform in [0, 1], PyTorch's default of 2018. `uniform_scale=False` starts it at 1, today's default.
 
 ## Batch norm
 
-A model does not decide which statistics it uses. Landscape, SVCCA and PWCCA train on batch statistics and evaluate with the running ones.
-LCA uses batch statistics everywhere, of fixed chunks of examples that belong to the definition of its loss. The stiffness models have no
-batch norm. Epsilon is 1e-5 in the landscape models and TensorFlow's 1e-3 in the others.
+The training, not the model, decides which statistics batch norm uses. Landscape, SVCCA and PWCCA train on batch statistics and evaluate
+with running statistics. LCA always uses batch statistics, of fixed chunks of examples; these chunks are part of the definition of its
+loss. The stiffness models have no batch norm. Epsilon is 1e-5 in the landscape models. In the others it is 1e-3, as in TensorFlow.
 
 ## Where a paper is silent
 
-- `svcca_convnet`: 3x3 kernels and 64 filters throughout (the published 4096 values after the second pooling are 64 filters on 8 x 8
-  pixels), ReLU at once after each convolution and dense layer, hence before batch norm.
-- `svcca_resnet32`: widths 16, 32, 64; shortcuts without parameters, since the published rows hold ten convolutions per stage and no
+These choices are ours:
+
+- `svcca_convnet`: 3x3 kernels and 64 filters in all convolutions (the published 4096 values after the second pooling are 64 filters on
+  8 x 8 pixels). ReLU follows each convolution and dense layer directly, so it comes before batch norm.
+- `svcca_resnet32`: widths 16, 32 and 64. Shortcuts have no parameters, because the published rows show ten convolutions per stage and no
   projection.
-- `svcca_lstm`: everything but the number of layers; one-hot characters in place of words, and only the character after a window is
-  predicted, so that a window is an example like an image.
-- `pwcca_convnet`: mean over space and a linear classifier; convolutions without biases; ReLU after batch norm.
+- `svcca_lstm`: everything except the number of layers. The input is one-hot characters instead of words. Only the character after a window
+  is predicted, so that a window is one example, like an image.
+- `pwcca_convnet`: a mean over space and a linear classifier; convolutions without biases; ReLU after batch norm.
 - `stiffness_cnn`, `stiffness_cnn_v1`: padded convolutions.
-- Strided 3x3 convolutions of the LCA, SVCCA, PWCCA and stiffness models have TensorFlow's padding: zeros at the bottom and right only,
-  where PyTorch's `padding=1` would shift the image by a pixel.
-- Dropout is in the definitions of `lenet` and `allcnn`, but the released code never switches it on; `dropout=True` does.
+- Strided 3x3 convolutions of the LCA, SVCCA, PWCCA and stiffness models are padded as in TensorFlow, with zeros at the bottom and right
+  only. PyTorch's `padding=1` would shift the image by a pixel.
+- The definitions of `lenet` and `allcnn` contain dropout, but the released code never switches it on. `dropout=True` does.
 """
 
 
