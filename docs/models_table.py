@@ -77,12 +77,16 @@ the papers' codes:
 | models | kernels | source |
 | --- | --- | --- |
 | landscape | convolutions N(0, 2 / fan_in), linear layers N(0, 0.001²) | official training script |
-| LCA | He normal as in TensorFlow: cut at two standard deviations, then rescaled to the standard deviation sqrt(2 / fan_in) | [card of the paper](papers/lca.md) |
+| LCA | He normal as in TensorFlow: cut at two standard deviations, then rescaled to the standard deviation sqrt(2 / \
+fan_in) | [card of the paper](papers/lca.md) |
 | `stiffness_resnet20` | the same He normal | the Keras example of this network |
-| other stiffness models | Glorot uniform: within sqrt(6 / (fan_in + fan_out)) | Keras' default; between-class stiffness before training depends on it |
+| other stiffness models | Glorot uniform: within sqrt(6 / (fan_in + fan_out)) | Keras' default; between-class \
+stiffness before training depends on it |
 | `svcca_convnet`, `pwcca_convnet` | Glorot uniform | not published; TensorFlow's default |
-| `svcca_resnet32` | convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in | not published; TensorFlow's models repository of the time |
-| `svcca_toy` | kernels and biases uniform within 1 / sqrt(fan_in); zero biases would put the kinks of all first-layer units at 0 | not published; PyTorch's default |
+| `svcca_resnet32` | convolutions N(0, 2 / fan_out), linear layer uniform with variance 1 / fan_in | not published; \
+TensorFlow's models repository of the time |
+| `svcca_toy` | kernels and biases uniform within 1 / sqrt(fan_in); zero biases would put the kinks of all first-layer \
+units at 0 | not published; PyTorch's default |
 | `svcca_lstm` | all weights and biases uniform within 1 / sqrt(units) | not published; PyTorch's default |
 
 One scale of batch norm is different. The official landscape script does not set the batch norm after VGG-9's dense layer, so its scale
