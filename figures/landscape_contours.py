@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
+from figures import landscape_published
 from figures.residual_nets import (
     FITTED,
     STATISTICS,
@@ -14,6 +15,7 @@ from figures.residual_nets import (
     draw_net,
     draw_trend,
     level_bar,
+    mark_published,
     split_by_shortcuts,
     title_of,
     training_accuracies,
@@ -23,6 +25,7 @@ from figures.style import Quantities, Tables, empty_figure, is_measured, require
 from figures.surfaces import NOSHORT, measure_of
 
 MEASUREMENT = "depth_surfaces"
+PANELS = f"First seed, filter-normalised random directions; {STATISTICS}; dashed: published mean radius of the 0.1 contour"
 
 
 def deepest_fitted_depth(tables: Tables) -> int:
@@ -43,6 +46,7 @@ def quantities(tables: Tables) -> Quantities:
     fitted = {f"fitted_difference_{depth_of(run)}": accuracy[run] - accuracy[run + NOSHORT] for run in pairs}
     return (
         _depth_quantities(tables)
+        | _radii(tables)
         | fitted
         | {
             "radius_ratio_with_shortcuts": np.sqrt(_ratio(within_1, deep, shallow)),
@@ -69,6 +73,23 @@ def _depth_quantities(tables: Tables) -> Quantities:
     }
 
 
+def _radii(tables: Tables) -> Quantities:
+    """Mean radius of the 0.1 contour by run, its ratios, and the losses at the centre, above which there is no contour."""
+    radius, centre = (measure_of(tables, MEASUREMENT, name) for name in ("radius_below_0.1", "centre"))
+    shortcuts, without = split_by_shortcuts(radius.columns)
+    shallow, deep = shortcuts[0], shortcuts[-1]
+    return (
+        {f"radius_{run}": radius[run] for run in radius}
+        | {f"centre_{run}": centre[run] for run in centre}
+        | {
+            "contour_ratio_with_shortcuts": radius[deep] / radius[shallow],
+            "contour_ratio_deepest_noshort": radius[without[-1]] / radius[shallow],
+            "contour_ratio_shallow_noshort": radius[without[0]] / radius[shallow],
+            "contour_ratio_deep_noshort": radius[without[-1]] / radius[deep],
+        }
+    )
+
+
 def _ratio(values: pd.DataFrame, above: str, below: str) -> pd.Series:
     """One run over another; nan where one of them is zero."""
     positive = values.where(values > 0)
@@ -81,7 +102,7 @@ def draw(tables: Tables) -> Figure:
         return empty_figure("ResNets of several depths")
     rows = split_by_shortcuts(training_accuracies(tables, MEASUREMENT).columns)
     columns = max(map(len, rows))
-    figure = plt.figure(figsize=(2.6 * columns + 3.3, 6.2))
+    figure = plt.figure(figsize=(2.6 * columns + 3.3, 6.8))
     panels, strip = figure.subfigures(1, 2, width_ratios=[2.6 * columns + 0.6, 2.7], squeeze=False)[0]
     grid = panels.subplots(2, columns, squeeze=False)
     for line, runs in zip(grid, rows, strict=True):
@@ -90,21 +111,30 @@ def draw(tables: Tables) -> Figure:
         for axes, run in zip(line, runs, strict=False):
             draw_net(axes, tables, MEASUREMENT, run, title_of(run))
     level_bar(panels, grid)
-    panels.suptitle(f"First seed, filter-normalised random directions; {STATISTICS}", fontsize=8)
-    upper, lower = strip.subplots(2, 1)
-    _draw_numbers(upper, tables, "area_below_chance", "share of the square below ln 10")
-    _draw_numbers(lower, tables, "negative_curvature_in_basin", "negative curvature: share of the basin")
-    trend_legend(lower)
-    strip.suptitle("All seeds", fontsize=8)
-    for axes in (upper, lower):
-        sns.despine(ax=axes)
+    panels.suptitle(PANELS, fontsize=8)
+    _draw_strip(strip, tables)
     return figure
 
 
-def _draw_numbers(axes: Axes, tables: Tables, measure: str, label: str) -> None:
+def _draw_strip(strip: SubFigure, tables: Tables) -> None:
+    upper, middle, lower = strip.subplots(3, 1)
+    _draw_numbers(upper, tables, "area_below_chance", "share of the square\nbelow ln 10")
+    _draw_numbers(middle, tables, "negative_curvature_in_basin", "negative curvature:\nshare of the basin")
+    values = _draw_numbers(lower, tables, "radius_below_0.1", "mean radius of\nthe 0.1 contour")
+    depths = pd.Series({run: depth_of(run) for run in values.columns})
+    mark_published(lower, depths, landscape_published.contour_radii(), {run: run for run in values.columns})
+    trend_legend(middle)
+    strip.suptitle("All seeds", fontsize=8)
+    for axes in (upper, middle, lower):
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        sns.despine(ax=axes)
+
+
+def _draw_numbers(axes: Axes, tables: Tables, measure: str, label: str) -> pd.DataFrame:
+    """A measure against depth; returns its values, seeds in rows and runs in columns."""
     values = measure_of(tables, MEASUREMENT, measure)
     fitted = training_accuracies(tables, MEASUREMENT).mean() >= FITTED
     draw_trend(axes, pd.Series({run: depth_of(run) for run in values.columns}), values, fitted=fitted)
     axes.set_xlabel("depth", fontsize=7)
     axes.set_ylabel(label, fontsize=7)
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    return values

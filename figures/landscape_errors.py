@@ -1,7 +1,5 @@
 """Landscape, Table 2 and the tables of test errors: published beside ours; flatness against test error; a net too deep to be trained."""
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,23 +7,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures import landscape_published
 from figures.ranks import rank_correlation
 from figures.residual_nets import WITH, WITHOUT, error_percent, title_of
-from figures.style import AMBER, HELPS, NEUTRAL, ORANGE, Quantities, Tables, note_missing, write_not_recorded
+from figures.style import HELPS, NEUTRAL, Quantities, Tables, note_missing, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENTS = ("depth_surfaces", "width_surfaces", "dense_surfaces", "vgg9_surfaces")
 DEEP, SHALLOW = "resnet158_noshort", "resnet20"
 LAST, PERMUTATIONS = 100, 200
 IMAGES = 50_000  # of the published trainings
-# per cent; from secondary sources, only DenseNet is recalled (docs/papers/landscape.md)
-PUBLISHED = {
-    **{"resnet20": 7.37, "resnet56": 5.89, "resnet110": 5.79, "wide_k2": 5.07, "wide_k4": 4.34, "wide_k8": 3.93, "densenet": 4.37},
-    **{"resnet20_noshort": 8.18, "resnet56_noshort": 13.31, "resnet110_noshort": 16.44},  # 56: at rate 0.1; 10.83 at 0.01
-    **{"wide_k2_noshort": 10.26, "wide_k4_noshort": 9.69, "wide_k8_noshort": 8.70},
-    **{"vgg9_small": 7.37, "vgg9_large": 11.07, "vgg9_small_decay": 6.0, "vgg9_large_decay": 10.19},
-}
-RECALLED = ("densenet",)
+RECALLED = {"densenet": 4.37}  # per cent; no figure prints it (docs/papers/landscape.md)
 
 
 def errors_by_run(tables: Tables, trained: bool = True) -> pd.DataFrame:
@@ -103,18 +95,17 @@ def _colour(run: str) -> str:
     return NEUTRAL if run.startswith("vgg9") else WITHOUT if run.endswith(NOSHORT) else WITH
 
 
-def _diamond(recalled: bool) -> dict[str, Any]:
-    return {"marker": "D", "ms": 7, "lw": 0, "mec": ORANGE, "mfc": "white" if recalled else AMBER}
-
-
 def _draw_errors(axes: Axes, errors: pd.DataFrame, images: int) -> None:
+    published = landscape_published.error_percents()
     for row, run in enumerate(map(str, errors)):
-        if run in PUBLISHED:
-            axes.plot(PUBLISHED[run], row, **_diamond(run in RECALLED))
+        if run in published:
+            landscape_published.mark(axes, published[run], row, named=False)
+        if run in RECALLED:
+            axes.plot(RECALLED[run], row, **landscape_published.RECALLED_MARK)
         axes.plot(errors[run], [row] * len(errors), "o", ms=4.5, color=_colour(run), mec="black", mew=0.4)
     axes.plot([], [], "o", ms=4.5, color="white", mec="black", mew=0.4, label="ours, each seed (colours as at the right)")
-    axes.plot([], [], **_diamond(False), label="published (secondary source)")
-    axes.plot([], [], **_diamond(True), label="published (recalled, not checked)")
+    axes.plot([], [], **landscape_published.MARK, label="published (printed on figures 2, 3, 5 and 6)")
+    axes.plot([], [], **landscape_published.RECALLED_MARK, label="published (recalled, not checked)")
     axes.set_yticks(range(len(errors.columns)), [f"{title_of(run)}   {row + 1}" for row, run in enumerate(map(str, errors))], fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")

@@ -10,22 +10,31 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures.style import FAINT_GREY, GREY, HURTS, LIGHT_GREY, LOSS, Quantities, Tables, note_missing, requires
+from figures import landscape_published
+from figures.line_widths import basin_width
+from figures.style import FAINT_GREY, GREY, HURTS, LIGHT_GREY, LOSS, ORANGE, Quantities, Tables, note_missing, requires
 from figures.surfaces import seed_zero
 from figures.vgg9 import COLOURS, MODE, PAIRS, SMALL, SMALL_DECAY, by_seed, label, twin_of
 
 MEASUREMENT = "vgg9_interpolation"
 DECAY = {"": "without weight decay", "_decay": "with weight decay"}
 START, END = 0.0, 1.0  # the small-batch and the large-batch minimiser
+DROP = 0.5  # share of the epochs after which the rate is first divided by ten
 
 
 @requires(MEASUREMENT)
 def quantities(tables: Tables) -> Quantities:
     """Per seed: widths of both basins, growth and difference of norms, what wrong batch norm statistics cost."""
     lines = tables[MEASUREMENT]["interpolation"]
-    first, last = (_norms(tables[MEASUREMENT]["norms"], place) for place in (0, -1))
+    first, drop, last = (_norms(tables[MEASUREMENT]["norms"], share) for share in (0, DROP, 1))
     estimates: Quantities = {
+        "norm_start": first[SMALL],
+        "norm_end": last[SMALL],
         "norm_growth": last[SMALL] / first[SMALL] - 1,
+        "growth_share_after_drop": (last[SMALL] - drop[SMALL]) / (last[SMALL] - first[SMALL]),
+        "growth_share_before_drop": (drop[SMALL] - first[SMALL]) / (last[SMALL] - first[SMALL]),
+        "small_excess_at_drop_decay": _relative_difference(drop, *PAIRS["_decay"]),
+        "small_excess_at_end_decay": _relative_difference(last, *PAIRS["_decay"]),
         "norm_growth_decay": last[SMALL_DECAY] / first[SMALL_DECAY] - 1,
         "norm_difference_start": _relative_difference(first, *PAIRS[""]),
         "wrong_statistics_loss": _wrong_statistics(lines, END),
@@ -55,33 +64,13 @@ def _width_difference(rows: pd.DataFrame) -> float:
     return basin_width(alphas, loss, START, (START, middle)) - basin_width(alphas, loss, END, (middle, END))
 
 
-def basin_width(alphas: np.ndarray, loss: np.ndarray, at: float, limits: tuple[float, float]) -> float:
-    """Length of the interval around ``at`` and within ``limits`` on which the loss stays below its value there plus 1.
-
-    Between points the loss is linear; a loss that is not finite counts as infinite (at ``at`` itself: nan, no basin).
-    """
-    loss = np.where(np.isfinite(loss), loss, np.inf)
-    place = int(np.abs(alphas - at).argmin())
-    if np.isinf(loss[place]):
-        return float("nan")
-    below = loss - loss[place] - 1
-    low, high = np.interp([place - _reach(below[place::-1]), place + _reach(below[place:])], np.arange(len(alphas)), alphas)
-    return float(min(high, limits[1]) - max(low, limits[0]))
-
-
-def _reach(below: np.ndarray) -> float:
-    """How many steps, in fractions, a walk makes until it is no longer below zero; to the end where it stays there."""
-    above = np.flatnonzero(below >= 0)
-    if not len(above):
-        return len(below) - 1.0
-    end = int(above[0])
-    return float(end - below[end] / (below[end] - below[end - 1])) if np.isfinite(below[end]) else end - 1.0
-
-
-def _norms(norms: pd.DataFrame, place: int) -> pd.DataFrame:
-    """At the first (0) or last (-1) kept step, seeds in rows and runs in columns."""
-    ordered = norms.sort_values("step").groupby(["seed", "run"], sort=False)["norm"]
-    return (ordered.first() if place == 0 else ordered.last()).unstack("run")
+def _norms(norms: pd.DataFrame, share: float) -> pd.DataFrame:
+    """At the kept step nearest to a share of the training, seeds in rows and runs in columns."""
+    rows = {}
+    for key, curve in norms.groupby(["seed", "run"], sort=False):
+        nearest = (curve["step"] - share * curve["step"].max()).abs().to_numpy().argmin()
+        rows[key] = float(curve["norm"].iloc[nearest])
+    return pd.Series(rows).unstack()
 
 
 def _relative_difference(norms: pd.DataFrame, first: str, second: str) -> pd.Series:
@@ -132,6 +121,8 @@ def _draw_interpolation(axes: Axes, lines: pd.DataFrame, small: str) -> None:
         axes.axvspan(end, limit, color=FAINT_GREY, lw=0)
     for minimiser in (START, END):
         axes.axvline(minimiser, color=LIGHT_GREY, lw=0.8, ls=":")
+    for run in next(pair for pair in PAIRS.values() if pair[0] == small):
+        axes.plot(landscape_published.low_loss_interval(run), (1, 1), color=ORANGE, lw=3, solid_capstyle="butt")
     axes.set(xlabel="alpha (0: small batch, 1: large batch)", xlim=(-0.5, 1.5), xticks=[-0.5, 0, 0.5, 1, 1.5])
 
 
@@ -142,6 +133,8 @@ def _lines_in_words() -> list[Line2D | Patch]:
         Line2D([], [], color="black", label="training"),
         Line2D([], [], color="black", ls="--", label="test"),
         Patch(color=FAINT_GREY, label="no finite loss: a variance\nis extrapolated below 0"),
+        Line2D([], [], color=ORANGE, lw=3, label="published: where the\ntraining loss is below 1"),
+        Line2D([], [], **landscape_published.MARK, label=landscape_published.LABEL),
         Line2D([], [], color=GREY, lw=0.9, label="training loss, batch norm's\nstatistics left at the\nsmall batch's"),
     ]
 
@@ -154,8 +147,15 @@ def _draw_norms(axes: Axes, norms: pd.DataFrame, runs: tuple[str, str]) -> None:
                 "alpha": 0.35 if number else 1.0,
                 "label": None if number else label(run),
             }
-            axes.plot(100 * rows["step"] / rows["step"].max(), rows["norm"], color=COLOURS[run], **style)
-    axes.set(xlabel="training (% of the epochs)", ylabel="norm of all parameters", ylim=(0, None), xlim=(0, 100))
+            start = rows["norm"].iloc[rows["step"].to_numpy().argmin()]
+            axes.plot(100 * rows["step"] / rows["step"].max(), rows["norm"] / start, color=COLOURS[run], **style)
+        theirs = landscape_published.weight_norms(run)
+        look = landscape_published.MARK | {"mfc": COLOURS[run], "ls": "--", "lw": 0.7, "color": COLOURS[run]}
+        axes.plot(100 * theirs.index / landscape_published.EPOCHS, theirs / theirs.iloc[0], **look)
+    axes.axvline(100 * DROP, color=LIGHT_GREY, lw=0.8, ls=":")
+    axes.set(
+        xlabel="training (% of the epochs)", ylabel="norm of all parameters\nover that before training", ylim=(0, None), xlim=(-2, 102)
+    )
     axes.legend(fontsize=7)
 
 

@@ -14,7 +14,8 @@ from figures.style import Quantities, Tables, write_not_recorded
 from figures.surfaces import NOSHORT, measure_of, seed_zero
 from replication.landscape.export import html, vts
 from replication.landscape.heights import CEILING, height_scale
-from replication.landscape.surface_measures import Surface, rise
+from replication.landscape.surface_grid import Surface
+from replication.landscape.surface_measures import rise
 from replication.palette import SEQUENTIAL
 from replication.plots.slices import surface_3d
 

@@ -1,7 +1,7 @@
 """The nets of the landscape figures by name: depth, with and without shortcuts, which are fitted, and how panels call them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -12,8 +12,10 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
 
-from figures.style import BLUE, RED, Tables
+from figures import landscape_published
+from figures.style import BLUE, ORANGE, RED, Tables
 from figures.surfaces import LEVELS, NOSHORT, draw_surface, network_value, seed_zero
 
 FITTED = 0.9  # of training accuracy: below it there is no minimiser to look around
@@ -58,14 +60,25 @@ def fit_line(accuracy: float) -> str:
     return f"training accuracy {accuracy:.3f}" if accuracy >= FITTED else f"not fitted: training accuracy {accuracy:.2f}"
 
 
-def draw_net(axes: Axes, tables: Tables, measurement: str, run: str, name: str) -> None:
-    """Contours of a run's surface, first seed; the title names test error and training accuracy of that seed."""
+def draw_net(axes: Axes, tables: Tables, measurement: str, run: str, name: str, *, published: str | None = None) -> None:
+    """Contours of a run's surface, first seed, with the published radius of the 0.1 contour as a dashed circle.
+
+    The title names test error, ours and published, and training accuracy of that seed. ``published`` is the run's name in the paper's
+    figures where it has another one there.
+    """
+    published = published or run
     surface = seed_zero(tables[measurement]["surface"].query("run == @run"))
     seed = surface["seed"].iloc[0]
     draw_surface(axes, surface)
     accuracy = training_accuracies(tables, measurement).loc[seed, run]
     error = error_percent(tables, measurement).loc[seed, run]
-    axes.set_title(f"{name}\ntest error {error:.1f} %\n{fit_line(accuracy)}", fontsize=8, color="black" if accuracy >= FITTED else WITHOUT)
+    axes.set_title(
+        f"{name}\ntest error {error:.1f} %{_published_error(published)}\n{fit_line(accuracy)}",
+        fontsize=8,
+        color="black" if accuracy >= FITTED else WITHOUT,
+    )
+    if (radius := landscape_published.contour_radii().get(published, 0.0)) > 0:
+        axes.add_patch(Circle((0, 0), radius, fill=False, ls="--", lw=1, ec=ORANGE, zorder=4))
     axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     axes.tick_params(labelsize=7)
     axes.set_xlabel("alpha", fontsize=7)
@@ -73,6 +86,11 @@ def draw_net(axes: Axes, tables: Tables, measurement: str, run: str, name: str) 
     missing = int((~np.isfinite(surface["loss"])).sum())
     if missing:
         axes.set_xlabel(f"alpha ({missing} points not finite, hatched)", fontsize=7)
+
+
+def _published_error(run: str) -> str:
+    error = landscape_published.error_percents().get(run)
+    return "" if error is None else f" (published {error} %)"
 
 
 def level_bar(figure: FigureBase, grid: np.ndarray) -> Colorbar:
@@ -96,11 +114,19 @@ def draw_trend(axes: Axes, x: pd.Series, values: pd.DataFrame, *, fitted: pd.Ser
     axes.tick_params(labelsize=7)
 
 
+def mark_published(axes: Axes, x: pd.Series, values: dict[str, float], runs: Mapping[str, str]) -> None:
+    """Published values beside the means of ``draw_trend``; ``runs`` gives each of our runs its name in the paper's figures."""
+    for run, name in runs.items():
+        if name in values:
+            landscape_published.mark(axes, x[run], values[name])
+
+
 def trend_legend(axes: Axes) -> None:
     """What colours and open dots of ``draw_trend`` mean."""
     handles = [
         Line2D([], [], color=WITH, marker="o", ms=4, lw=1, label="with shortcuts"),
         Line2D([], [], color=WITHOUT, marker="o", ms=4, lw=1, label="without"),
         Line2D([], [], color="black", marker="o", ms=4, lw=0, mfc="white", label="not fitted"),
+        Line2D([], [], **landscape_published.MARK, label=landscape_published.LABEL),
     ]
     axes.legend(handles=handles, fontsize=7, loc="best")

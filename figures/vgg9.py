@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures import residual_nets
+from figures import landscape_published, residual_nets
 from figures.style import AMBER, BLUE, HURTS, LOSS, ORANGE, SKY, Tables
 
 SMALL, LARGE, SMALL_DECAY, LARGE_DECAY = SGD = ("vgg9_small", "vgg9_large", "vgg9_small_decay", "vgg9_large_decay")
 PAIRS = {"": (SMALL, LARGE), "_decay": (SMALL_DECAY, LARGE_DECAY)}
 COLOURS = {SMALL: BLUE, LARGE: ORANGE, SMALL_DECAY: SKY, LARGE_DECAY: AMBER}
-PUBLISHED_ERRORS = {SMALL: 7.37, LARGE: 11.07, SMALL_DECAY: 6.0, LARGE_DECAY: 10.19}  # per cent, figure 3: secondary, full scale only
 SURFACES = "vgg9_surfaces"
 MODE = "evaluation mode, batch norm with the trained net's running statistics"
 
@@ -48,7 +47,8 @@ def title(tables: Tables, run: str) -> str:
         return label(run)
     accuracy = residual_nets.training_accuracies(tables, SURFACES)[run].iloc[0]
     warning = "" if accuracy >= residual_nets.FITTED else f"\n{residual_nets.fit_line(accuracy)}"
-    published = f" (published: {PUBLISHED_ERRORS[run]} %)" if run in PUBLISHED_ERRORS else ""
+    errors = landscape_published.error_percents()
+    published = f" (published: {errors[run]} %)" if run in errors else ""
     return f"{label(run)}\ntest error {error_percent(tables)[run].iloc[0]:.1f} %{published}{warning}"
 
 

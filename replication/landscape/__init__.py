@@ -3,7 +3,8 @@
 - ``directions``: random directions, normalised filter by filter.
 - ``slices``: the loss along a line, on a plane, and between two networks.
 - ``trajectories``: the plane of largest variance through a training path, and paths projected on planes.
-- ``surface_measures``: what the eye judges on a surface, as numbers.
+- ``surface_measures``: what the eye judges on a surface, as numbers; ``contours``: how far a contour lies from the minimiser.
+- ``surface_grid``: a surface as these two read it.
 - ``heights``: how losses become heights; ``export``: surfaces as a page that turns them in a browser, and as files for ParaView.
 - ``grid``: the points of a line or plane as a table that can be filled in several calls; ``replication.curvature`` uses it too.
 
@@ -11,10 +12,12 @@ Everything rests on ``replication.objective``; nothing here imports ``replicatio
 """
 
 from replication.landscape import export
+from replication.landscape.contours import contour_radii, contour_radius
 from replication.landscape.directions import axis_generator, kept_parameters, normalised, random_direction
 from replication.landscape.grid import as_grid
 from replication.landscape.slices import interpolation, line, surface
-from replication.landscape.surface_measures import Surface, measures
+from replication.landscape.surface_grid import Surface
+from replication.landscape.surface_measures import measures
 from replication.landscape.trajectories import TrajectoryPlane, captured_variance, project, random_walk_control, trajectory_plane
 
 __all__ = [
@@ -23,6 +26,8 @@ __all__ = [
     "as_grid",
     "axis_generator",
     "captured_variance",
+    "contour_radii",
+    "contour_radius",
     "export",
     "interpolation",
     "kept_parameters",

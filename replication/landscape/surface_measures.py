@@ -5,100 +5,20 @@ losses ``[n_betas, n_alphas]`` on an even grid of spacing h around the minimiser
 minimum and lies in no basin; where a formula needs it, the point is left out. ``measures`` says how many such points there are.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import label, minimum_filter
 from scipy.spatial import ConvexHull
 
 from replication.errors import ReplicationError
-from replication.landscape.grid import as_grid
+from replication.landscape.contours import contour_irregularity, contour_radii
+from replication.landscape.surface_grid import Surface, circle
 
 CHANCE = float(np.log(10))  # the loss of guessing among ten classes
 _RAYS, _RING = 32, 128
 _CONVEX, _PARTS = 0.95, 100  # share of its hull that a convex region fills; parts of the levels that ``convexity_level`` tries
-
-
-@dataclass(frozen=True)
-class Surface:
-    """Loss on an evenly spaced grid.
-
-    Attributes:
-        loss: ``[n_betas, n_alphas]``.
-        alphas, betas: coordinates of columns and rows.
-
-    Raises:
-        ReplicationError: fewer than three points along an axis, uneven or unequal spacing, or no point at (0, 0).
-
-    Example:
-        >>> axis = np.linspace(-1, 1, 21)
-        >>> x, y = np.meshgrid(axis, axis)
-        >>> bowl = Surface(loss=x**2 + y**2, alphas=axis, betas=axis)
-        >>> round(bowl.spacing, 6), bowl.centre, bowl.edge
-        (0.1, 0.0, 1.0)
-    """
-
-    loss: np.ndarray
-    alphas: np.ndarray
-    betas: np.ndarray
-
-    def __post_init__(self) -> None:  # noqa: D105
-        gaps = np.concatenate([np.diff(self.alphas), np.diff(self.betas)])
-        if min(self.loss.shape) < 3 or not np.allclose(gaps, gaps[0], rtol=1e-6):
-            raise ReplicationError(
-                f"The grid of {self.loss.shape} points is too small or uneven; give three by three or more with one spacing."
-            )
-        if max(np.abs(self.alphas).min(), np.abs(self.betas).min()) > 1e-9:
-            raise ReplicationError("The grid has no point at (0, 0); choose odd counts so that the minimiser lies on it.")
-
-    @classmethod
-    def from_table(cls, table: pd.DataFrame) -> "Surface":
-        """The surface in a table that ``landscape.surface`` returned."""
-        loss, alphas, betas = as_grid(table, "loss")
-        return cls(loss=loss, alphas=alphas, betas=betas)
-
-    @property
-    def spacing(self) -> float:
-        """The distance h between neighbours along an axis."""
-        return float(self.alphas[1] - self.alphas[0])
-
-    @property
-    def centre(self) -> float:
-        """The loss at (0, 0)."""
-        return float(self.loss[np.abs(self.betas).argmin(), np.abs(self.alphas).argmin()])
-
-    @cached_property
-    def finite(self) -> np.ndarray:
-        """The loss with nan for every value that is not finite."""
-        return np.where(np.isfinite(self.loss), self.loss, np.nan)
-
-    @property
-    def edge(self) -> float:
-        """The largest distance from the centre that stays on the grid in every direction."""
-        return float(min(-self.alphas[0], self.alphas[-1], -self.betas[0], self.betas[-1]))
-
-    def at(self, points: np.ndarray) -> np.ndarray:
-        """The loss ``[n]`` at points (beta, alpha) ``[n, 2]``, bilinear; nan outside the grid and beside losses that are not finite."""
-        inside = np.clip(points, [self.betas[0], self.alphas[0]], [self.betas[-1], self.alphas[-1]])
-        # a point that rounding put just outside the edge is on the grid
-        points = np.where(np.abs(points - inside) < 1e-9 * self.spacing, inside, points)
-        return RegularGridInterpolator((self.betas, self.alphas), self.finite, bounds_error=False)(points)
-
-    def curvatures(self) -> tuple[np.ndarray, np.ndarray]:
-        """Smaller and larger eigenvalue of the 2 x 2 Hessian at the inner points, each ``[n_betas - 2, n_alphas - 2]``.
-
-        Second derivatives are central differences.
-        """
-        s, h2 = self.finite, self.spacing**2
-        xx = (s[1:-1, 2:] - 2 * s[1:-1, 1:-1] + s[1:-1, :-2]) / h2
-        yy = (s[2:, 1:-1] - 2 * s[1:-1, 1:-1] + s[:-2, 1:-1]) / h2
-        xy = (s[2:, 2:] - s[2:, :-2] - s[:-2, 2:] + s[:-2, :-2]) / (4 * h2)
-        mean, radius = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-        return mean - radius, mean + radius
 
 
 def basin_area(surface: Surface, level: float) -> float:
@@ -146,7 +66,7 @@ def rise(surface: Surface, radius: float) -> float:
     """
     if radius > surface.edge * (1 + 1e-9):
         raise ReplicationError(f"A circle of radius {radius} leaves the grid; choose a smaller radius or a wider surface.")
-    return float(surface.at(_circle(_RING) * radius).mean() - surface.centre)
+    return float(surface.at(circle(_RING) * radius).mean() - surface.centre)
 
 
 def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
@@ -164,7 +84,7 @@ def ray_decreases(surface: Surface, threshold: float = 0.01) -> np.ndarray:
     """
     shares = np.full(_RAYS, np.nan)
     steps = np.arange(len(surface.alphas) + len(surface.betas)) * surface.spacing
-    for number, direction in enumerate(_circle(_RAYS)):
+    for number, direction in enumerate(circle(_RAYS)):
         losses = surface.at(steps[:, None] * direction)
         counted = np.isfinite(losses[1:]) & np.isfinite(losses[:-1])
         if counted.any():
@@ -285,6 +205,7 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
     surface = Surface.from_table(table)
     finite = surface.loss[np.isfinite(surface.loss)]
     rays = ray_decreases(surface)
+    radii_of = {"0.1": contour_radii(surface, 0.1), "centre_plus_1": contour_radii(surface, surface.centre + 1)}
     value_of: dict[str, float] = {
         "centre": surface.centre,
         "non_finite_points": float(surface.loss.size - len(finite)),
@@ -293,6 +214,8 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "area_below_chance": basin_area(surface, chance),
         "area_below_centre_plus_1": basin_area(surface, surface.centre + 1),
         "area_below_0.1": basin_area(surface, 0.1),
+        **{f"radius_below_{level}": float(distances.mean()) for level, distances in radii_of.items()},
+        "irregularity_of_centre_plus_1": contour_irregularity(radii_of["centre_plus_1"]),
         **{f"rise_{radius}": rise(surface, radius) if radius <= surface.edge else float("nan") for radius in radii},
         "negative_curvature": negative_curvature_share(surface),
         "negative_curvature_in_basin": negative_curvature_share(surface, below=chance),
@@ -304,9 +227,3 @@ def measures(table: pd.DataFrame, *, chance: float = CHANCE, radii: tuple[float,
         "convexity_level": convexity_level(surface),
     }
     return pd.DataFrame({"measure": value_of.keys(), "value": value_of.values()})
-
-
-def _circle(n: int) -> np.ndarray:
-    """Unit vectors (beta, alpha) at ``n`` even angles ``[n, 2]``."""
-    angles = 2 * np.pi * np.arange(n) / n
-    return np.stack([np.sin(angles), np.cos(angles)], axis=1)
