@@ -6,9 +6,9 @@ Beside this file:
   agree within 1e-6 relative, losses 1e-5, eigenvalues 1e-4, PCA 1e-5 (up to sign).
 - ``svcca.json``: CCA, PWCCA, Fourier blocks and PCA of google/svcca. Most coefficients agree within 1e-8.
 - ``stiffness_golden.json`` and ``stiffness_v1.json``: figures of arXiv 1901.09491v1, read twice and independently; error about 0.01.
-- ``landscape_published.json``: what the figures of arXiv 1712.09913v3 print, and what was read off them, each with its reading error.
 
-Each file says in its first entries how its numbers were made. SVCCA's Figure 4 lies in ``figures/published``, where a figure draws it.
+Each file says in its first entries how its numbers were made. SVCCA's Figure 4 and the numbers of the figures of arXiv 1712.09913v3 lie in
+``figures/published``, where figures draw them.
 Two activation files of google/svcca's tutorial are not ours to distribute: ``golden`` looks for them in the folder
 ``REPLICATION_GOLDEN``, then in ``../shared/golden``.
 """

@@ -6,16 +6,17 @@ import pytest
 
 from replication.errors import ReplicationError
 from replication.landscape import surface_measures as sm
+from replication.landscape.surface_grid import Surface
 
 AXIS = np.linspace(-1, 1, 21)
 
 
-def surface_of(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> sm.Surface:
+def surface_of(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Surface:
     x, y = np.meshgrid(AXIS, AXIS)
-    return sm.Surface(function(x, y), AXIS, AXIS)
+    return Surface(function(x, y), AXIS, AXIS)
 
 
-def table_of(surface: sm.Surface) -> pd.DataFrame:
+def table_of(surface: Surface) -> pd.DataFrame:
     x, y = np.meshgrid(surface.alphas, surface.betas)
     return pd.DataFrame({"alpha": x.ravel(), "beta": y.ravel(), "loss": surface.loss.ravel()})
 
@@ -82,7 +83,7 @@ def test_a_convex_surface_is_convex_up_to_its_largest_loss(points: int, ratio: f
     axis = np.linspace(-1, 1, points)
     x, y = np.meshgrid(axis, axis)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    convex = sm.Surface(along**2 + ratio * across**2, axis, axis)
+    convex = Surface(along**2 + ratio * across**2, axis, axis)
     assert sm.convexity_level(convex) == convex.loss.max()
 
 
@@ -99,12 +100,12 @@ def test_convexity_ends_where_a_second_basin_joins_and_where_a_valley_bends() ->
 def test_convexity_forgives_one_point_and_no_more() -> None:
     dented = BOWL.loss.copy()
     dented[10, 12] = 6
-    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == 8
+    assert sm.convexity_level(Surface(dented, AXIS, AXIS)) == 8
     dented[12, 10] = dented[10, 8] = np.inf
-    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) < 1
+    assert sm.convexity_level(Surface(dented, AXIS, AXIS)) < 1
     broken = BOWL.loss.copy()
     broken[10, 10] = np.nan
-    assert np.isnan(sm.convexity_level(sm.Surface(broken, AXIS, AXIS)))
+    assert np.isnan(sm.convexity_level(Surface(broken, AXIS, AXIS)))
     flat = surface_of(lambda x, y: 2.3 + 0 * x)
     assert sm.convexity_level(flat) == pytest.approx(2.3)
 
@@ -113,15 +114,15 @@ def test_one_missing_point_is_allowed_even_in_the_smallest_regions_and_two_are_n
     """Beside the centre, so that the regions of nine points have a hole: 8 + 1 of 9 fill their hull, 7 + 1 do not."""
     dented = BOWL.loss.copy()
     dented[10, 11] = np.inf
-    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == 8
+    assert sm.convexity_level(Surface(dented, AXIS, AXIS)) == 8
     dented[10, 9] = np.inf
-    assert sm.convexity_level(sm.Surface(dented, AXIS, AXIS)) == pytest.approx(4 * (0.1**2 + 0.1**2))
+    assert sm.convexity_level(Surface(dented, AXIS, AXIS)) == pytest.approx(4 * (0.1**2 + 0.1**2))
 
 
 def test_values_that_are_not_finite_are_counted_and_lie_in_no_basin() -> None:
     loss = BOWL.loss.copy()
     loss[0, 0], loss[-1, -1], loss[3, 4] = np.nan, np.inf, np.inf
-    broken = sm.Surface(loss, AXIS, AXIS)
+    broken = Surface(loss, AXIS, AXIS)
     by_measure = sm.measures(table_of(broken)).set_index("measure")["value"]
     assert by_measure["non_finite_points"] == 3
     assert np.isfinite(by_measure).all()
@@ -133,7 +134,7 @@ def test_values_that_are_not_finite_are_counted_and_lie_in_no_basin() -> None:
 def test_grids_that_are_not_square_and_lie_askew() -> None:
     alphas, betas = AXIS[5:], AXIS[8:13]
     x, y = np.meshgrid(alphas, betas)
-    part = sm.Surface(4 * (x**2 + y**2), alphas, betas)
+    part = Surface(4 * (x**2 + y**2), alphas, betas)
     assert part.centre == 0
     assert sm.rise(part, 0.2) == pytest.approx(0.16, rel=0.1)
     with pytest.raises(ReplicationError, match="leaves the grid"):
@@ -144,8 +145,8 @@ def test_grids_that_are_not_square_and_lie_askew() -> None:
 def test_grids_that_cannot_be_judged() -> None:
     even = np.linspace(-1, 1, 4)
     with pytest.raises(ReplicationError, match=r"no point at \(0, 0\)"):
-        sm.Surface(np.zeros((4, 4)), even, even)
+        Surface(np.zeros((4, 4)), even, even)
     with pytest.raises(ReplicationError, match="too small or uneven"):
-        sm.Surface(np.zeros((2, 21)), AXIS[10:12], AXIS)
+        Surface(np.zeros((2, 21)), AXIS[10:12], AXIS)
     with pytest.raises(ReplicationError, match="too small or uneven"):
-        sm.Surface(np.zeros((3, 3)), np.array([-1.0, 0, 2]), np.array([-1.0, 0, 1]))
+        Surface(np.zeros((3, 3)), np.array([-1.0, 0, 2]), np.array([-1.0, 0, 1]))
