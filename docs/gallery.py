@@ -112,9 +112,9 @@ def page() -> str:
     lines = [
         "# All figures",
         "",
-        "Written by `make pictures`. Click a picture to enlarge it. `snakemake NAME` makes the figure again. The line below a figure says",
-        "which data and seeds it was drawn from. Costs are processor minutes at reduced scale for the figure by itself; figures of a paper",
-        "share most of them.",
+        "Click a picture to enlarge it. `snakemake` with the name below a picture makes the figure again. The line inside each picture says",
+        "which data and seeds it shows. Core-minutes are the processor time at reduced scale if this figure alone is made; the figures of a",
+        "paper share most of it. `make pictures` writes this page.",
     ]
     for paper in NAMES:
         entries = [(name, entry) for each, name, entry in dag.figures() if each == paper]
