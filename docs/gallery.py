@@ -112,9 +112,9 @@ def page() -> str:
     lines = [
         "# All figures",
         "",
-        "Click a picture to enlarge it. `snakemake` with the name below a picture makes the figure again. The line inside each picture says",
-        "which data and seeds it shows. Core-minutes are the processor time at reduced scale if this figure alone is made; the figures of a",
-        "paper share most of it. `make pictures` writes this page.",
+        "Click a picture to enlarge it. `snakemake` with the name below a picture makes the figure again. The line inside each picture",
+        "says which data and seeds it shows. Core-minutes are the processor time at reduced scale if this figure alone is made; the",
+        "figures of a paper share most of it. `make pictures` writes this page.",
     ]
     for paper in NAMES:
         entries = [(name, entry) for each, name, entry in dag.figures() if each == paper]
@@ -134,7 +134,7 @@ def _card(name: str, entry: FigureConfig, counts: pd.DataFrame, index: pd.DataFr
     lines = []
     if name in index.index:
         place = f"images/figures/{name}.webp"
-        lines = [f"- [![{name}]({place})]({place})", ""]
+        lines = [f"- [![{entry.reproduces}]({place})]({place})", ""]
     about = [f"    **{entry.reproduces}**", f"    `figure_{name}`"] if lines else [f"- **{entry.reproduces}**", f"    `figure_{name}`"]
     lines += [*about, "", f"    {' '.join(entry.caption.split())}", ""]
     facts = ["no picture yet"]
