@@ -80,10 +80,10 @@ def check_lock(raw_claims: RawClaims, lock_path: Path) -> set[str]:
     lock = _read_lock(lock_path) if lock_path.exists() else {}
     for claim_id, entry in lock.items():
         if claim_id not in raw_claims:
-            raise ReplicationError(f"Claim {claim_id} was deleted, which no claim may be; put it back and say why under withdrawn.")
+            raise ReplicationError(f"Claim {claim_id} was deleted; put it back and say under withdrawn why it does not count.")
         if claim_hash(raw_claims[claim_id]) != entry["sha256"]:
             raise ReplicationError(
-                f"Claim {claim_id} differs from {lock_path}; allowed with a reason only: "
+                f"Claim {claim_id} differs from {lock_path}; if that is intended, "
                 f'run `replicate amend {claim_id} --reason "..." --results-seen yes|no`.'
             )
     if new := [claim_id for claim_id in raw_claims if claim_id not in lock]:

@@ -156,7 +156,7 @@ def record(
         kept = keep.keep(sources, only)
         for folder in kept:
             print(f"Recorded {folder}")
-        print(f"{len(kept)} folders of tables were newer than those in recorded/.")
+        print(f"{len(kept)} folders of tables were copied into recorded/ (only newer ones are).")
         return 0
     if show:
         from replication.recording import queue

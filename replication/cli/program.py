@@ -54,10 +54,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_command(commands: Commands) -> None:
     about = "make a figure, or all figures of a paper, and print its claims (runs Snakemake)"
     run = commands.add(commands.FOR_PEOPLE, actions.run, "run", about, "target")
-    run.add_argument("--scale", default="auto", help="smoke, reduced, full or recorded; by default the largest that the data found allow")
-    run.add_argument("--seeds", type=int, help="trainings of every run; by default as many as paper_configs says")
+    run.add_argument(
+        "--scale", default="auto", help="smoke, reduced, full or recorded; by default reduced if the data can be had, otherwise smoke"
+    )
+    run.add_argument("--seeds", type=int, help="number of trainings of every run; by default as in paper_configs")
     run.add_argument("--cores", type=int, help="processors to use; by default all")
-    run.add_argument("--dry-run", action="store_true", help="only say what would be made")
+    run.add_argument("--dry-run", action="store_true", help="only print what would be made")
 
 
 def _add_data_commands(commands: Commands) -> None:
@@ -101,7 +103,7 @@ def _add_computing_commands(commands: Commands) -> None:
 def _add_claims_commands(commands: Commands) -> None:
     files = {"quantities_file": "of the figure", "verdicts_file": "of the figure"}
     commands.add(commands.FOR_PEOPLE, actions.show, "show", "print a figure's quantities and verdicts", **files)
-    about = "print every claim with its verdict; the status: 0 none is contradicted, 1 some are, 2 broken"
+    about = "print every claim with its verdict; exit status 0: none is contradicted, 1: some are, 2: something is broken"
     claims = commands.add(commands.FOR_PEOPLE, actions.claims, "claims", about)
     claims.add_argument("verdict_files", nargs="+", type=Path)
     claims.add_argument("--ci", action="store_true", help="only claims marked ci")
@@ -109,7 +111,7 @@ def _add_claims_commands(commands: Commands) -> None:
     power = commands.add(commands.FOR_PEOPLE, actions.power, "power", about)
     power.add_argument("figures", nargs="*", metavar="figure", help="figures or papers (default: all that are drawn); names: see below")
     power.add_argument("--scale", default="reduced", help="reduced, full or recorded (default: reduced)")
-    where = "where they lie (default: results; pilots elsewhere)"
+    where = "folder of the results (default: results; name another for pilots)"
     power.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help=where)
     page = commands.add(
         commands.FOR_SNAKEMAKE, actions.claims_page, "claims-page", "write every claim as one page of HTML", out="file to write (.html)"
@@ -125,16 +127,25 @@ def _add_claims_commands(commands: Commands) -> None:
 
 
 def _add_record_command(commands: Commands) -> None:
-    about = "work through the queue of full-scale experiments, and keep what is finished in recorded/"
+    about = "run the queue of full-scale experiments, and copy finished ones into recorded/"
     command = commands.add(commands.FOR_MAINTAINERS, actions.record, "record", about)
     action = command.add_mutually_exclusive_group(required=True)
-    action.add_argument("--minutes", type=float, help="train, measure and gather for so long, into --into; run again to go on")
     action.add_argument(
-        "--keep", nargs="+", type=Path, metavar="FROM", dest="sources", help="keep finished tables (archives, results/) in recorded/"
+        "--minutes", type=float, help="train, measure and gather for this many minutes and write to --into; run again to continue"
     )
-    action.add_argument("--list", action="store_true", dest="show", help="print the queue: minutes, and what is recorded on which device")
-    command.add_argument("--into", type=Path, metavar="DIR", help="folder of archives and of everything that is needed to go on")
-    command.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER", help="where data sets, or their pieces, lie")
+    action.add_argument(
+        "--keep",
+        nargs="+",
+        type=Path,
+        metavar="FROM",
+        dest="sources",
+        help="check finished tables (archives, results/) and copy them into recorded/",
+    )
+    action.add_argument(
+        "--list", action="store_true", dest="show", help="print the queue: minutes of each entry, and on which device it was recorded"
+    )
+    command.add_argument("--into", type=Path, metavar="DIR", help="folder for archives and for everything that is needed to continue")
+    command.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER", help="folders that hold data sets or their pieces")
     command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="figures, measurements or runs of the queue")
-    command.add_argument("--jobs", type=int, help="processes at a time (default: what the queue says on a GPU, else 1)")
+    command.add_argument("--jobs", type=int, help="processes at a time (default: on a GPU as the queue says, otherwise 1)")
     command.add_argument("--scale", default="full", help=argparse.SUPPRESS)  # for tests

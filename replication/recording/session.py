@@ -55,7 +55,7 @@ def record(
             reserve = min(60.0, 3 * minutes)  # 5 % for the last states to be written
             return session.work(started + 60 * minutes - reserve, reserve / 2)
     except Timeout:
-        raise ReplicationError(f"Another `replicate record` is at work in {into}; wait for it or take another folder.") from None
+        raise ReplicationError(f"Another `replicate record` is running in {into}; wait for it or take another folder.") from None
 
 
 def _use_data(folders: Sequence[Path], root: Path) -> None:
@@ -183,7 +183,7 @@ class Session:
         for job, (process, _) in self.running.items():
             process.kill()
             process.join()
-            print(f"{job.name}: out of time; what it had finished stays", flush=True)
+            print(f"{job.name}: out of time; finished parts are kept", flush=True)
         self.running.clear()
 
     def _parts(self, unit: Unit) -> set[int]:
@@ -233,7 +233,7 @@ class Session:
                 path.unlink()
             folders = [unit.tables for unit in self.units if (self.root / unit.tables).is_dir()]
         for folder in archives.add(self.place, "tables", self.root, folders):
-            print(f"{folder} is larger than an archive may be and stays in {self.root}", flush=True)
+            print(f"{folder} is too large for an archive and stays in {self.root}", flush=True)
 
     def _pack_state(self) -> None:
         """Pack the states from which another machine can continue, as far as they are small."""
@@ -273,7 +273,7 @@ class Session:
             print(f"Failed: {', '.join(sorted(self.failed))}.")
             return FAILED
         if left:
-            print(f"Next: {left[0]}. Run the same command again to go on.")
+            print(f"Next: {left[0]}. Run the same command again to continue.")
         return UNFINISHED if left else DONE
 
 

@@ -117,11 +117,11 @@ class Claim(Strict):
     def _honest(self, info: ValidationInfo) -> Self:
         speechless = (info.context or {}).get("scale") == "smoke"
         if speechless and self.expect is not None:
-            raise ValueError("has an expectation at scale smoke, which speaks for no claim; give it for reduced or full")
+            raise ValueError("has an expectation at scale smoke, which says nothing about claims; give it for reduced or full")
         if self.expect is None and not self.not_evaluated and not self.withdrawn and not speechless:
             raise ValueError("has no expectation at this scale; add one under expect or say why under not_evaluated")
         if self.expect is not None and self.expect.basis in ("published", "published_spread") and self.published.trust == "recalled":
-            raise ValueError("rests its acceptance region on a recalled value, which gates nothing; use another basis")
+            raise ValueError("bases its acceptance region on a recalled value, which may decide nothing; use another basis")
         if self.expect is not None and self.discrepancy is not None and not self.expect.excludes(self.discrepancy.interval):
             raise ValueError("has a known discrepancy whose interval is not outside of the acceptance region; an undecided claim has none")
         return self

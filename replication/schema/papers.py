@@ -28,7 +28,7 @@ class FigureConfig(Strict):
     @model_validator(mode="after")
     def _drawn_from_something(self) -> Self:
         if not self.measurements and not self.runs:
-            raise ValueError("is drawn from nothing; name measurements or runs")
+            raise ValueError("names no measurements and no runs; name at least one")
         return self
 
 

@@ -215,7 +215,7 @@ MISTAKES: dict[str, tuple[Edit, list[str]]] = {
         put(*FIGURE, "measurements", to=["mnist_lca"]),
         ["figure lca_layers of the unknown measurement 'mnist_lca'; allowed:", "lenet_lca"],
     ),
-    "figure of nothing": (put(*FIGURE, "measurements", to=[]), ["figures.lca_layers is drawn from nothing; name measurements or runs"]),
+    "figure of nothing": (put(*FIGURE, "measurements", to=[]), ["figures.lca_layers names no measurements and no runs; name at least one"]),
     "figure of an unknown run": (put(*FIGURE, "runs", to=["mnist"]), ["figure lca_layers of the unknown run 'mnist'; allowed:", "lenet"]),
     "run and measurement of one name": (
         lambda raw: raw["measurements"].update(mnist_fc=raw["measurements"]["mnist_fc_lca"]),
