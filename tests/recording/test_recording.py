@@ -154,7 +154,7 @@ def test_two_recorders_do_not_share_a_folder(checkout: Path) -> None:
     (checkout / "DIR").mkdir()
     with open(checkout / "DIR/.lock", "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ReplicationError, match="Another `replicate record` is at work in"):
+        with pytest.raises(ReplicationError, match="Another `replicate record` is running in"):
             recording.record(minutes=1, into=checkout / "DIR", scale="smoke")
 
 
