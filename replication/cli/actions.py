@@ -142,6 +142,7 @@ def amend(claim: str, reason: str, results_seen: str) -> None:
 def record(
     minutes: float | None,
     sources: list[Path] | None,
+    finished: list[Path] | None,
     show: bool,
     into: Path | None,
     data: list[Path],
@@ -157,6 +158,12 @@ def record(
         for folder in kept:
             print(f"Recorded {folder}")
         print(f"{len(kept)} folders of tables were copied into recorded/ (only newer ones are).")
+        return 0
+    if finished:
+        from replication.pipeline import kept_weights
+
+        for folder in finished:
+            print(f"Kept {kept_weights.keep(folder)}")
         return 0
     if show:
         from replication.recording import queue

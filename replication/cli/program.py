@@ -142,6 +142,9 @@ def _add_record_command(commands: Commands) -> None:
         help="check finished tables (archives, results/) and copy them into recorded/",
     )
     action.add_argument(
+        "--keep-weights", nargs="+", type=Path, metavar="RUN", dest="finished", help="copy final weights of trainings into weights/"
+    )
+    action.add_argument(
         "--list", action="store_true", dest="show", help="print the queue: minutes of each entry, and on which device it was recorded"
     )
     command.add_argument("--into", type=Path, metavar="DIR", help="folder for archives and for everything that is needed to continue")

@@ -17,7 +17,7 @@ from replication.files.atomic import atomic, canonical_json
 from replication.files.provenance import PROVENANCE, collect_provenance, provenance_file, read_provenance, write_provenance
 from replication.files.tables import read_tables, write_tables
 from replication.measurements import instrument_of
-from replication.pipeline import dag
+from replication.pipeline import dag, kept_weights
 from replication.training.loop import train
 from replication.training.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training.update import precision_on
@@ -28,12 +28,18 @@ def train_run(
 ) -> bool:
     """Train one seed of a run into ``folder``: log tables, final weights, kept weights, provenance.
 
+    Weights in ``weights/`` that are those of this configuration, seed and data take the place of the training.
     Returns False if it was stopped after ``stop_after`` minutes, before its last step; the same call continues it.
     """
     config, device = dag.run_of(scale, paper, run), machine.prepare(threads)
     dataset = data.load(data_file)
     experiment = experiment_of(config, dataset, device)
     model = initial_model(config, experiment, seed).to(device)
+    kept = kept_weights.folder_of(paper, run, seed)
+    checksums, n = dataset.origin.checksums, len(experiment.train.labels)
+    if taken := kept_weights.take_up(model, config, kept, seed=seed, checksums=checksums, n_examples=n, folder=folder):
+        _write_run(folder, taken | {"taken_from": kept.as_posix()})
+        return True
     depends = dag.training_depends(scale, paper, run)
     identity = canonical_json([depends, dataset.origin.checksums, seed, device.type, precision_on(device, config), torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
@@ -50,15 +56,20 @@ def train_run(
         "kept_steps": [trained.steps[0], trained.steps[-1], len(trained.steps)],
         "data": _data_entry(dataset),
     }
+    _write_run(folder, provenance)
+    return True
+
+
+def _write_run(folder: Path, provenance: dict[str, Any]) -> None:
+    """The provenance of a run's weights, and that of its log."""
     files = [folder / name for name in ("trajectory.npy", "buffers.npy", "weights.safetensors") if (folder / name).exists()]
     write_provenance(folder / PROVENANCE, provenance, files)
     log = {key: value for key, value in provenance.items() if key != "kind"} | {
         "kind": "tables",
-        "measurement": run,
+        "measurement": provenance["run"],
         "trainings": [provenance],
     }
     write_tables(folder / "tables", read_tables(folder / "tables"), log)
-    return True
 
 
 def measure_part(

@@ -19,7 +19,7 @@ from replication.data.sources import formats
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
 from replication.files.provenance import PROVENANCE, provenance_file, read_provenance
-from replication.pipeline import dag
+from replication.pipeline import dag, kept_weights
 from replication.recording import archives, keep, queue
 from replication.recording.jobs import DONE, FAILED, UNFINISHED, Job, data_file, log_of, run
 from replication.recording.queue import Training, Unit, run_folder, run_of
@@ -211,11 +211,13 @@ class Session:
         return folders
 
     def _clean(self) -> None:
-        """Remove trainings and parts that nothing will read again: trajectories are large."""
+        """Remove trainings and parts that nothing will read again: trajectories are large. Final weights of landscapes stay."""
         needed = self.needed_folders()
         scale = self.units[0].scale
         for folder in (*self.root.glob(f"{scale}/*/runs/*/seed*"), *self.root.glob(f"{scale}/*/parts/*/seed*")):
             if folder.relative_to(self.root).as_posix() not in needed:
+                if kept_weights.are_wanted(folder):
+                    kept_weights.keep(folder, self.place)
                 shutil.rmtree(folder)
 
     def _pack_missing(self) -> None:
