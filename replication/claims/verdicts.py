@@ -113,7 +113,7 @@ def _outcome(claim: Claim, estimates: dict[int, float], control: dict[int, float
     if claim.withdrawn:
         return "withdrawn", claim.withdrawn, ""
     if claim.expect is None:
-        return "not_evaluated", claim.not_evaluated or "this scale speaks for no claim", ""
+        return "not_evaluated", claim.not_evaluated or "this scale says nothing about the claim", ""
     if not estimates:
         return ("not_evaluated" if may_be_absent else "error"), f"no estimate of {claim.quantity} was made", ""
     outcome, reason = compare(list(estimates.values()), claim.expect, exact=claim.kind == "identity")

@@ -17,6 +17,8 @@ from replication.files.tables import read_tables
 from replication.pipeline.configs import RECORDED
 from replication.pipeline.fingerprints import module_fingerprint
 
+_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # of data sets
+
 
 def load_tables(folders: Sequence[Path]) -> tuple[dict[str, dict[str, pd.DataFrame]], list[dict[str, Any]]]:
     """Tables of several measurements and seeds, each with a ``seed`` column, and their provenances.
@@ -73,7 +75,7 @@ def stamp_of(scale: str, provenances: list[dict[str, Any]]) -> str:
     for training in (training for provenance in provenances for training in provenance["trainings"]):
         examples.setdefault(training["data"]["name"], set()).add(training["config"]["dataset"]["examples"] or 0)
         seeds.add(training["seed"])
-    data = "; ".join(f"{name} ({_range_of(counts)} training examples)" for name, counts in examples.items())
+    data = "; ".join(f"{_TITLES.get(name, name)} ({_range_of(counts)} training examples)" for name, counts in examples.items())
     parts = [_lead(scale, provenances, examples), data, _seeds_in_words(seeds)]
     return "; ".join(part for part in parts if part)
 
@@ -95,8 +97,8 @@ def _seeds_in_words(seeds: set[int]) -> str:
 
 def _lead(scale: str, provenances: list[dict[str, Any]], data: Iterable[str]) -> str:
     if scale == "smoke":
-        instead = ", digits in place of the paper's data" if "digits" in data else ""
-        return f"SMOKE SCALE{instead}: speaks for no claim"
+        instead = " (digits instead of the paper's data)" if "digits" in data else ""
+        return f"SMOKE SCALE{instead}: tests the code only"
     if scale != RECORDED:
         return f"{scale} scale"
     first, last = (pick(provenance["created"] for provenance in provenances) for pick in (min, max))

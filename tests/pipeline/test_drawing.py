@@ -53,7 +53,7 @@ def test_a_figure_comes_with_quantities_extras_stamp_and_a_record_of_them_all(tm
     record = read_provenance(out / "made_up.provenance.json")
     assert set(record["files"]) == {"made_up.png", "made_up.pdf", "made_up.svg", "made_up.quantities.csv", "made_up.gif"}
     assert (out / "made_up.gif").read_bytes() == b"moving"
-    assert record["stamp"] == "reduced scale; mnist (1,000 training examples); seeds 0, 1"
+    assert record["stamp"] == "reduced scale; MNIST (1,000 training examples); seeds 0, 1"
     assert record["code"] == "code of figures.made_up"
     assert read_quantities(out / "made_up.quantities.csv") == {"total": {0: 2.0, 1: 3.0}}
 
@@ -62,11 +62,11 @@ def test_a_stamp_is_one_short_line() -> None:
     trainings = [TRAINING | {"seed": seed} for seed in range(3)]
     trainings += [TRAINING | {"seed": 0, "config": {"dataset": {"examples": examples}}} for examples in (11_000, None)]
     provenances = [{"trainings": trainings, "created": "2026-01-02T03:04:05+00:00"}]
-    assert drawing.stamp_of("reduced", provenances) == "reduced scale; mnist (1,000 to 11,000 or all training examples); seeds 0 to 2"
-    assert drawing.stamp_of("recorded", provenances).startswith("full scale, recorded 2026-01-02; mnist (")
-    assert drawing.stamp_of("smoke", [{"trainings": []}]) == "SMOKE SCALE: speaks for no claim"
+    assert drawing.stamp_of("reduced", provenances) == "reduced scale; MNIST (1,000 to 11,000 or all training examples); seeds 0 to 2"
+    assert drawing.stamp_of("recorded", provenances).startswith("full scale, recorded 2026-01-02; MNIST (")
+    assert drawing.stamp_of("smoke", [{"trainings": []}]) == "SMOKE SCALE: tests the code only"
     digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
-    assert drawing.stamp_of("smoke", digits).startswith("SMOKE SCALE, digits in place of the paper's data: speaks for no claim; digits (")
+    assert drawing.stamp_of("smoke", digits).startswith("SMOKE SCALE (digits instead of the paper's data): tests the code only; digits (")
 
 
 def test_tables_of_seeds_and_of_training_logs_stand_side_by_side(tmp_path: Path) -> None:
