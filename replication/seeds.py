@@ -2,7 +2,7 @@
 
 A run, a measurement and a figure each have a seed, a small whole number. Two uses of randomness under one seed must not share a
 stream, so every use has words of its own: ``derived_seed(seed, "order", epoch)`` is a function of the seed and the words alone,
-never of what was drawn before. A training that was killed can therefore go on with the same numbers.
+never of what was drawn before. A training that was killed can therefore continue with the same numbers.
 
 - ``generator``: a PyTorch generator on the CPU, whatever the device of the tensors, so that every device draws the same.
 - ``numpy_stream``: numpy's ``RandomState``, for what a data set is made of (splits, subsets, permuted labels). numpy keeps its stream

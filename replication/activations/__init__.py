@@ -1,7 +1,7 @@
 """Outputs of the layers of a network on a fixed set of examples, by the names of its modules.
 
 - ``outputs``: the passes through the network.
-- ``company``: the proof that rows are examples, which get the same rows alone and among others.
+- ``company``: checks that rows are examples: an example must get the same rows alone and among others.
 - ``names``: which output of which call of which module a name means.
 - ``reading``: inputs in every form, chunk by chunk.
 """

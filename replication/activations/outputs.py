@@ -35,7 +35,7 @@ def layer_outputs(
     The model's hooks and modes are the same afterwards, also after an exception. Outputs are copies: a later in-place operation does not
     change them. A result that no module returns (a residual addition) has no name here; take the output of the module around it.
 
-    A few examples are run a second time, alone and among others. If an example then gets other rows, it is an error: the first axis is
+    A few examples are run a second time, alone and among others. If an example then gets other rows, an error is raised: the first axis is
     not the examples (``[time, batch, ...]``), examples interact, or the forward pass is random. The model computes in its own types, also
     inside ``torch.autocast``, and on copies of the inputs.
 
@@ -43,7 +43,7 @@ def layer_outputs(
         model: any network; ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.
         inputs: a tensor or array ``[n_examples, ...]``, a tuple of them (passed by position), a dict (by keyword); or a ``Dataset`` or
             ``DataLoader`` of inputs, of pairs (inputs, labels) or of dicts, which is read chunk by chunk in the order of its data set.
-            Labels are left out. All is moved to the model's device, floating-point inputs to its type; whole numbers stay.
+            Labels are left out. Everything is moved to the model's device, floating-point inputs to its type; whole numbers stay.
         layers: names as in ``model.named_modules()``, or modules. Of a module that returns a tuple (an LSTM) the first tensor is taken;
             ``"lstm[1][0]"`` names another part, ``"encoder[pooler_output]"`` an entry of a dict or dataclass. Of a module that runs
             several times ``"relu#2"`` names the second call. Packed sequences are padded with zeros, ``[n_examples, time, ...]``.

@@ -1,4 +1,4 @@
-"""Claims that can fail: verdicts from intervals over seeds, and how they are shown.
+"""Claims that can fail: verdicts from intervals over seeds, and their tables and pages.
 
 - ``statistics``: intervals over seeds; ``power``: how many seeds decide.
 - ``verdicts``: the verdict on a claim, and the exit status of several.

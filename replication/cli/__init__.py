@@ -1,4 +1,4 @@
-"""``replicate``: the command line. Rules of the Snakefile call it, and so can a person.
+"""``replicate``: the command line, for people and for the rules of the Snakefile.
 
 - ``program``: arguments and exit statuses; ``listing``: commands in groups, and their help; ``actions``: what each command does.
 

@@ -53,7 +53,7 @@ def prepare(name: str, path: Path) -> None:
     """Read a data set from its source and write it as one safetensors file with its provenance beside it (``<path>.provenance.json``).
 
     Raises:
-        ReplicationError: the data set is not to be had or damaged, or the place cannot be written to.
+        ReplicationError: the data set cannot be found or downloaded, it is damaged, or the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -108,7 +108,7 @@ def load(path: Path) -> Dataset:
 def available(name: str) -> bool:
     """Whether a data set is in a search folder or, failing that, its download host answers within two seconds.
 
-    Nothing but a wrong name and a wrong REPLICATION_DATA raises (ReplicationError): both would go unnoticed otherwise.
+    Only a wrong name or a wrong REPLICATION_DATA raises an error (ReplicationError), because both would otherwise go unnoticed.
 
     Example:
         >>> available("digits")
@@ -213,8 +213,8 @@ def normalise(pixels: torch.Tensor, how: Normalisation = "unit", *, reference: t
     """Images as float32 from uint8 pixels, both [n, channels, height, width].
 
     Args:
-        how: "unit" divides by 255; "standardise" then takes off the mean of each channel of ``reference`` (uint8, by
-            default ``pixels``) and divides by its standard deviation over all examples and places; a pair (mean, std)
+        how: "unit" divides by 255; "standardise" then subtracts the mean of each channel of ``reference`` (uint8, by
+            default ``pixels``) and divides by its standard deviation over all examples and positions; a pair (mean, std)
             gives the two per channel, in units of 1 = white.
 
     Raises:

@@ -3,12 +3,12 @@
 - ``directions``: random directions, normalised filter by filter.
 - ``slices``: the loss along a line, on a plane, and between two networks.
 - ``trajectories``: the plane of largest variance through a training path, and paths projected on planes.
-- ``surface_measures``: what the eye judges on a surface, as numbers; ``contours``: how far a contour lies from the minimiser.
+- ``surface_measures``: numbers for what the eye sees on a surface; ``contours``: how far a contour lies from the minimiser.
 - ``surface_grid``: a surface as these two read it.
 - ``heights``: how losses become heights; ``export``: surfaces as a page that turns them in a browser, and as files for ParaView.
 - ``grid``: the points of a line or plane as a table that can be filled in several calls; ``replication.curvature`` uses it too.
 
-Everything rests on ``replication.objective``; nothing here imports ``replication.curvature``.
+Everything is built on ``replication.objective``; nothing here imports ``replication.curvature``.
 """
 
 from replication.landscape import export

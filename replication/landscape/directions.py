@@ -105,8 +105,8 @@ def kept_parameters(layout: Sequence[Slot], ignore: Ignore, device: torch.device
 
     Args:
         layout: ``objective.layout``, or ``layout_of(model)``.
-        ignore: ``"biasbn"`` for biases and all tensors of batch, layer, group and similar norms, told by their names and by the types of
-            their modules; names of tensors or layers (among them "biasbn"); a function of a tensor's slot; None for nothing.
+        ignore: ``"biasbn"`` for biases and all tensors of batch, layer, group and similar norms, recognised by their names and
+            module types; names of tensors or layers (among them "biasbn"); a function of a tensor's slot; None for nothing.
 
     Raises:
         ReplicationError: an unknown rule or name.

@@ -2,10 +2,10 @@
 
 - ``allocation``: one step; ``trajectory``: all steps of a training; ``path``: a trajectory in any of the
   forms it is kept in.
-- ``ledger``: what is added up along a trajectory, as tables; ``span_sums``: its base, whose spans merge.
+- ``ledger``: the sums along a trajectory, as tables; ``span_sums``: its base class; the sums of several spans merge.
 - ``sampled``: sums over layers from random subsets of the examples, with standard errors.
-- ``peaks``: iterations in which layers learn together, and what chance gives.
-- ``distributions``: Weibull, binomial and concentration, which shares and tails are compared with.
+- ``peaks``: iterations in which layers learn together, and how often chance gives the same.
+- ``distributions``: Weibull, binomial and concentration, for comparison with shares and tails.
 """
 
 from replication.lca.allocation import Allocation, allocate

@@ -191,7 +191,7 @@ class Ledger(SpanSums):
         ``steps``: a row per step, with ``statistics`` where running statistics were followed.
         ``layers``: a row per step and parameter tensor. ``histogram``: a row per sign and non-empty bin of
         abs(A). ``elements``: one row, number of elements, of zeros and non-finite ones, sums of powers. ``parameters``: over
-        parameters, the distribution of the share of iterations in which each helps, beside what independent coins would give.
+        parameters, the distribution of the share of iterations in which each helps, beside what independent coin flips would give.
         ``concentration``: how much of the learning few of the elements and of the parameters do. ``oscillation``: turns per tensor.
         Where they were asked for, ``classes``: a row per step, layer and class, and ``traces``: weight, gradient and A of the most
         helping and the most hurting parameter of the traced layer.

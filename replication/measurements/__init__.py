@@ -2,7 +2,7 @@
 
 A module has two functions, and neither reads or writes files of its own:
 
-- ``measure(config, runs, seed=..., part=..., progress=...)`` points the instrument at the trainings the configuration names and
+- ``measure(config, runs, seed=..., part=..., progress=...)`` applies the instrument to the trainings that the configuration names and
   returns the part's arrays by name;
 - ``tables(config, parts)`` joins the arrays of all parts of one seed into tidy tables.
 

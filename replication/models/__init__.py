@@ -1,9 +1,9 @@
 """The papers' networks, one file per family, built by name.
 
 ``build(name, classes=..., channels=..., seed=...)`` returns a freshly initialised ``torch.nn.Module``; PyTorch's global
-generator is used and given back as it was found, so the same seed gives the same weights whatever was drawn before.
+generator is used and then restored, so the same seed always gives the same weights.
 Keywords beyond these make reduced versions of the same network: narrower, shallower, for smaller images. What is known
-of a model without building it stands in its ``Entry``; nothing here imports torch until a model is built.
+of a model without building it is in its ``Entry``; nothing here imports torch until a model is built.
 
 The families share ``parts`` (blocks and layers) and ``initialisation``; ``counting`` counts parameters and multiply-accumulates.
 """

@@ -2,9 +2,9 @@
 
 - ``objective``: ``Objective``, with values, gradients and products with the Hessian and its relatives.
 - ``evaluation``: loss and accuracy at many points, without derivatives. ``sums``, ``products``: sums over chunks of examples.
-- ``plain``: the model itself as a function of the vector. ``fast_paths``: faster forms, used only after they proved themselves:
+- ``plain``: the model itself as a function of the vector. ``fast_paths``: faster forms, used only if they give the same numbers:
   ``folding`` (batch norm folded into the weights), ``stacked_mlp`` (small networks at several points), ``memory_format``.
-- ``examination``: what a network does, found out on a few examples (``probes``, ``arithmetic``): randomness and examples that influence
+- ``examination``: what a network does on a few examples (``probes``, ``arithmetic``): randomness and examples that influence
   each other (``coupling``), values kept from other weights (``kept_values``), weights read past the copy (``other_weights``),
   wrong second derivatives (``second_derivatives``, ``graphs``).
 - ``roles``: what a parameter tensor is in its module (weight, bias, scale of a normalisation).

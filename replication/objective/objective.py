@@ -37,7 +37,7 @@ class Objective:
     were found equal to those of the model on examples of this set (``fast_paths``); ``paths`` says which.
 
     Args:
-        model: the network; copied, never changed. ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are taken off.
+        model: the network; copied, never changed. ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` are unwrapped.
         inputs: what the model takes, examples first: a tensor or array of any type, or a tuple (passed by position) or dict (by
             keyword) of them. With ``labels=None``: a ``Dataset``, a ``DataLoader`` or a list of batches ``(inputs, labels)``, which are
             read anew in every pass, so that they need not fit into memory.
@@ -146,7 +146,7 @@ class Objective:
 
     @property
     def inputs(self) -> Any:
-        """The inputs as the network gets them; not there where they are read from a stream."""
+        """The inputs as the network gets them; there are none if they are read from a stream."""
         return self._examples.inputs
 
     @property
@@ -156,7 +156,7 @@ class Objective:
 
     @property
     def n_classes(self) -> int:
-        """One more than the largest label; an error where labels are not one class index per example."""
+        """One more than the largest label; raises an error if labels are not one class index per example."""
         return n_classes(self.labels)
 
     def parameters(self) -> Tensor:
@@ -225,7 +225,7 @@ class Objective:
 
         Args:
             thetas: parameter vectors ``[n_points, n_parameters]``.
-            examples: indices of the subset ``[m]``; where examples influence each other, as many as one chunk, or it is an error.
+            examples: indices of the subset ``[m]``; if examples influence each other, as many as one chunk.
             buffers: ``[n_buffers]``, for all points, instead of the model's own.
         """
         examples = options.checked_indices(examples, self.n_examples)

@@ -156,7 +156,7 @@ def surface_3d(
     scale: HeightScale | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A surface in three dimensions, lit from the upper left; the text above it says what the ceiling hides.
+    """A surface in three dimensions, lit from the upper left; the text above it says how many points the ceiling hides.
 
     Args:
         table: of ``landscape.surface``.

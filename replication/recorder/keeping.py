@@ -32,7 +32,7 @@ class Keeper:
     Args:
         model: the network; read, never changed.
         folder: where to keep the rows; None for memory.
-        append: go on with the recording in ``folder``.
+        append: continue the recording in ``folder``.
         only_trainable: leave out parameters that do not require gradients.
 
     Attributes:

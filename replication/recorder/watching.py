@@ -43,8 +43,8 @@ class Recorder:
             through. In distributed training, record in one process only.
         optimizer: whose steps to keep; without it, call ``step`` after each of them.
         every: how many steps lie between kept rows. LCA is defined on 1; for more, straight lines stand for the path between them.
-        folder: where to keep the rows; in memory by default. A folder that already holds rows is refused.
-        append: go on with the recording in ``folder``. The model must have the weights of one of its rows (the last one, or those of a
+        folder: where to keep the rows; in memory by default. A folder that already holds rows raises an error.
+        append: continue the recording in ``folder``. The model must have the weights of one of its rows (the last one, or those of a
             checkpoint that the training is resumed from); rows after it are dropped, because their steps are made again.
         only_trainable: leave out parameters that do not require gradients.
 
@@ -114,7 +114,7 @@ class Recorder:
         return self.path.buffers
 
     def step(self) -> None:
-        """To be called after each ``optimizer.step()``, where the recorder was not given the optimizer.
+        """Call this after each ``optimizer.step()`` if the recorder was not given the optimizer.
 
         Raises:
             ReplicationError: the recorder has not started or has ended, or it was given the optimizer and counts its steps itself.

@@ -1,6 +1,6 @@
 """Folders of results as few zip files of bounded size, and back.
 
-The name of a member is the path of its file below the folder of results. Members with other names are refused, so that no file
+The name of a member is the path of its file below the folder of results. Members with other names raise an error, so that no file
 is written elsewhere; nothing is unpickled.
 """
 

@@ -1,4 +1,4 @@
-"""What every mapping of ``paper_configs/*.yaml`` has in common: unknown keys are refused, values are not converted."""
+"""What every mapping of ``paper_configs/*.yaml`` has in common: unknown keys raise an error, and values are not converted."""
 
 import difflib
 import reprlib
@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """A mapping of the configuration: unknown keys are refused with the allowed ones named."""
+    """A mapping of the configuration: unknown keys raise an error that names the allowed ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

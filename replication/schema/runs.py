@@ -11,7 +11,7 @@ from replication.schema.base import Count, Strict
 
 
 class MeanStd(Strict):
-    """Per channel, in units of 1 = white: taken off and divided by."""
+    """Per channel, in units of 1 = white: subtracted, and divided by."""
 
     mean: list[float]
     std: list[Annotated[float, Field(gt=0)]]

@@ -26,7 +26,7 @@ class CriticalLength:
         slope, intercept: of the least-squares line through all pairs.
         smallest_distance, largest_distance: of the pairs.
         extrapolated: the length lies outside of the distances in the data.
-        degenerate: no line that falls (all distances or all values alike, a slope that is not negative) or pairs that are not finite.
+        degenerate: there is no falling line (all distances or values are equal, or the slope is not negative), or pairs are not finite.
         low, high: interval of the length by resampling examples; nan without resampling.
         undefined_resamples: resamples without a falling line; they are left out of the interval.
         pairs: ordered pairs fitted.
@@ -90,8 +90,8 @@ def critical_length(
 ) -> CriticalLength:
     """The dynamical critical length xi: where within-class stiffness crosses zero on average (later versions of the paper).
 
-    A least-squares line through the pairs, every pair alike. Whether the paper fits signs or cosines, pairs or bins, and over which
-    range, is not known. Examples are resampled within their classes, not pairs, which share examples.
+    A least-squares line through the pairs, with equal weight for every pair. It is not known whether the paper fits signs or cosines,
+    pairs or bins, nor over which range. Examples are resampled within their classes, not pairs, which share examples.
 
     Args:
         gram: ``[n, n]``, or ``[n, m]`` with ``column_labels`` and ``squared_norms`` as in ``class_matrix``.

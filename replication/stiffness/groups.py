@@ -18,7 +18,7 @@ class GroupContrast:
     """How much stiffer different classes of the same group are than classes of different groups.
 
     Attributes:
-        difference: mean C(a, b) over a != b of the same group, less the mean over different groups; every cell counts alike.
+        difference: mean C(a, b) over a != b of the same group, less the mean over different groups; every cell has the same weight.
         p_value: (1 + random groupings with at least this difference) / (1 + random groupings), one-sided; nan without a finite difference.
         permutations: random groupings drawn, of the same sizes.
     """
@@ -83,7 +83,7 @@ def levels(matrix: Tensor, groups: Tensor, kingdoms: Tensor | None = None) -> pd
 
     Returns:
         columns ``level`` (``same class``, ``same super-class``, ``same kingdom`` where given, ``rest``), ``stiffness``, ``cells``;
-        a pair of classes stands in the closest level only; nan where a level has no cell or one of its cells is nan.
+        a pair of classes counts in the closest level only; nan where a level has no cell or one of its cells is nan.
 
     Raises:
         ReplicationError: groups that do not fit the matrix.

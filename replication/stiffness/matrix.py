@@ -44,11 +44,11 @@ class ClassMatrix:
     non_finite: Tensor
 
     def within(self, *, weighting: Literal["class", "pair"] = "class") -> float:
-        """Mean of the diagonal, every class alike or every pair alike; classes without pairs are left out."""
+        """Mean of the diagonal, with equal weight for every class or for every pair; classes without pairs are left out."""
         return self._average(torch.eye(len(self.classes), dtype=torch.bool, device=self.mean.device), weighting)
 
     def between(self, *, weighting: Literal["class", "pair"] = "class") -> float:
-        """Mean off the diagonal: 1 / (Nc (Nc - 1)) sum over a != b of C(a, b), or every pair alike."""
+        """Mean off the diagonal: 1 / (Nc (Nc - 1)) sum over a != b of C(a, b), or with equal weight for every pair."""
         return self._average(~torch.eye(len(self.classes), dtype=torch.bool, device=self.mean.device), weighting)
 
     def statistics(self) -> dict[str, float]:
@@ -188,7 +188,7 @@ def confusion(gram: Tensor) -> float:
 
 
 def noise_scale(gram: Tensor) -> float:
-    """Simple noise scale tr(S) / |g|^2 (McCandlish et al. 2018) with both unbiased, in examples.
+    """Simple noise scale tr(S) / |g|^2 (McCandlish et al. 2018) in examples, with unbiased estimates of both.
 
     |g|^2 is the mean of K off the diagonal and tr(S) the mean of the diagonal less that; negative where the estimate of |g|^2 is.
 
@@ -202,7 +202,7 @@ def noise_scale(gram: Tensor) -> float:
 
 
 def table(grams: Mapping[str, Tensor], labels: Tensor, *, include_self: bool = False) -> pd.DataFrame:
-    """Everything that is read off square Gram matrices, one row per layer.
+    """All numbers computed from square Gram matrices, one row per layer.
 
     Columns: ``layer``; ``within_sign``, ``within_cosine``, ``between_sign``, ``between_cosine`` (class averages); ``pairs`` (with a
     stiffness), ``zero_products``, ``zero_gradients``, ``non_finite`` (pairs); ``mean_norm`` of the gradients; ``trace_share`` of the

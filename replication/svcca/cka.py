@@ -71,7 +71,7 @@ def minibatch_cka(
     """CKA of all pairs of layers from mini-batches, without all examples in memory (Nguyen et al. 2021, arXiv 2010.15327, section 3).
 
     The unbiased estimates of HSIC are averaged over the batches, weighted by their examples, before the ratio is taken. So the result
-    does not depend on the batch size but for noise, and tends to the debiased CKA of all examples.
+    does not depend on the batch size, apart from noise, and tends to the debiased CKA of all examples.
 
     Args:
         batches_a, batches_b: activations ``[n_examples, n_neurons]`` by layer name, batch by batch, as ``activations.layer_batches``

@@ -157,7 +157,7 @@ def _matrix_of(activations: Activations, name: str) -> Kernel:
 
 
 def _double_centred(matrix: Tensor) -> Tensor:
-    """The matrix with the means of its rows and columns taken off."""
+    """The matrix with the means of its rows and columns subtracted."""
     rows = matrix.mean(1)
     return matrix - rows[:, None] - rows.conj() + rows.mean().real
 

@@ -65,7 +65,7 @@ class Rounding:
 
 
 def orthonormalise(x: Tensor, mean: Tensor, rounding: Rounding, ridge: float = 0.0) -> tuple[Tensor, Tensor, Basis]:
-    """Which neurons vary ``[n_neurons]``, the mean that was taken off, and the basis of the neurons that vary.
+    """Which neurons vary ``[n_neurons]``, the mean that was subtracted, and the basis of the neurons that vary.
 
     Args:
         x: ``[n_examples, n_neurons]``, finite.

@@ -38,7 +38,7 @@ class Trained:
     Attributes:
         steps: the kept steps, one for each row of ``trajectory.npy``.
         seconds: time of the loop in the process that ended it.
-        resumed_at: the step from which that process went on; 0 where it started afresh.
+        resumed_at: the step from which that process continued; 0 if it started at the beginning.
         reached: steps at which the losses of ``stop_at_losses`` were reached; their weights follow the kept steps in ``trajectory.npy``.
         non_finite_at: first step (from 1) whose mini-batch loss was not finite, or None.
         finished: False where ``stop_after_s`` ended it; the same call continues it.

@@ -141,7 +141,7 @@ def read(name: str, *, download: bool = True) -> Dataset:
     """Read and check a data set; with ``download`` it is fetched into ``data/`` when no search folder holds it.
 
     Raises:
-        ReplicationError: not to be had, incomplete, damaged, or not what its checksums say.
+        ReplicationError: cannot be found or downloaded, incomplete, damaged, or not what its checksums say.
 
     Example:
         >>> read("digits").test.pixels.shape
