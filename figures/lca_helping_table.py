@@ -24,7 +24,6 @@ ROWS: dict[str, tuple[str, str, tuple[float, float | None] | None]] = {
     "allcnn": ("CIFAR-AllCNN", "SGD, momentum 0.9", (51.09, 0.25)),
     "allcnn_adam": ("CIFAR-AllCNN", "Adam", (50.19, 0.03)),
 }
-OTHERS = "other_shares"
 
 
 def counts_of(tables: Tables, run: str) -> pd.DataFrame | None:
@@ -32,9 +31,8 @@ def counts_of(tables: Tables, run: str) -> pd.DataFrame | None:
     if (measurement := f"{run}_lca") in tables:
         columns = ["helping", "hurting", "helping_shuffled", "hurting_shuffled"]
         return tables[measurement]["layers"].groupby(["seed", "step"])[columns].sum().reset_index()
-    if OTHERS in tables and run in set(tables[OTHERS]["shares"]["run"]):
-        return tables[OTHERS]["shares"].query("run == @run")
-    return None
+    shares = [table["shares"].query("run == @run") for table in tables.values() if "shares" in table]
+    return next((counts for counts in shares if len(counts)), None)
 
 
 def shares(tables: Tables, ending: str = "") -> dict[str, pd.Series]:

@@ -124,6 +124,9 @@ def test_a_hostile_name_in_a_configuration_is_refused_before_any_job(tmp_path: P
         REFUSED["hostile names"] += 1
 
 
+COSTS = {"core_minutes": 3, "core_minutes_are": "measured", "gpu_minutes": 1, "gpu_minutes_are": "estimated"}
+
+
 def test_a_hostile_name_of_a_file_quantity_claim_or_queue_entry_is_refused(tmp_path: Path) -> None:
     text = (ROOT / "paper_configs/stiffness.yaml").read_bytes()
     for name in HOSTILE:
@@ -131,7 +134,7 @@ def test_a_hostile_name_of_a_file_quantity_claim_or_queue_entry_is_refused(tmp_p
             (tmp_path / f"{name}.yaml").write_bytes(text)
             assert tried("hostile names", lambda: configs.load("full", tmp_path)) is None, name
             (tmp_path / f"{name}.yaml").unlink()
-        entry = {"paper": name, "measurements": [name], "minutes": 1, "minutes_are": "measured"}
+        entry = {"paper": name, "measurements": [name], **COSTS}
         (tmp_path / configs.QUEUE).write_text(json.dumps({"queue": [entry]}))
         assert tried("hostile names", lambda: queue.load(tmp_path)) is None
         claim = {"id": f"LCA-{name}", "quantity": name}
@@ -230,8 +233,8 @@ def test_a_damaged_lock_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_damaged_queue_is_a_sentence(tmp_path: Path) -> None:
-    whole = b"queue:\n- {paper: lca, measurements: [mnist_fc_lca], minutes: 3, minutes_are: measured}\n"
-    for content in [*damaged(whole, cuts=40, flips=200), b"queue: {}", b"queue: [[]]", b"queue: [{minutes: .nan}]", b"- queue"]:
+    whole = f"queue:\n- {json.dumps({'paper': 'lca', 'measurements': ['mnist_fc_lca'], **COSTS})}\n".encode()
+    for content in [*damaged(whole, cuts=40, flips=200), b"queue: {}", b"queue: [[]]", b"queue: [{core_minutes: .nan}]", b"- queue"]:
         (tmp_path / configs.QUEUE).write_bytes(content)
         tried("queue.yaml", lambda: queue.load(tmp_path))
 

@@ -166,9 +166,9 @@ def record(
             print(f"Kept {kept_weights.keep(folder)}")
         return 0
     if show:
-        from replication.recording import queue
+        from replication.recording import queue, session
 
-        queue.show(only)
+        queue.show(only, session.device_here())
         return 0
     if into is None or minutes is None or minutes <= 0 or (jobs or 1) < 1:
         raise ReplicationError("--minutes needs a number above 0 and --into DIR, and --jobs a number from 1; correct them.")

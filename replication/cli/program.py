@@ -145,10 +145,13 @@ def _add_record_command(commands: Commands) -> None:
         "--keep-weights", nargs="+", type=Path, metavar="RUN", dest="finished", help="copy final weights of trainings into weights/"
     )
     action.add_argument(
-        "--list", action="store_true", dest="show", help="print the queue: minutes of each entry, and on which device it was recorded"
+        "--list",
+        action="store_true",
+        dest="show",
+        help="print the queue in the order for this device: minutes of a seed on a CPU and on a GPU, what is recorded, which figures gain",
     )
     command.add_argument("--into", type=Path, metavar="DIR", help="folder for archives and for everything that is needed to continue")
     command.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER", help="folders that hold data sets or their pieces")
     command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="figures, measurements or runs of the queue")
-    command.add_argument("--jobs", type=int, help="processes at a time (default: on a GPU as the queue says, otherwise 1)")
+    command.add_argument("--jobs", type=int, help="processes of one thread at a time (default: on a GPU as the queue says, otherwise 1)")
     command.add_argument("--scale", default="full", help=argparse.SUPPRESS)  # for tests

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from replication.pipeline import dag, kept_weights
 from replication.training.loop import train
 from replication.training.trained_run import TrainedRun, experiment_of, initial_model
 from replication.training.update import precision_on
+
+_ADDED = ("seconds", "core_seconds")  # of a part; those of a seed are their sum
 
 
 def train_run(
@@ -43,12 +46,14 @@ def train_run(
     depends = dag.training_depends(scale, paper, run)
     identity = canonical_json([depends, dataset.origin.checksums, seed, device.type, precision_on(device, config), torch.__version__])
     progress = machine.reporter(f"train {run} seed {seed}")
+    start = time.process_time()
     trained = train(
         model, experiment, config, seed=seed, folder=folder, identity=_sha256(identity), progress=progress, stop_after_s=60 * stop_after
     )
+    core_seconds = _add_core_seconds(folder, time.process_time() - start)
     if not trained.finished:
         return False
-    details: dict[str, Any] = {"seconds": trained.seconds, "resumed_at_step": trained.resumed_at}
+    details: dict[str, Any] = {"seconds": trained.seconds, "core_seconds": core_seconds, "resumed_at_step": trained.resumed_at}
     details |= {"non_finite_at_step": trained.non_finite_at, "precision": precision_on(device, config)}
     provenance = _provenance("run", scale, paper, seed, device, run=run, config=config.model_dump(mode="json"), **details)
     provenance |= {
@@ -70,6 +75,15 @@ def _write_run(folder: Path, provenance: dict[str, Any]) -> None:
         "trainings": [provenance],
     }
     write_tables(folder / "tables", read_tables(folder / "tables"), log)
+
+
+def _add_core_seconds(folder: Path, seconds: float) -> float:
+    """Processor time of a training over all calls that worked on it; a call that was killed is not counted."""
+    path = folder / "core_seconds.json"
+    total = seconds + (json.loads(path.read_text()) if path.exists() else 0.0)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(total))
+    return total
 
 
 def measure_part(
@@ -94,9 +108,10 @@ def measure_part(
         runs.append(run)
         trainings.append(training)
     progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
-    start = time.monotonic()
+    start, core_start = time.monotonic(), time.process_time()
     arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
-    details = {"seconds": time.monotonic() - start, "config": config.model_dump(mode="json"), "trainings": trainings}
+    details = {"seconds": time.monotonic() - start, "core_seconds": time.process_time() - core_start}
+    details |= {"config": config.model_dump(mode="json"), "trainings": trainings}
     provenance = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
     provenance |= {"depends": dag.measuring_depends(scale, paper, measurement)}
     with atomic(out) as temporary, open(temporary, "wb") as handle:
@@ -143,10 +158,10 @@ def gather_seed(*, scale: str, paper: str, measurement: str, parts: Sequence[Pat
     config = dag.measurement_of(scale, paper, measurement)
     collected = [read_part(part) for part in parts]
     first = provenances[0]
-    joined = {key: first[key] for key in first if key not in ("files", "part", "seconds", "kind")}
+    joined = {key: first[key] for key in first if key not in ("files", "part", "kind", *_ADDED)}
     trainings = {(training["run"], training["seed"]): training for each in provenances for training in each["trainings"]}
-    seconds = sum(each["seconds"] for each in provenances)
-    joined |= {"kind": "tables", "seconds": seconds, "trainings": list(trainings.values())}
+    joined |= {key: sum(each[key] for each in provenances) for key in _ADDED if all(key in each for each in provenances)}
+    joined |= {"kind": "tables", "trainings": list(trainings.values())}
     write_tables(folder, instrument_of(config).tables(config, collected), joined)
 
 

@@ -39,6 +39,7 @@ class Job:
 def run(job: Job, root: Path, stop_at: float) -> None:
     """Do the job below ``root`` and exit with DONE, FAILED or, when ``stop_at`` (seconds since the epoch) has come, UNFINISHED."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(19)  # it works for hours or days, and somebody may use the machine
     log = log_of(job, root)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a") as handle, FileLock(log.with_suffix(".lock")):

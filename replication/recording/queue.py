@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 from tabulate import tabulate
@@ -10,7 +11,7 @@ from tabulate import tabulate
 from replication.errors import ReplicationError
 from replication.files.provenance import PROVENANCE, read_provenance
 from replication.pipeline import configs, dag
-from replication.schema.queue import Queue, QueueEntry
+from replication.schema.queue import Device, Queue, QueueEntry
 from replication.schema.runs import RunConfig
 
 Training = tuple[str, str, int]  # paper, run, seed
@@ -39,6 +40,11 @@ class Unit:
     def tables(self) -> str:
         """Where its tables lie below a folder of results."""
         return f"{self.scale}/{self.paper}/tables/{self.name}/seed{self.seed}"
+
+    @property
+    def kept(self) -> str:
+        """Where its tables lie below ``recorded/``."""
+        return f"{self.paper}/{self.name}/seed{self.seed}"
 
     @property
     def parts(self) -> int:
@@ -78,7 +84,7 @@ def run_of(scale: str, training: Training) -> RunConfig:
 
 
 def load(folder: Path = configs.FOLDER) -> list[QueueEntry]:
-    """The entries of the queue in order.
+    """The entries of the queue in the order of the file.
 
     Raises:
         ReplicationError: the file is missing or broken, or names something that the configurations do not have.
@@ -106,6 +112,22 @@ def _check(entry: QueueEntry, path: Path) -> None:
                 raise ReplicationError(f"{path} asks for {entry.seeds} seeds of {entry.paper}/{name}, which has {n_seeds}; ask for fewer.")
 
 
+def in_order(entries: Sequence[QueueEntry], device: Device, scale: str = "full") -> list[QueueEntry]:
+    """The entries with the cheapest evidence first.
+
+    That is the fewest minutes of all its seeds per figure that no earlier entry of the file gives anything to, one at least.
+    """
+    figures, known_figures, known_units = dag.figures_of(scale), set[str](), set[str]()
+    cost = {}
+    for number, entry in enumerate(entries):
+        drawn = {figure for name in entry.names for figure in figures.get((entry.paper, name), ())} - known_figures
+        seeds = {unit.seed for unit in units_of(entry, scale) if unit.tables not in known_units}
+        cost[number] = entry.minutes(device) * len(seeds) / max(1, len(drawn))
+        known_figures |= drawn
+        known_units |= {unit.tables for unit in units_of(entry, scale)}
+    return [entries[number] for number in sorted(cost, key=lambda number: cost[number])]
+
+
 def _n_seeds(scale: str, paper: str, name: str, is_run: bool) -> int:
     config = dag.paper_of(scale, paper)
     return config.runs[name].seeds if is_run else config.measurements[name].n_seeds(config.runs)
@@ -113,7 +135,7 @@ def _n_seeds(scale: str, paper: str, name: str, is_run: bool) -> int:
 
 def units_of(entry: QueueEntry, scale: str) -> list[Unit]:
     """The units of an entry, seed by seed, so that units that read the same trainings are neighbours."""
-    names = [(name, False) for name in entry.measurements] + [(name, True) for name in entry.runs]
+    names = [(name, name in entry.runs) for name in entry.names]
     seeds = {name: min(entry.seeds or 2**32, _n_seeds(scale, entry.paper, name, is_run)) for name, is_run in names}
     return [
         Unit(scale=scale, paper=entry.paper, name=name, seed=seed, is_run=is_run, side_by_side=entry.side_by_side)
@@ -143,25 +165,38 @@ def units(entries: Sequence[QueueEntry], scale: str, only: Sequence[str] = ()) -
     return [unit for unit in ordered if set(only) & {unit.name, *by_figure.get((unit.paper, unit.name), ())}]
 
 
-def show(only: Sequence[str] = ()) -> None:
-    """Print a row per measurement or run of the queue: minutes per seed, seeds recorded, on what, and the figures drawn from it."""
-    entries, figures = load(), dag.figures_of("full")
-    chosen = {(unit.paper, unit.name) for unit in units(entries, "full", only)}
+def show(only: Sequence[str], device: Device) -> None:
+    """Print a row per entry of the queue, in the order for a device: what is recorded, what a seed costs, the figures drawn from it."""
+    entries, figures = in_order(load(), device), dag.figures_of("full")
+    chosen = {unit.tables for unit in units(entries, "full", only)}
+    shown = [entry for entry in entries if any(unit.tables in chosen for unit in units_of(entry, "full"))]
     rows = []
+    for entry in shown:
+        drawn = dict.fromkeys(figure for name in entry.names for figure in figures.get((entry.paper, name), ()))
+        costs = (f"{entry.core_minutes:,.9g} {entry.core_minutes_are}", f"{entry.gpu_minutes:,.9g} {entry.gpu_minutes_are}")
+        recorded = "\n".join(_recorded(entry, name) for name in entry.names)
+        rows.append([entry.paper, "\n".join(entry.names), recorded, *costs, ", ".join(drawn)])
+    headers = ["paper", "measurement or run", "recorded", "core-minutes\nof a seed", "GPU minutes\nof a seed", "figures that gain"]
+    print(tabulate(rows, headers=headers, maxcolwidths=[None] * 5 + [60]))
+    left = {unit.tables for unit in units(shown, "full", only) if not (dag.RECORDED_FOLDER / unit.kept).is_dir()}
+    hours = {each: _hours(shown, left, each) for each in get_args(Device)}
+    print(f"\nThe cheapest evidence first, on the {device.upper()} found here.", end=" ")
+    print(f"Left, at most: {hours['cpu']:,.0f} core-hours, or {hours['gpu']:,.0f} hours of a GPU.")
+
+
+def _recorded(entry: QueueEntry, name: str) -> str:
+    """Seeds recorded of those in the queue, and on what."""
+    seeds = [unit for unit in units_of(entry, "full") if unit.name == name]
+    paths = [path for unit in seeds if (path := dag.RECORDED_FOLDER / unit.kept / PROVENANCE).is_file()]
+    devices = dict.fromkeys(read_provenance(path, check=False)["device"].partition(",")[0] for path in paths)
+    return f"{len(paths)} of {len(seeds)}" + (f" ({', '.join(devices)})" if devices else "")
+
+
+def _hours(entries: Sequence[QueueEntry], left: set[str], device: Device) -> float:
+    """What the seeds with anything left to record cost, each as a whole entry."""
+    minutes, counted = 0.0, set[str]()
     for entry in entries:
-        names = [(entry.paper, name) for name in (*entry.measurements, *entry.runs) if (entry.paper, name) in chosen]
-        rows += [(paper, name, *_progress(entry, name), ", ".join(figures.get((paper, name), []))) for paper, name in names]
-    headers = ["paper", "measurement or run", "recorded", "minutes of a seed", "on", "the queue says", "figures"]
-    print(tabulate(rows, headers=headers, maxcolwidths=[None] * 4 + [26, None, 50]))
-
-
-def _progress(entry: QueueEntry, name: str) -> tuple[str, str, str, str]:
-    """Seeds recorded of those in the queue; minutes of one seed; devices; the minutes that the queue states for the whole entry."""
-    paths = sorted((dag.RECORDED_FOLDER / entry.paper / name).glob(f"seed*/{PROVENANCE}"))
-    provenances = [read_provenance(path, check=False) for path in paths]
-    n_seeds = sum(unit.name == name for unit in units_of(entry, "full"))
-    is_run = name in entry.runs
-    seconds = [sum(training["seconds"] for training in each["trainings"]) + (0 if is_run else each["seconds"]) for each in provenances]
-    minutes = f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else ""
-    devices = ", ".join(dict.fromkeys(each["device"] for each in provenances))
-    return f"{min(len(provenances), n_seeds)} of {n_seeds}", minutes, devices, f"{entry.minutes:g} {entry.minutes_are}"
+        of_entry = [unit for unit in units_of(entry, "full") if unit.tables in left - counted]
+        minutes += entry.minutes(device) * len({unit.seed for unit in of_entry})
+        counted |= {unit.tables for unit in of_entry}
+    return minutes / 60

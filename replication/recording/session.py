@@ -23,6 +23,7 @@ from replication.pipeline import dag, kept_weights
 from replication.recording import archives, keep, queue
 from replication.recording.jobs import DONE, FAILED, UNFINISHED, Job, data_file, log_of, run
 from replication.recording.queue import Training, Unit, run_folder, run_of
+from replication.schema.queue import Device
 
 _STATE_LIMIT = 2 * archives.LIMIT
 
@@ -42,13 +43,14 @@ def record(
         ReplicationError: a wrong name, no data, or another recorder at work in DIR.
     """
     started = time.time()
-    entries = queue.load()
+    entries = queue.in_order(queue.load(), device_here(), scale)
     units, chosen = queue.units(entries, scale), queue.units(entries, scale, only)
     root = into / "work"
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(into / ".lock", timeout=0):
             _use_data(folders, root)
+            os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # of the jobs
             for path in (*archives.packed(into, "tables"), *archives.packed(into, "state")):
                 archives.extract(path, root)
             session = Session(into, units, chosen, jobs=jobs)
@@ -83,7 +85,7 @@ class Session:
 
     def __init__(self, place: Path, units: Sequence[Unit], chosen: Sequence[Unit], *, jobs: int | None) -> None:
         self.place, self.root, self.units, self.chosen = place, place / "work", units, chosen
-        self.jobs = jobs or (None if _has_gpu() else 1)
+        self.jobs = jobs or (None if device_here() == "gpu" else 1)
         self.finished = {unit for unit in units if self._is_current(self.root / unit.tables, unit.depends) or keep.is_recorded(unit)}
         self.parts = {unit: self._parts(unit) for unit in units if unit not in self.finished}
         self.trained = {training for unit in self.parts for training in unit.trainings if self._is_trained(unit.scale, training)}
@@ -127,7 +129,7 @@ class Session:
                 self.running[job] = (process, time.time())
 
     def ready(self) -> Iterator[Job]:
-        """Jobs that could run now, in the order of the queue; what can be measured before what can be trained."""
+        """Jobs that could run now, cheapest evidence first; what can be measured before what can be trained."""
         for unit in self.chosen:
             if unit in self.finished or self._lacks_data(unit):
                 continue
@@ -279,7 +281,8 @@ class Session:
         return UNFINISHED if left else DONE
 
 
-def _has_gpu() -> bool:
+def device_here() -> Device:
+    """What trainings and measurements would run on."""
     import torch
 
-    return torch.cuda.is_available()
+    return "gpu" if torch.cuda.is_available() else "cpu"

@@ -43,8 +43,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def queue_of(*measurements: str) -> None:
     """A queue of one seed of each."""
-    entries = [{"paper": "lca", "measurements": [name], "seeds": 1, "minutes": 1, "minutes_are": "estimated"} for name in measurements]
-    (configs.FOLDER / configs.QUEUE).write_text(yaml.safe_dump({"queue": entries}))
+    write_queue(configs.FOLDER, *({"paper": "lca", "measurements": [name], "seeds": 1} for name in measurements))
+
+
+def write_queue(folder: Path, *entries: dict[str, object]) -> None:
+    """A queue of these entries, which cost a minute where they do not say."""
+    costs = {"core_minutes": 1, "core_minutes_are": "flops", "gpu_minutes": 1, "gpu_minutes_are": "estimated"}
+    (folder / configs.QUEUE).write_text(yaml.safe_dump({"queue": [costs | entry for entry in entries]}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -79,6 +84,7 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
         wait_for((root / "smoke/lca" / moment).exists)
         assert process.poll() is None, f"ended before {moment}"
+        assert 19 in priorities_of_children(process.pid), "others may use the machine"
         process.kill()
         process.wait()
         wait_for(lambda: all(map(is_free, (root / "logs").glob("*.lock"))))  # its jobs end with it
@@ -91,6 +97,11 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
     assert record["seconds"] > 0
     assert not list(root.glob("smoke/*/runs/*/seed*")), "nothing will read the trajectories again"
     assert archives.folders(checkout / "DIR/tables-000.zip") == [f"smoke/lca/tables/{name}_lca/seed0"]
+
+
+def priorities_of_children(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [os.getpriority(os.PRIO_PROCESS, int(child)) for child in children]
 
 
 def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
@@ -129,8 +140,7 @@ def test_archives_carry_finished_tables_and_small_states_to_another_machine(chec
 
 
 def test_the_log_of_a_run_is_a_result_of_its_own(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    entry = {"paper": "lca", "runs": ["resnet20"], "seeds": 1, "minutes": 1, "minutes_are": "estimated"}
-    (configs.FOLDER / configs.QUEUE).write_text(yaml.safe_dump({"queue": [entry]}))
+    write_queue(configs.FOLDER, {"paper": "lca", "runs": ["resnet20"], "seeds": 1})
     folder = trained(checkout / "DIR/work", "resnet20")
     expected = contents(folder / "tables")
     assert recording.record(minutes=5, into=checkout / "DIR", jobs=1, scale="smoke") == 0, "killed before its log was kept"
@@ -193,8 +203,36 @@ def test_a_unit_is_listed_once_where_it_comes_first() -> None:
     assert len({unit.tables for unit in units}) == len(units)
     frozen = [unit.seed for unit in units if unit.name == "resnet20_frozen_layers"]
     assert frozen == list(range(10))
-    names = [unit.name for unit in units]
-    assert names.index("resnet20_frozen_layers") < names.index("cifar10_stiffness") < names.index("resnet20_momentum_layers")
+
+
+def test_the_cheapest_evidence_for_the_device_comes_first(tmp_path: Path) -> None:
+    entries = [
+        {"measurements": ["lenet_lca"], "seeds": 2, "core_minutes": 300, "gpu_minutes": 2},  # two figures, two seeds
+        {"measurements": ["resnet20_layers"], "seeds": 3, "core_minutes": 299, "gpu_minutes": 8},  # three figures, three seeds
+        {"measurements": ["lca_toy"], "core_minutes": 400, "gpu_minutes": 0.1},  # one figure, three seeds
+        {"measurements": ["resnet20_layers"], "seeds": 10, "core_minutes": 50, "gpu_minutes": 50},  # seven more seeds, no more figures
+    ]
+    write_queue(tmp_path, *({"paper": "lca"} | entry for entry in entries))
+    orders = {device: queue.in_order(queue.load(tmp_path), device) for device in ("cpu", "gpu")}
+    names = {device: [(*entry.names, entry.seeds) for entry in order] for device, order in orders.items()}
+    assert names["cpu"] == [("resnet20_layers", 3), ("lenet_lca", 2), ("resnet20_layers", 10), ("lca_toy", None)]
+    assert names["gpu"] == [("lca_toy", None), ("lenet_lca", 2), ("resnet20_layers", 3), ("resnet20_layers", 10)]
+
+
+def test_a_recorder_works_in_that_order_with_one_thread_a_job(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_queue(
+        configs.FOLDER,
+        {"paper": "svcca", "measurements": ["linear_maps"], "seeds": 1, "core_minutes": 9},
+        {"paper": "svcca", "measurements": ["noisy_layers"], "seeds": 1, "core_minutes": 2},
+        {"paper": "lca", "measurements": ["lca_toy"], "seeds": 1, "core_minutes": 1},
+    )
+    assert recording.record(minutes=5, into=checkout / "DIR", jobs=1, scale="smoke") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("measure ")]
+    assert [line.split()[1] for line in said] == ["lca/lca_toy", "svcca/noisy_layers", "svcca/linear_maps"]
+    for folder in (checkout / "DIR/work/smoke").glob("*/tables/*/seed0"):
+        provenance = read_provenance(folder / PROVENANCE)
+        assert provenance["device"] == "cpu, 1 thread(s)"
+        assert 0 < provenance["core_seconds"] <= 1.5 * provenance["seconds"] + 1, "no more threads than one"
 
 
 @pytest.mark.parametrize(
@@ -204,16 +242,17 @@ def test_a_unit_is_listed_once_where_it_comes_first() -> None:
         ({"runs": ["nope"]}, "unknown run 'nope' of lca; allowed: mnist_fc, "),
         ({"paper": "nope", "runs": ["x"]}, "unknown paper 'nope'; allowed: four_views, "),
         ({}, "records nothing; name measurements or runs"),
-        ({"runs": ["mnist_fc"], "minute": 3}, r"unknown key 'minute' \(did you mean 'minutes'\?\)"),
+        ({"runs": ["mnist_fc"], "core_minute": 3}, r"unknown key 'core_minute' \(did you mean 'core_minutes'\?\)"),
         ({"runs": ["mnist_fc"], "seeds": 4}, "asks for 4 seeds of lca/mnist_fc, which has 3"),
-        ({"runs": ["mnist_fc"], "minutes_are": "guessed"}, "'guessed'"),
+        ({"runs": ["mnist_fc"], "core_minutes_are": "estimated"}, "'estimated'"),
+        ({"runs": ["mnist_fc"], "gpu_minutes_are": "flops"}, "'flops'"),
+        ({"runs": ["mnist_fc"], "gpu_minutes": 0}, "gpu_minutes"),
     ],
 )
 def test_a_mistake_in_the_queue_is_one_sentence(tmp_path: Path, entry: dict[str, object], says: str) -> None:
-    whole = {"paper": "lca", "minutes": 1, "minutes_are": "estimated"} | entry
     folder = tmp_path / "configs"
     folder.mkdir()
-    (folder / configs.QUEUE).write_text(yaml.safe_dump({"queue": [whole]}))
+    write_queue(folder, {"paper": "lca"} | entry)
     with pytest.raises(ReplicationError, match=says):
         queue.load(folder)
 
@@ -226,13 +265,29 @@ def test_only_takes_names_of_figures_measurements_and_runs() -> None:
         queue.units(entries, "full", ["nope"])
 
 
-def test_the_list_says_what_is_recorded_and_on_what(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_what_both_devices_cost_what_is_recorded_and_which_figures_gain(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (checkout / "recorded").symlink_to(ROOT / "recorded")
-    queue.show(["mnist_fc_lca", "lenet_lca"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    costs = {"core_minutes": 480, "gpu_minutes": 2.5}
+    write_queue(
+        configs.FOLDER,
+        {"paper": "lca", "measurements": ["lenet_lca"], **costs},
+        {"paper": "lca", "measurements": ["mnist_fc_lca", "mnist_fc_frames"], "core_minutes": 1000, "core_minutes_are": "measured"},
+    )
+    queue.show([], "cpu")
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines()]
     (recorded_row,) = [row for row in rows if "mnist_fc_lca" in row]
-    assert {"3", "cpu,", "estimated"} <= set(recorded_row)
-    assert any("lenet_lca" in row and row[2:5] == ["0", "of", "3"] for row in rows)
+    assert recorded_row[1:8] == ["mnist_fc_lca", "3", "of", "3", "(cpu)", "1,000", "measured"]
+    (lenet,) = [row for row in rows if "lenet_lca" in row]
+    assert lenet == ["lca", "lenet_lca", "0", "of", "3", "480", "flops", "2.5", "estimated", "lca_layers,", "lca_helping_table"]
+    assert said.index("mnist_fc_lca") < said.index("lenet_lca"), "eight more figures for 3,000 minutes"
+    assert "on the CPU found here. Left, at most: 74 core-hours, or 0 hours of a GPU." in said
+    queue.show(["lca_layers"], "gpu")
+    said = capsys.readouterr().out
+    assert "mnist_fc_frames" in said
+    assert "on the GPU found here" in said
 
 
 # ----- archives, pieces, recorded/
