@@ -31,8 +31,8 @@ def counts_of(tables: Tables, run: str) -> pd.DataFrame | None:
     if (measurement := f"{run}_lca") in tables:
         columns = ["helping", "hurting", "helping_shuffled", "hurting_shuffled"]
         return tables[measurement]["layers"].groupby(["seed", "step"])[columns].sum().reset_index()
-    shares = [table["shares"].query("run == @run") for table in tables.values() if "shares" in table]
-    return next((counts for counts in shares if len(counts)), None)
+    by_measurement = [table["shares"] for table in tables.values() if "shares" in table]
+    return next((shares[shares["run"] == run] for shares in by_measurement if run in set(shares["run"])), None)
 
 
 def shares(tables: Tables, ending: str = "") -> dict[str, pd.Series]:
