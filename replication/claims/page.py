@@ -23,7 +23,7 @@ TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 TRUST = {
     "confirmed": "confirmed against the paper",
     "secondary": "from a secondary source",
-    "recalled": "recalled, not checked: gates nothing",
+    "recalled": "recalled, not checked: decides nothing",
     "none": "no number published",
 }
 _FAR = 4  # a control or published value further away than this many spans of everything else is pointed at, not drawn
