@@ -27,25 +27,36 @@ def tables(config: SurfaceConfig, parts: Sequence[Arrays]) -> Tables:
 
 def tables_of_run(config: SurfaceConfig, run: TrainedRun, seed: int, progress: Progress) -> dict[str, pd.DataFrame]:
     """Surfaces of one network on a fixed subset, its losses and errors on the whole sets."""
-    objective = run.around(examples=config.examples)
+    loss = reached(run, config.at_losses.get(run.name))
+    objective = run.around(loss=loss, examples=config.examples)
     axis = np.linspace(-config.reach, config.reach, config.points)
+    model = run.model() if loss is None else run.model_at_loss(loss)
     surfaces, measured = [], []
     for direction in range(config.directions):
         drawn = seed * config.directions + direction
-        x, y = (random_direction(run.model(), axis_generator(drawn, axis=number)) for number in (0, 1))
+        x, y = (random_direction(model, axis_generator(drawn, axis=number)) for number in (0, 1))
         table = surface(objective, x, y, axis, axis, progress=progress)
         surfaces.append(table.assign(direction=drawn))
         measured.append(measures(table).assign(direction=drawn))
-    return {"surface": pd.concat(surfaces), "measures": pd.concat(measured), "networks": networks(run, config.test_examples)}
+    return {"surface": pd.concat(surfaces), "measures": pd.concat(measured), "networks": networks(run, loss, config.test_examples)}
 
 
-def networks(run: TrainedRun, test_examples: int | None) -> pd.DataFrame:
-    """Loss and accuracy on the training and the test set, before training (with running statistics 0 and 1) and after it."""
+def reached(run: TrainedRun, loss: float | None) -> float | None:
+    """The training loss at which a network is measured; None for its last weights, also where it never came down to ``loss``."""
+    return loss if loss in run.steps_at_losses else None
+
+
+def networks(run: TrainedRun, loss: float | None, test_examples: int | None) -> pd.DataFrame:
+    """Loss and accuracy on the training and the test set, before training (with running statistics 0 and 1) and after it.
+
+    With ``loss`` the second network is the one that first had this training loss.
+    """
     splits: dict[Literal["train", "test"], int | None] = {"train": None, "test": test_examples}
     rows = []
-    for step in (0, run.config.steps):
+    last = run.config.steps if loss is None else run.steps_at_losses[loss]
+    for step, at_loss in ((0, None), (last, loss)):
         for split, examples in splits.items():
-            objective = run.around(step, examples=examples, split=split)
+            objective = run.around(step, loss=at_loss, examples=examples, split=split)
             theta = objective.parameters()
             evaluation = objective.evaluate(theta)._asdict()
             rows.append({"step": step, "split": split, **evaluation, "examples": len(objective.labels), "norm": float(theta.norm())})

@@ -54,11 +54,20 @@ class SurfaceConfig(Slices):
     Attributes:
         directions: pairs of random directions, filter-normalised; no two seeds share one.
         test_examples: test images of the error, the first ones; all of them by default.
+        at_losses: run -> one of its ``stop_at_losses``: its surface is that of the weights which first had this training loss, so that
+            networks are compared at the same loss. The other runs have their final weights.
     """
 
     instrument: Literal["landscape_surface"]
     directions: Count = 1
     test_examples: Count | None = None
+    at_losses: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+    @model_validator(mode="after")
+    def _known_runs(self) -> Self:
+        if unknown := [run for run in self.at_losses if run not in self.runs]:
+            raise ValueError(f"names the run '{unknown[0]}' in at_losses, which is not measured; allowed: {', '.join(self.runs)}")
+        return self
 
 
 class LinesConfig(Slices):

@@ -140,20 +140,29 @@ class TrainedRun:
         model = initial_model(self.config, self.experiment, self.seed)
         return Objective(model, examples.images[:n], examples.labels[:n], batch_norm=batch_norm, chunk=chunk)
 
-    def around(self, step: int | None = None, *, examples: int | None = None, split: Literal["train", "test"] = "train") -> Objective:
+    def around(
+        self,
+        step: int | None = None,
+        *,
+        loss: float | None = None,
+        examples: int | None = None,
+        split: Literal["train", "test"] = "train",
+    ) -> Objective:
         """The loss around the network after ``step`` steps (the last ones by default), with its parameters and running statistics.
 
         Args:
+            loss: one of the run's ``stop_at_losses``, in place of ``step``: around the network that first had this training loss.
             examples: how many training (or test) examples, the first ones; all of them by default.
 
         Raises:
-            ReplicationError: the weights of that step were not kept, or there are fewer examples.
+            ReplicationError: the weights of that step or loss were not kept, or there are fewer examples.
         """
         held = self.experiment.train if split == "train" else self.experiment.test
         n = len(held.labels) if examples is None else examples
         if n > len(held.labels):
             raise ReplicationError(f"Run {self.name} has {len(held.labels)} {split} examples and {n} are wanted; use as many or fewer.")
-        return Objective(self.model(step), held.images[:n], held.labels[:n])
+        model = self.model(step) if loss is None else self.model_at_loss(loss)
+        return Objective(model, held.images[:n], held.labels[:n])
 
     def log(self) -> dict[str, pd.DataFrame]:
         """Tables ``log`` (mini-batch loss and accuracy per step) and ``evaluation`` (validation and test set)."""

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 
 from replication.data import sources
 from replication.landscape.grid import as_grid
 from replication.measurements import instrument_of, landscape_lines, landscape_trajectory
+from replication.measurements.landscape_surface import reached
 from replication.objective import flat_parameters, layout_of
 from replication.schema.landscape import (
     CurvatureConfig,
@@ -261,3 +263,36 @@ def test_random_directions_meet_the_formula() -> None:
     assert row["formula"] == pytest.approx(np.sqrt(2 / (np.pi * 2000)))
     assert row["mean"] == pytest.approx(row["formula"], rel=0.1)  # four standard errors
     assert row["shared"] > 4 * row["formula"]
+
+
+def stopped(name: str, folder: Path, lr: float) -> TrainedRun:
+    """A training that keeps its weights at the training losses 1.5 and 0.5 and ends there."""
+    settings = run_config(10, 0.0).model_dump() | {"steps": 400, "keep": [0], "stop_at_losses": {"values": [1.5, 0.5], "every": 5}}
+    config = RunConfig.model_validate(settings | {"optimizer": {"name": "sgd", "lr": lr, "momentum": 0.9}})
+    dataset, device = sources.read("digits"), torch.device("cpu")
+    experiment = experiment_of(config, dataset, device)
+    train(initial_model(config, experiment, 0), experiment, config, seed=0, folder=folder / name)
+    return TrainedRun(name, 0, config, folder / name, dataset, device)
+
+
+def test_networks_are_compared_at_the_same_training_loss(tmp_path: Path) -> None:
+    """Two rates reach a loss after different numbers of steps; the surface's centre is the loss of the weights kept there."""
+    runs = [stopped("fast", tmp_path, 0.05), stopped("slow", tmp_path, 0.01)]
+    steps = [run.steps_at_losses[0.5] for run in runs]
+    assert steps[0] < steps[1] < 400
+    settings = {"points": 3, "reach": 0.1, "jobs": 1, "test_examples": TEST_EXAMPLES}
+    tables = measured(config_of(SurfaceConfig, runs, **settings, at_losses={"fast": 0.5, "slow": 0.5}), runs)
+    networks = tables["networks"].query("split == 'train' and step > 0").set_index("run")
+    assert networks["step"].to_dict() == {run.name: step for run, step in zip(runs, steps, strict=True)}
+    assert (networks["loss"] <= 0.5).all()
+    assert (networks["loss"] > 0.2).all(), "not the last weights of a longer training"
+    for run in runs:
+        centre = tables["surface"].query("run == @run.name and alpha == 0 and beta == 0")["loss"].item()
+        objective = run.around(loss=0.5, examples=EXAMPLES)
+        assert centre == pytest.approx(objective.evaluate(objective.parameters()).loss, rel=1e-6)
+    assert reached(runs[0], 0.1) is None, "a loss that was not reached gives the last weights"
+
+
+def test_a_loss_of_a_run_that_is_not_measured_is_refused(runs: list[TrainedRun]) -> None:
+    with pytest.raises(ValidationError, match="which is not measured; allowed: small"):
+        config_of(SurfaceConfig, runs, points=3, at_losses={"small_batch": 0.5})
