@@ -22,7 +22,7 @@ from figures.residual_nets import (
     trend_legend,
 )
 from figures.style import Quantities, Tables, empty_figure, is_measured, requires
-from figures.surfaces import NOSHORT, measure_of
+from figures.surfaces import NOSHORT, measure_of, network_value
 
 MEASUREMENT = "depth_surfaces"
 PANELS = f"First seed, filter-normalised random directions; {STATISTICS}; dashed: published mean radius of the 0.1 contour"
@@ -43,10 +43,14 @@ def quantities(tables: Tables) -> Quantities:
     shortcuts, without = split_by_shortcuts(accuracy.columns)
     shallow, deep = shortcuts[0], shortcuts[-1]
     pairs = [run for run in ("resnet56", "resnet20") if {run, run + NOSHORT} <= set(accuracy)]
+    before = network_value(tables, MEASUREMENT, "accuracy", trained=False)
     fitted = {f"fitted_difference_{depth_of(run)}": accuracy[run] - accuracy[run + NOSHORT] for run in pairs}
+    fitted |= {f"accuracy_{depth_of(run)}_noshort": accuracy[run + NOSHORT] for run in pairs}
+    fitted |= {f"accuracy_{depth_of(run)}_noshort_untrained": before[run + NOSHORT] for run in pairs}
     return (
         _depth_quantities(tables)
         | _radii(tables)
+        | _without_minus_with(tables)
         | fitted
         | {
             "radius_ratio_with_shortcuts": np.sqrt(_ratio(within_1, deep, shallow)),
@@ -71,6 +75,16 @@ def _depth_quantities(tables: Tables) -> Quantities:
         "extra_narrowing_noshort": extra(shallow, deep),
         "extra_narrowing_permuted": (extra(shallow, deep) + extra(deep, shallow)) / 2,
     }
+
+
+def _without_minus_with(tables: Tables) -> Quantities:
+    """What the eye sees at depth 56 and at depth 20, without minus with shortcuts: curvature, steepness, shape and minima."""
+    names = {"curvature": "negative_curvature_in_basin", "irregularity": "irregularity_of_centre_plus_1", "minima": "strict_minima"}
+    values = {name: measure_of(tables, MEASUREMENT, measure) for name, measure in names.items()}
+    rise = measure_of(tables, MEASUREMENT, "rise_0.25").fillna(np.inf)  # a circle that meets a loss that is not finite
+    values["steepness"] = np.log(rise.where(rise > 0).clip(upper=np.finfo(np.float32).max))
+    pairs = [run for run in ("resnet56", "resnet20") if {run, run + NOSHORT} <= set(rise)]
+    return {f"extra_{name}_{depth_of(run)}": table[run + NOSHORT] - table[run] for name, table in values.items() for run in pairs}
 
 
 def _radii(tables: Tables) -> Quantities:

@@ -188,6 +188,18 @@ def test_depth_bends_and_narrows_the_basin_without_shortcuts_alone() -> None:
     assert 0.7 < mean(estimates["radius_ratio_with_shortcuts"]) < 1.3
     assert mean(estimates["radius_ratio_deepest_noshort"]) < 0.5
     assert 0.5 < mean(estimates["shallow_area_ratio"]) < 2 < mean(estimates["deep_area_ratio"])
+    assert mean(estimates["extra_steepness_56"]) == pytest.approx(np.log(50 / 4.5), rel=0.05)
+    assert mean(estimates["extra_steepness_20"]) == pytest.approx(np.log(5 / 4), rel=0.05)
+    assert mean(estimates["accuracy_56_noshort"]) == pytest.approx(0.4)
+    assert mean(estimates["accuracy_56_noshort_untrained"]) == pytest.approx(0.1)
+
+
+def test_a_wavy_net_is_more_irregular_and_more_curved_down_than_its_twin() -> None:
+    nets = DEPTH_NETS | {"resnet56_noshort": Net(rough(12), accuracy=0.97)}
+    estimates = landscape_contours.quantities({"depth_surfaces": surface_tables(nets, 21)})
+    assert mean(estimates["extra_irregularity_56"]) > 0.05 > abs(mean(estimates["extra_irregularity_20"]))
+    assert mean(estimates["extra_curvature_56"]) > 0.2 > abs(mean(estimates["extra_curvature_20"]))
+    assert mean(estimates["extra_minima_56"]) > 0 == mean(estimates["extra_minima_20"])
 
 
 def test_the_deepest_fitted_net_is_the_one_that_is_fitted() -> None:
