@@ -145,8 +145,10 @@ def record(
     finished: list[Path] | None,
     show: bool,
     into: Path | None,
+    work: Path | None,
     data: list[Path],
     only: list[str],
+    seeds: int | None,
     jobs: int | None,
     scale: str,
 ) -> int:
@@ -170,8 +172,8 @@ def record(
 
         queue.show(only, session.device_here())
         return 0
-    if into is None or minutes is None or minutes <= 0 or (jobs or 1) < 1:
-        raise ReplicationError("--minutes needs a number above 0 and --into DIR, and --jobs a number from 1; correct them.")
+    if into is None or minutes is None or minutes <= 0 or (jobs or 1) < 1 or (seeds or 1) < 1:
+        raise ReplicationError("--minutes needs a number above 0 and --into DIR, and --jobs and --seeds numbers from 1; correct them.")
     from replication.recording import session
 
-    return session.record(minutes=minutes, into=into, folders=data, only=only, jobs=jobs, scale=scale)
+    return session.record(minutes=minutes, into=into, work=work, folders=data, only=only, seeds=seeds, jobs=jobs, scale=scale)

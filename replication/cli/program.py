@@ -151,7 +151,9 @@ def _add_record_command(commands: Commands) -> None:
         help="print the queue in the order for this device: minutes of a seed on a CPU and on a GPU, what is recorded, which figures gain",
     )
     command.add_argument("--into", type=Path, metavar="DIR", help="folder for archives and for everything that is needed to continue")
+    command.add_argument("--work", type=Path, metavar="DIR", help="folder for everything but the archives (default: work/ below --into)")
     command.add_argument("--data", nargs="+", type=Path, default=[], metavar="FOLDER", help="folders that hold data sets or their pieces")
     command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="figures, measurements or runs of the queue")
+    command.add_argument("--seeds", type=int, help="only so many of the first seeds")
     command.add_argument("--jobs", type=int, help="processes of one thread at a time (default: on a GPU as the queue says, otherwise 1)")
     command.add_argument("--scale", default="full", help=argparse.SUPPRESS)  # for tests

@@ -81,7 +81,8 @@ class Terminal(logging.Handler):
         self.request, self.targets, self.format_failure = request, targets, format_failure
         self.cores, self.dry, self.verbose, self.answers = cores, dry, verbose, tuple(answers)
         self.plan: Plan | None = None
-        self.total = self.started = 0
+        self.total = 0
+        self.numbers: dict[int, int] = {}  # of the jobs that were started, in the order of their first start
         self.expensive: set[int] = set()  # jobs that were started and are not finished
         self.n_expensive = self.n_expensive_done = 0
         self.answered = False  # claims were printed, and one does not hold
@@ -124,14 +125,15 @@ class Terminal(logging.Handler):
 
     def _job(self, details: Mapping[str, Any]) -> str:
         rule, wildcards = details["rule_name"], dict(details["wildcards"] or {})
-        self.started += 1
+        again = details["jobid"] in self.numbers
+        number = self.numbers.setdefault(details["jobid"], len(self.numbers) + 1)
         if rule in _EXPENSIVE:
             self.expensive.add(details["jobid"])
         name = next((wildcards[key] for key in ("run", "measurement", "figure", "dataset") if key in wildcards), "")
         numbers = [f"{key} {wildcards[key]}" for key in ("seed", "part") if key in wildcards]
         what = " ".join(part for part in (rule, name, *numbers) if part)
         paper = f"{wildcards['paper']}: " if "paper" in wildcards else ""
-        return f"[{self.started} of {self.total}] {paper}{what}{self._minutes_left()}"
+        return f"[{number} of {self.total}] {paper}{what}{', again' if again else ''}{self._minutes_left()}"
 
     def _finish(self, job: int) -> None:
         if job in self.expensive:

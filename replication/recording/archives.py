@@ -7,7 +7,9 @@ is written elsewhere; nothing is unpickled.
 import io
 import lzma
 import re
+import shutil
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -53,6 +55,18 @@ def add(place: Path, stem: str, root: Path, folders: Iterable[str], *, limit: in
     return left_out
 
 
+def replace(place: Path, stem: str, root: Path, folders: Iterable[str]) -> None:
+    """Write the archives ``<stem>-<number>.zip`` of ``place`` anew from these folders; the old ones stay until the new ones are whole."""
+    with tempfile.TemporaryDirectory(dir=root) as fresh:
+        add(Path(fresh), stem, root, folders)
+        written = packed(Path(fresh), stem)
+        for path in written:
+            with atomic(place / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+    for stale in packed(place, stem)[len(written) :]:
+        stale.unlink()
+
+
 def _empty() -> bytes:
     buffer = io.BytesIO()
     zipfile.ZipFile(buffer, "w").close()
@@ -66,13 +80,22 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _appended(content: bytes, root: Path, folder: str) -> bytes:
+    """The archive with a folder more, or as it was if a running training takes a file of the folder away meanwhile."""
+    files = {path.relative_to(root).as_posix(): path for path in sorted((root / folder).rglob("*"), key=_state_first)}
+    try:  # the lock of a job is left out
+        read = {name: path.read_bytes() for name, path in files.items() if path.is_file() and _MEMBER.fullmatch(name)}
+    except FileNotFoundError:
+        return content
     buffer = io.BytesIO(content)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted((root / folder).rglob("*")):
-            name = path.relative_to(root).as_posix()
-            if path.is_file() and _MEMBER.fullmatch(name):  # not the lock of a job
-                archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        for name in sorted(read):
+            archive.writestr(zipfile.ZipInfo(name), read[name], zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _state_first(path: Path) -> tuple[bool, Path]:
+    """The state of a running training is read before the weights it kept, which may be ahead of it but not behind."""
+    return not path.name.startswith("resume."), path
 
 
 def folders(path: Path) -> list[str]:

@@ -1,10 +1,11 @@
 """Full-scale experiments on a machine that may be lost at any time: ``replicate record --minutes M --into DIR``.
 
 DIR holds finished tables in few archives (``tables-*.zip``), the states from which another machine can continue (``state-*.zip``)
-and, below ``work/``, everything else in the folders of ``results/``. No file is ever half-written, so a recorder that was killed is
-simply started again.
+and, below ``work/`` or in another folder, everything else in the folders of ``results/``. No file is ever half-written, so a
+recorder that was killed is simply started again.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -26,17 +27,28 @@ from replication.recording.queue import Training, Unit, run_folder, run_of
 from replication.schema.queue import Device
 
 _STATE_LIMIT = 2 * archives.LIMIT
+_PACK_EVERY = 60.0  # seconds
 
 
 def record(
-    *, minutes: float, into: Path, folders: Sequence[Path] = (), only: Sequence[str] = (), jobs: int | None = None, scale: str = "full"
+    *,
+    minutes: float,
+    into: Path,
+    work: Path | None = None,
+    folders: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    seeds: int | None = None,
+    jobs: int | None = None,
+    scale: str = "full",
 ) -> int:
     """Work through the queue for ``minutes`` and return DONE, FAILED (some job did) or UNFINISHED (run again to go on).
 
     Args:
         into: DIR, as above.
+        work: a folder for everything but the archives, in place of DIR/work.
         folders: where data sets lie; the pieces of one may be spread over several.
         only: figures, measurements or runs to take from the queue; all by default.
+        seeds: only so many of the first seeds.
         jobs: how many processes at a time; by default as many as the queue says on a GPU, and one without.
 
     Raises:
@@ -44,16 +56,18 @@ def record(
     """
     started = time.time()
     entries = queue.in_order(queue.load(), device_here(), scale)
-    units, chosen = queue.units(entries, scale), queue.units(entries, scale, only)
-    root = into / "work"
-    root.mkdir(parents=True, exist_ok=True)
+    units = queue.units(entries, scale)
+    chosen = [unit for unit in queue.units(entries, scale, only) if seeds is None or unit.seed < seeds]
+    root = work or into / "work"
+    for folder in (into, root):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(into / ".lock", timeout=0):
             _use_data(folders, root)
             os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))  # of the jobs
             for path in (*archives.packed(into, "tables"), *archives.packed(into, "state")):
                 archives.extract(path, root)
-            session = Session(into, units, chosen, jobs=jobs)
+            session = Session(into, root, units, chosen, jobs=jobs)
             reserve = min(60.0, 3 * minutes)  # 5 % for the last states to be written
             return session.work(started + 60 * minutes - reserve, reserve / 2)
     except Timeout:
@@ -77,14 +91,15 @@ class Session:
     """One call of the command: what is finished, what is running, what is left.
 
     Args:
-        place: DIR.
+        place: where archives lie.
+        root: where everything else lies.
         units: of the whole queue, whose trainings stay until they were measured.
         chosen: those to work on.
         jobs: processes at a time, or None.
     """
 
-    def __init__(self, place: Path, units: Sequence[Unit], chosen: Sequence[Unit], *, jobs: int | None) -> None:
-        self.place, self.root, self.units, self.chosen = place, place / "work", units, chosen
+    def __init__(self, place: Path, root: Path, units: Sequence[Unit], chosen: Sequence[Unit], *, jobs: int | None) -> None:
+        self.place, self.root, self.units, self.chosen = place, root, units, chosen
         self.jobs = jobs or (None if device_here() == "gpu" else 1)
         self.finished = {unit for unit in units if self._is_current(self.root / unit.tables, unit.depends) or keep.is_recorded(unit)}
         self.parts = {unit: self._parts(unit) for unit in units if unit not in self.finished}
@@ -101,6 +116,7 @@ class Session:
         self._finish()
         self._clean()
         self._prepare_data()
+        packed_at = time.time()
         while True:
             if time.time() < stop_at:
                 self._start(stop_at)
@@ -112,6 +128,9 @@ class Session:
             ends = [process.sentinel for process, _ in self.running.values()]
             multiprocessing.connection.wait(ends, timeout=max(0.0, min(stop_at + grace - time.time(), 5.0)) + 0.01)
             self._reap()
+            if time.time() > packed_at + _PACK_EVERY:  # the machine may be lost before the minutes are over
+                self._pack_state()
+                packed_at = time.time()
         self._pack_state()
         return self._report(before)
 
@@ -241,15 +260,13 @@ class Session:
 
     def _pack_state(self) -> None:
         """Pack the states from which another machine can continue, as far as they are small."""
-        for path in archives.packed(self.place, "state"):
-            path.unlink()
         room, small = _STATE_LIMIT, []
         for folder in sorted(self.needed_folders()):
-            size = sum(path.stat().st_size for path in (self.root / folder).rglob("*") if path.is_file())
+            size = _size(self.root / folder)
             if 0 < size <= min(room, archives.LIMIT):
                 room -= size
                 small.append(folder)
-        archives.add(self.place, "state", self.root, small)
+        archives.replace(self.place, "state", self.root, small)
 
     def _prepare_data(self) -> None:
         trainings = [(unit.scale, training) for unit in self.chosen if unit not in self.finished for training in unit.trainings]
@@ -279,6 +296,15 @@ class Session:
         if left:
             print(f"Next: {left[0]}. Run the same command again to continue.")
         return UNFINISHED if left else DONE
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of a folder, which a running training may change meanwhile."""
+    sizes = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes += [path.stat().st_size] if path.is_file() else []
+    return sum(sizes)
 
 
 def device_here() -> Device:

@@ -64,6 +64,15 @@ def test_a_job_is_one_line_with_its_number_and_the_minutes_left(capsys: pytest.C
     ]
 
 
+def test_a_job_that_is_submitted_again_keeps_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = terminal()
+    shown.emit(record("run_info", "Job stats: ...", stats=STATS))
+    for number, dataset in ((1, "mnist"), (2, "cifar10"), (1, "mnist"), (3, "digits")):
+        shown.emit(job(number, "data", dataset=dataset))
+    lines = [line.split(" (about")[0] for line in capsys.readouterr().err.splitlines()[1:]]
+    assert lines == ["[1 of 6] data mnist", "[2 of 6] data cifar10", "[1 of 6] data mnist, again", "[3 of 6] data digits"]
+
+
 def test_snakemakes_own_remarks_are_left_out_and_warnings_and_failures_are_not() -> None:
     shown = terminal()
     for event, text in (

@@ -177,7 +177,9 @@ def test_without_data_the_reason_is_said(checkout: Path) -> None:
 
 def test_measuring_comes_before_training_and_the_queues_order_before_both(checkout: Path) -> None:
     units = queue.units(queue.load(), "full")
-    session = recording.Session(checkout / "DIR", units, [unit for unit in units if unit.name == "resnet20_momentum_layers"], jobs=None)
+    session = recording.Session(
+        checkout / "DIR", checkout / "DIR/work", units, [unit for unit in units if unit.name == "resnet20_momentum_layers"], jobs=None
+    )
     seed0 = session.chosen[0]
     jobs = [job for job in session.ready() if job.unit == seed0]
     assert [job.kind for job in jobs] == ["train"] * 18
@@ -319,6 +321,19 @@ def test_archives_stay_below_their_limit_and_give_back_what_they_hold(tmp_path: 
     assert archives.add(place, "tables", root, [big], limit=8000) == [big]
 
 
+def test_archives_of_states_are_replaced_whole(tmp_path: Path) -> None:
+    place, root = tmp_path / "place", tmp_path / "root"
+    place.mkdir()
+    folders = some_tables(root, range(6))
+    archives.replace(place, "state", root, folders)
+    assert [folder for path in archives.packed(place, "state") for folder in archives.folders(path)] == folders
+    archives.replace(place, "state", root, folders[:1])
+    assert [archives.folders(path) for path in archives.packed(place, "state")] == [folders[:1]]
+    archives.replace(place, "state", root, [])
+    assert archives.packed(place, "state") == []
+    assert not list(root.glob("tmp*")), "nothing is left behind"
+
+
 @pytest.mark.parametrize("name", ["../x.csv", "/x.csv", "full/lca/tables/x/seed0/../../x", "full/lca/tables/x/seed0/.x", "x.csv"])
 def test_an_archive_with_other_names_is_refused(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -387,6 +402,6 @@ def test_finished_tables_are_kept_after_checks(checkout: Path) -> None:
 def test_what_is_recorded_is_not_made_again(checkout: Path) -> None:
     (checkout / "recorded").symlink_to(ROOT / "recorded")
     units = queue.units(queue.load(), "full", ["mnist_fc_lca", "lenet_lca"])
-    session = recording.Session(checkout / "DIR", units, units, jobs=1)
+    session = recording.Session(checkout / "DIR", checkout / "DIR/work", units, units, jobs=1)
     assert {unit.name for unit in session.finished} == {"mnist_fc_lca"}
     assert dag.is_recorded("lca", "lca_layers")
