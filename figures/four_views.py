@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from figures.style import GREY, HELPS, HURTS, LOSS, NEUTRAL, Quantities, Tables, note_missing, requires
+from figures.style import GREY, HURTS, LOSS, NEUTRAL, Quantities, Tables, note_missing, requires
 
 MEASUREMENT = "views"
 _EARLY = 10  # iterations shown on a linear axis; later ones on a logarithmic one
@@ -160,8 +160,8 @@ def _draw_convergence(axes: Axes, convergence: pd.DataFrame, colours: list[objec
 
 
 def _draw_stiffness(axes: Axes, stiffness: pd.DataFrame) -> None:
-    _band(axes, stiffness, "within", color=HELPS, label="within classes")
-    _band(axes, stiffness, "between", color=HURTS, label="between classes")
+    _band(axes, stiffness, "within", color=HURTS, label="within classes")
+    _band(axes, stiffness, "between", color=LOSS, label="between classes")
     _band(axes, stiffness, "within_permuted", color=GREY, ls=":", label="within, labels permuted")
     axes.axhline(0, color="black", lw=0.6)
     axes.set_ylabel("stiffness: mean cosine\nof examples' gradients")

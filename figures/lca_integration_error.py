@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.lca_networks import RowTables, quantities_of, rows_of
-from figures.style import LOSS, ORANGE, PURPLE, TEAL, Quantities, Tables
+from figures.style import LOSS, ORANGE, PURPLE, TEAL, Quantities, Tables, legend_clear_of_data
 
 THRESHOLD = 1e-3  # loss units per iteration: the official code's criterion
 RULES = {"first_order": ("first order", ORANGE), "trapezoid": ("trapezoid", PURPLE), "lca": ("Simpson", TEAL)}
@@ -64,6 +64,6 @@ def _draw_network(panels: list[Axes], tables: RowTables) -> None:
     right.axhline(THRESHOLD, color="black", ls="--", lw=0.8, label="threshold 0.001")
     right.set(xlabel="iteration", ylabel="absolute error of the step (loss units)", yscale="log")
     right.set_title("error of each step")
-    right.legend(fontsize=7, markerscale=3, loc="lower left")
+    legend_clear_of_data(right, 0.3, above=False, markerscale=3)
     for axes in panels:
         sns.despine(ax=axes)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.lca_resnet_layers import BASELINE, LAST, layers_of, others, total_of
-from figures.style import LOSS, RED, Quantities, Tables, is_measured, note_missing, requires
+from figures.style import LOSS, RED, Quantities, Tables, is_measured, legend_clear_of_data, note_missing, requires
 
 MEASUREMENTS = ("resnet20_layers", "resnet20_momentum_layers")
 ARMS = {"fixed": ("resnet20_delay", "lr fixed"), "rescaled": ("resnet20_rescaled", "lr rescaled to keep lr / (1 - momentum)")}
@@ -63,7 +63,7 @@ def draw(tables: Tables) -> Figure:
         _draw_against_delay(right, totals, runs)
     if is_measured(tables, *MEASUREMENTS):
         grid[0, 0].legend(fontsize=7, title="mean delay m / (1 - m)\nof the last layer", title_fontsize=7, ncols=2)
-        grid[0, 1].legend(fontsize=7, loc="best")
+        legend_clear_of_data(grid[0, 1], 0.3, above=False)
         sns.despine(figure)
     return figure
 

@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import GREY, HELPS, HURTS, LOSS, ORANGE, Quantities, Tables, note_missing, requires
+from figures.style import GREY, HELPS, HURTS, LOSS, ORANGE, Quantities, Tables, legend_clear_of_data, note_missing, requires
 
 MEASUREMENT = "lca_toy"
 FIRST, SECOND = LOSS, ORANGE
@@ -109,4 +109,4 @@ def _draw_against_momentum(axes: Axes, oscillation: pd.DataFrame) -> None:
     axes.axvline(0.5, color=GREY, lw=0.8, ls=":")
     axes.set(xlabel=r"momentum of $\theta_2$ ($\theta_1$: 0.5, dotted)", ylabel="LCA summed over the run (loss units)")
     axes.set_title("an illustration of a hypothesis, no proof")
-    axes.legend(fontsize=7)
+    legend_clear_of_data(axes, 0.25, ncols=2)

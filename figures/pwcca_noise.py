@@ -46,6 +46,6 @@ def draw(tables: Tables) -> Figure:
         axes.plot(means.index, means["floor"], "--", color=GREY, lw=1, label="mean CCA of nothing but noise")
         axes.set(xlabel="shared directions", ylabel="similarity", ylim=(0, 1.03))
         axes.set_title(f"noise: {noise}", fontsize=9)
-    panels[-1].legend(fontsize=7, loc="upper left")
+    figure.legend(*panels[-1].get_legend_handles_labels(), fontsize=7, ncols=5, loc="outside upper center")
     sns.despine(figure)
     return figure

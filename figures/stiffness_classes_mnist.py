@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.stiffness_tables import FC, MNIST, TRIVIAL, at, class_matrix, draw_matrix, layers_of, nth_step, pick, step_axis, summary
-from figures.style import BLUE, GREY, ORANGE, Quantities, Tables, note_missing, requires
+from figures.style import BLUE, GREY, ORANGE, Quantities, Tables, legend_clear_of_data, note_missing, requires
 
 ORACLE = {"initialisation": "torch", "scaling": "unit sphere"}
 
@@ -72,7 +72,7 @@ def _draw_starts(axes: Axes, starts: pd.DataFrame) -> None:
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xticks(range(len(cases)), [f"{init},\n{scaling}" for init, scaling in cases])
     axes.set(ylabel="stiffness before training", xlabel="initialisation, scaling of the inputs", ylim=(-1.08, 0.35))
-    axes.legend(fontsize=7, loc="lower left")
+    legend_clear_of_data(axes, 0.3, above=False)
 
 
 def _draw_layers(axes: Axes, tables: Tables) -> None:
@@ -81,4 +81,4 @@ def _draw_layers(axes: Axes, tables: Tables) -> None:
         axes.plot(within.index, within, marker=".", color=colour, label=layer)
     step_axis(axes)
     axes.set(ylabel="within-class cosine, mean of seeds", ylim=(0, 1.02))
-    axes.legend(fontsize=7, ncols=2, loc="lower left")
+    legend_clear_of_data(axes, 0.3, ncols=3)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from figures.ranks import rank_correlation
 from figures.stiffness_published import SIMILARITY_CURVES, UPPER_CROSSINGS
 from figures.stiffness_tables import FC, MNIST, at, at_loss, nth_step, pick, reordered, seed_steps, spread_line, step_axis
-from figures.style import GREY, HURTS, LOSS, Quantities, Tables, note_missing, requires
+from figures.style import GREY, HURTS, LOSS, Quantities, Tables, legend_clear_of_data, note_missing, requires
 
 LOSS_COMPARED = 0.1
 LAYERS = ("fc1", "relu1", "fc2", "relu2", "fc3", "relu3")  # version 1's layers 1 to 6, if it counted dense and ReLU apart
@@ -85,6 +85,8 @@ def draw(tables: Tables) -> Figure:
             xlabel="cosine similarity of the representations", ylabel="stiffness (sign), all pairs", ylim=(-1.05, 1.05), xlim=(-0.3, 1)
         )
     published.legend(fontsize=7, loc="upper left")
+    if ours.get_legend_handles_labels()[1]:
+        legend_clear_of_data(ours, 0.3, above=False, ncols=2)
     sns.despine(figure)
     return figure
 
@@ -99,7 +101,6 @@ def _draw_curves(axes: Axes, tables: Tables) -> None:
         axes.plot(curve["similarity"], curve["stiffness"], ".-", ms=3, lw=1, color=colour, label=label)
     loss = pick(tables[MNIST]["losses"], run=FC, seed=seed, step=step)["train_loss"].item()
     axes.set_title(f"ours, FC on MNIST, seed {seed}, training loss {loss:.2f}; bins with {SHARE:.1%} of the pairs or more", fontsize=8)
-    axes.legend(fontsize=7, ncols=2, loc="lower left")
 
 
 def _draw_fit(axes: Axes, tables: Tables) -> None:

@@ -13,7 +13,7 @@ from figures import stiffness_published
 from figures.ranks import rank_correlation
 from figures.stiffness_distance import LAYERS
 from figures.stiffness_tables import RATES, nth_step, pick, reordered
-from figures.style import ORANGE, PALE_BLUE, Quantities, Tables, note_missing, requires
+from figures.style import ORANGE, PALE_BLUE, Quantities, Tables, legend_clear_of_data, note_missing, requires
 from replication.claims.statistics import mean_interval
 
 LOSS_COMPARED = 0.1
@@ -104,7 +104,7 @@ def draw(tables: Tables) -> Figure:
     for axes in (published, ours):
         axes.set(ylabel="size of the stiff domain (1 - crossing)", ylim=(0, None))
         if axes.lines:
-            axes.legend(fontsize=7, ncols=2)
+            legend_clear_of_data(axes, 0.35, ncols=2)
     for axes in grid.flat:
         axes.set_xscale("log")
         axes.set(xlabel="learning rate (Adam)", xlim=(7e-6, 5e-3))
@@ -132,7 +132,7 @@ def _draw_comparison(axes: Axes, tables: Tables, column: str, label: str) -> Non
         _draw_means(axes, by_rate(tables, target), column, label=f"equal training loss {target:g}", color=colour)
     _draw_means(axes, by_rate(tables, None), column, label="equal epoch", color=ORANGE, ls="--")
     axes.set_ylabel(label)
-    axes.legend(fontsize=7, loc="upper left" if column == "between_sign" else "lower left")
+    legend_clear_of_data(axes, 0.35)
 
 
 def _draw_losses(axes: Axes, tables: Tables) -> None:
@@ -142,4 +142,4 @@ def _draw_losses(axes: Axes, tables: Tables) -> None:
     _draw_means(axes, by_rate(tables, None), "train_loss", label="at the equal epoch", color=ORANGE, ls="--")
     axes.set_yscale("log")
     axes.set_ylabel("training loss at the comparison")
-    axes.legend(fontsize=7, loc="lower left")
+    legend_clear_of_data(axes, 0.35)

@@ -87,10 +87,10 @@ def draw(tables: Tables) -> Figure:
         for axes in (above, below):
             axes.axvline(turn, color=ORANGE, lw=5, alpha=0.45, zorder=0, label="onset of overfitting" if axes is above else None)
         above.set_title(title)
-        above.legend(fontsize=7)
         step_axis(below)
-    if handles := next((axes.get_legend_handles_labels() for axes in grid[1] if axes.lines), None):
-        grid[1, -1].legend(*handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
+    for row in grid:  # one legend for a row, beside its last panel
+        if handles := next((axes.get_legend_handles_labels() for axes in row if axes.lines), None):
+            row[-1].legend(*handles, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1))
     figure.suptitle(f"Means and range of the seeds. {TRIVIAL}", fontsize=7.5)
     sns.despine(figure)
     return figure

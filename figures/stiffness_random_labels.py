@@ -20,7 +20,7 @@ from figures.stiffness_tables import (
     step_axis,
     summary,
 )
-from figures.style import GREY, HURTS, LOSS, Quantities, Tables, note_missing, requires
+from figures.style import GREY, HURTS, LOSS, Quantities, Tables, legend_clear_of_data, note_missing, requires
 
 LOSS_COMPARED = 0.15
 RUNS = {FC: ("true labels", LOSS), FC_RANDOM: ("random labels", HURTS)}
@@ -89,6 +89,5 @@ def _draw_curves(panels: list[Axes], tables: Tables) -> None:
     panels[2].axhline(0, color="black", lw=0.8)
     step_axis(panels[2])
     panels[0].set_title("means and range of the seeds; the within-class sign is nearly +1 by the last layer alone", fontsize=7.5)
-    for axes in panels[:2]:
-        axes.legend(fontsize=7, loc="lower left")
-    panels[2].legend(fontsize=7, loc="upper left")
+    for axes in panels:
+        legend_clear_of_data(axes, 0.55, ncols=2)

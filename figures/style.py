@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -54,6 +55,15 @@ def save(figure: Figure, folder: Path, name: str, stamp: str) -> None:
         with atomic(folder / f"{name}.{extension}") as temporary:
             figure.savefig(temporary, format=extension, bbox_inches="tight", metadata=undated[extension])
     plt.close(figure)
+
+
+def legend_clear_of_data(axes: Axes, share: float, *, above: bool = True, **look: Any) -> None:
+    """A legend in a strip above or below the data, for which the vertical axis grows by this share of its length."""
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(axes.get_ylim())
+    room = share * (high - low)
+    axes.set_ylim(*scale.inverted().transform([low, high + room] if above else [low - room, high]))
+    axes.legend(fontsize=7, loc="upper left" if above else "lower left", **look)
 
 
 def is_measured(tables: Tables, *measurements: str, table: str | None = None) -> bool:

@@ -1,7 +1,7 @@
 """The picture at the top of the README: one panel for each paper, drawn from tables in recorded/ and results/.
 
 Run in the folder that holds the Snakefile: python docs/images/hero.py. Each panel takes the largest scale at which its measurement is
-finished and says which (smoke is not used: it speaks for no claim). Published values are grey.
+finished and says which (smoke is not used: it says nothing about claims). Published values are grey.
 """
 
 import ast
@@ -17,9 +17,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from figures.landscape_published import contour_radii as published_radii
 from figures.layer_maps import at_percent, of_network, same_layer
 from figures.lca_layers import layer_totals
 from figures.residual_nets import title_of
@@ -27,10 +29,12 @@ from figures.stiffness_v1_tables import published as published_stiffness
 from figures.stiffness_v1_tables import summary
 from figures.stiffness_v1_training import IMAGES_PER_EPOCH
 from figures.style import BLUE, GREEN, GREY, RED, Tables
-from figures.surfaces import NOSHORT, draw_contours, network_value, seed_zero
+from figures.surfaces import LEVELS, NOSHORT, network_value, seed_zero
 from figures.svcca_dynamics import published as published_similarity
+from replication.drawing import draw_contours
 from replication.errors import ReplicationError
 from replication.files.atomic import atomic
+from replication.landscape.grid import as_grid
 from replication.pipeline import drawing
 
 OUT = Path(__file__).with_name("hero.png")
@@ -132,7 +136,7 @@ def draw_stiffness(axes: Axes) -> None:
 
 
 def draw_landscapes(panels: np.ndarray) -> None:
-    """Loss landscape: contours around one deep network with and without shortcuts, the same levels in both."""
+    """Loss landscape: contours around one deep network with and without shortcuts; dashed, how far the published 0.1 contour lies."""
     if (found := tables_of("landscape", "depth_surfaces")) is None:
         for axes, title in zip(panels, ("Landscape:\nwith shortcuts", "without"), strict=True):
             missing(axes, title)
@@ -141,10 +145,12 @@ def draw_landscapes(panels: np.ndarray) -> None:
     runs = [run for run in pd.unique(tables["depth_surfaces"]["surface"]["run"]) if not run.endswith(NOSHORT)]
     deepest = runs[-1]
     errors = 100 * (1 - network_value(tables, "depth_surfaces", "accuracy", split="test"))
-    titles = (f"Landscape: {title_of(deepest)}\nwith shortcuts", f"without\n({scale})")
+    titles = (f"Landscape: {title_of(deepest)}\nwith shortcuts", f"without shortcuts\n({scale})")
     for axes, run, title in zip(panels, (deepest, deepest + NOSHORT), titles, strict=True):
         surface = seed_zero(tables["depth_surfaces"]["surface"].query("run == @run"))
-        draw_contours(axes, surface, labels=False)
+        draw_contours(axes, *as_grid(surface, "loss"), LEVELS)
+        if (radius := published_radii().get(run, 0.0)) > 0:
+            axes.add_patch(Circle((0, 0), radius, fill=False, ls="--", lw=1.6, ec=GREY, zorder=4))
         axes.set_title(title)
         axes.set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlabel=f"test error {errors[run].mean():.1f} %")
     panels[1].set_yticklabels([])
