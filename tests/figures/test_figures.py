@@ -144,3 +144,16 @@ def test_a_missing_recording_is_said_in_its_panel() -> None:
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     plt.close(figure)
     assert texts.count("MNIST-LeNet:\nnot recorded yet") == 2
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_legend_gets_a_strip_of_its_own(scale: str) -> None:
+    figure, panels = plt.subplots(1, 2)
+    for axes, above in zip(panels, (True, False), strict=True):
+        axes.plot([0, 1], [1, 1000], label="rises")
+        axes.set(yscale=scale, ylim=(1, 1000))
+        style.legend_clear_of_data(axes, 1 / 3, above=above)
+        assert axes.get_legend().get_texts()[0].get_text() == "rises"
+    limits = [axes.get_ylim() for axes in panels]
+    assert limits == [pytest.approx(pair) for pair in ([(1, 1333), (-332, 1000)] if scale == "linear" else [(1, 1e4), (0.1, 1000)])]
+    plt.close(figure)
