@@ -46,7 +46,9 @@ def draw(tables: Tables) -> Figure:
     if MEASUREMENT in tables:
         panels[2].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
         figure.suptitle(
-            f"VGG-9, {label(SMALL)}, without weight decay: distances in the space of all parameters, from the end of training", fontsize=9
+            f"VGG-9, {label(SMALL)}, without weight decay: distances in the space of all parameters, from the end of training\n"
+            "The paper prints no numbers on its figure 8",
+            fontsize=9,
         )
     return figure
 

@@ -81,7 +81,8 @@ def draw(tables: Tables) -> Figure:
     bar = figure.colorbar(colours, ax=grid, shrink=0.5, pad=0.02, ticks=list(SCALE.heights(np.array(ticks))))
     bar.ax.set_yticklabels([f"{tick:g}" if tick < CEILING else "10 or more" for tick in ticks])
     bar.set_label(f"training loss; height and colour: {SCALE.formula('loss')}", fontsize=8)
-    figure.suptitle(f"First seed, filter-normalised random directions; {STATISTICS}; the same heights and colours", fontsize=8)
+    looks = f"First seed, filter-normalised random directions; {STATISTICS}; the same heights and colours"
+    figure.suptitle(f"{looks}\nThe paper prints no numbers on its figures 1 and 4; those of figure 5 stand beside the contours", fontsize=8)
     return figure
 
 
