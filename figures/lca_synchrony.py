@@ -109,9 +109,9 @@ def _draw_nulls(axes: Axes, nulls: dict[str, np.ndarray], observed: int) -> None
     """The distribution of each null as a row of bars, drawn to equal height; the observed count as a line."""
     for number, (name, null) in enumerate(nulls.items()):
         values, counts = np.unique(null, return_counts=True)
-        axes.bar(values, 0.75 * counts / counts.max(), bottom=-number, width=0.8, color=GREY, lw=0)
-        words = f"{NULLS[name]}: mean {null.mean():.2g}, ratio {peaks.ratio(observed, null):.3g}, p {_p(observed, null)}"
-        axes.text(0, 0.8 - number, words, fontsize=7, va="bottom")
+        axes.bar(values, 0.55 * counts / counts.max(), bottom=-number, width=0.8, color=GREY, lw=0)
+        words = f"{NULLS[name]}:\nmean {null.mean():.2g}, ratio {peaks.ratio(observed, null):.3g}, p {_p(observed, null)}"
+        axes.text(0, 0.6 - number, words, fontsize=7, va="bottom")
     axes.axvline(observed, color=ALL, lw=1.6)
     axes.set_yticks([])
     axes.set(xlabel="(class, iteration) pairs in which all layers peak", ylabel=f"nulls, {DRAWS:,} draws each", xlim=(-0.6, None))
