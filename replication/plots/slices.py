@@ -21,7 +21,7 @@ from replication.palette import GREY, HURTS, LOSS, PALE_BLUE, RED, SEQUENTIAL
 from replication.plots.panels import check_columns, panel
 
 _LEVELS = 20
-_NAMES: dict[str, Any] = {"fontsize": "x-small", "fmt": lambda level: f"{float(f'{level:.2g}'):g}"}  # two digits, and 220 for 2.2e+02
+_NAMES: dict[str, Any] = {"fontsize": 7, "fmt": lambda level: f"{float(f'{level:.2g}'):g}"}  # two digits, and 220 for 2.2e+02
 _WIDE_RANGE = 30  # of largest to smallest loss, from which on contours are spaced logarithmically
 
 
