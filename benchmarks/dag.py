@@ -1,7 +1,7 @@
 """How the overhead of the DAG grows with the number of jobs: dry runs of this project's Snakefile, and jobs that do nothing.
 
 Run: python benchmarks/dag.py [JOBS ...]  (processor seconds of Snakemake itself, so that other work on the machine matters little).
-The dry runs are of figure_lca_layers at smoke scale with as many seeds as give about so many jobs, seven to a seed. "before" leaves out
+The dry runs are of figure_lca_layers at smoke scale with as many seeds as give about so many jobs, five to a seed. "before" leaves out
 what ``replication.pipeline.dag`` remembers from job to job. The jobs that do nothing run ``:`` on one core.
 """
 
@@ -21,7 +21,7 @@ from replication.files.provenance import processor
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "replication", "figures", "paper_configs", "profiles")
-JOBS_PER_SEED = 7
+JOBS_PER_SEED = 5
 NO_OP = """
 rule all:
     input: expand("out/{{k}}", k=range({n}))
