@@ -71,7 +71,7 @@ def draw_figure(*, scale: str, paper: str, figure: str, table_folders: Sequence[
 def stamp_of(scale: str, provenances: list[dict[str, Any]]) -> str:
     """The line below a figure: scale, data and seeds; the provenance beside the figure has every setting of every run."""
     examples: dict[str, set[int]] = {}
-    seeds: set[int] = set()
+    seeds = {int(provenance["seed"]) for provenance in provenances if not provenance["trainings"]}  # of what trains within, or not at all
     for training in (training for provenance in provenances for training in provenance["trainings"]):
         examples.setdefault(training["data"]["name"], set()).add(training["config"]["dataset"]["examples"] or 0)
         seeds.add(training["seed"])

@@ -64,7 +64,8 @@ def test_a_stamp_is_one_short_line() -> None:
     provenances = [{"trainings": trainings, "created": "2026-01-02T03:04:05+00:00"}]
     assert drawing.stamp_of("reduced", provenances) == "reduced scale; MNIST (1,000 to 11,000 or all training examples); seeds 0 to 2"
     assert drawing.stamp_of("recorded", provenances).startswith("full scale, recorded 2026-01-02; MNIST (")
-    assert drawing.stamp_of("smoke", [{"trainings": []}]) == "SMOKE SCALE: tests the code only"
+    without_trainings = [{"trainings": [], "seed": seed} for seed in range(3)]
+    assert drawing.stamp_of("smoke", without_trainings) == "SMOKE SCALE: tests the code only; seeds 0 to 2"
     digits = [{"trainings": [TRAINING | {"data": {"name": "digits"}}]}]
     assert drawing.stamp_of("smoke", digits).startswith("SMOKE SCALE (digits instead of the paper's data): tests the code only; digits (")
 
