@@ -1,5 +1,6 @@
 """What a graph of autograd and a forward pass tell about the derivatives: custom Functions, hooks, tensors that are detached."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,6 +33,26 @@ def custom_functions(results: Iterable[Tensor]) -> list[str]:
     """The names of the autograd Functions in the graph that are not torch's own, without repetition."""
     names = [node.name().removesuffix("Backward") for node in nodes_of(results) if _is_custom(node)]
     return list(dict.fromkeys(names))
+
+
+def shape_of(results: Iterable[Tensor]) -> frozenset[tuple[Any, int]]:
+    """What the graph that leads to the results consists of: each kind of node with what it leads to, and how often it occurs.
+
+    Two passes that differ by a branch of the forward method have other shapes, whatever sizes their tensors have.
+
+    Example:
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> shape_of([x.exp()]) == shape_of([x.exp()]), shape_of([x.exp()]) == shape_of([x.exp() + x])
+        (True, False)
+    """
+    kinds = Counter((_kind(node), tuple(_kind(parent) for parent, _ in node.next_functions)) for node in nodes_of(results))
+    return frozenset(kinds.items())
+
+
+def _kind(node: Any) -> Any:
+    """The name of a node; of a leaf, which one it is."""
+    variable = getattr(node, "variable", None)
+    return (node.name() if node is not None else "") if variable is None else id(variable)
 
 
 def _is_custom(node: Any) -> bool:

@@ -1,5 +1,6 @@
 """A few examples from the whole set, on which a network is tried before any number is returned."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ N_PROBES = 32
 
 @dataclass(frozen=True)
 class Probe:
-    """A few examples from the whole set: the first, the last and random ones, in the type of the network and in float64.
+    """A few examples from the whole set: the first, the last, unusual and random ones, in the type of the network and in float64.
 
     Attributes:
         inputs, labels: at most ``N_PROBES`` examples, or one chunk where examples influence each other.
@@ -48,11 +49,52 @@ def probe_of(examples: ExampleSet, chunk: int | None) -> Probe:
         tensor([ 0, 99])
     """
     n = min(examples.n, N_PROBES if chunk is None else min(chunk, N_PROBES))
-    drawn = torch.randperm(max(examples.n - 2, 0), generator=torch.Generator().manual_seed(0))[: max(n - 2, 0)] + 1
-    ends = [0] if n == 1 else [0, examples.n - 1]
-    members = torch.tensor(sorted([*ends, *drawn.tolist()]))
-    inputs, labels = fixed_selection(examples, members)
+    ends = [0, examples.n - 1][:n]
+    drawn = torch.randperm(examples.n, generator=torch.Generator().manual_seed(0))[: 2 * n].tolist()
+    members = list(dict.fromkeys([*ends, *unusual(examples, (n - len(ends)) // 2), *drawn]))[:n]
+    inputs, labels = fixed_selection(examples, torch.tensor(sorted(members)))
     return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64))
+
+
+def unusual(examples: ExampleSet, most: int) -> list[int]:
+    """Examples for which a network may do something rare: those with the rarest labels, and with the most extreme inputs.
+
+    Of a stream the labels alone are known.
+
+    Args:
+        most: how many at most.
+
+    Returns:
+        their indices; of labels and inputs in turn.
+
+    Example:
+        >>> unusual(ExampleSet(torch.tensor([[0.0], [1.0], [9.0], [2.0]]), torch.tensor([0, 1, 1, 1])), 2)
+        [0, 2]
+    """
+    labels = [index for tensor in tensors_of(examples.labels) for index in _with_rare_values(tensor)]
+    inputs = [index for tensor in tensors_of(examples.inputs) for index in _extreme(tensor)] if examples.in_memory else []
+    in_turn = [index for pair in itertools.zip_longest(labels, inputs) for index in pair if index is not None]
+    return list(dict.fromkeys(in_turn))[:most]
+
+
+def _with_rare_values(labels: Tensor) -> list[int]:
+    """The first example with each of the rarest values; of labels that are numbers and no classes the most extreme ones."""
+    if labels.is_floating_point() or labels.is_complex():
+        return _extreme(labels)
+    rows = labels.reshape(len(labels), -1).long()
+    values, counts = rows.unique(return_counts=True)
+    rarest = values[counts.argsort()[:N_PROBES]]
+    return [int((rows == value).any(1).int().argmax()) for value in rarest]
+
+
+def _extreme(inputs: Tensor) -> list[int]:
+    """The examples with the largest and the smallest number, and with the largest and the smallest sum."""
+    if not inputs.numel() or inputs.is_complex():
+        return []
+    rows = inputs.reshape(len(inputs), -1)
+    rows = rows if rows.is_floating_point() else rows.double()
+    measures = (rows.amax(1), rows.amin(1), rows.sum(1))
+    return [int(place) for measure in measures for place in (measure.nan_to_num().argmax(), measure.nan_to_num().argmin())]
 
 
 def fixed_selection(examples: ExampleSet, members: Tensor) -> tuple[Tree, Tree]:

@@ -20,7 +20,7 @@ from replication.objective.plain import computing
 from replication.stiffness.example_gradients import Chosen, Layer, Stored
 from replication.stiffness.layer_forms import UnfitFormError, dot_products, squared_lengths
 from replication.stiffness.plan import Plan, agrees, positive
-from replication.stiffness.proof import refuse_wrong_layers
+from replication.stiffness.proof import checked_gradients, refuse_wrong_layers
 from replication.stiffness.trial import Options, plan_of
 
 TOTAL = "total"
@@ -182,7 +182,7 @@ def _norms(plan: Plan, examples: ExampleSet) -> dict[str, Tensor]:
     group = list(plan.layers.values())
     pieces: dict[str, list[Tensor]] = {name: [] for name in plan.layers}
     for piece in plan.pieces(group, 0, examples.n):
-        for name, stored in plan.timed_gradients(group, *_select(examples, piece)).items():
+        for name, stored in checked_gradients(plan, group, *_select(examples, piece)).items():
             pieces[name].append(squared_lengths(stored).double())
     norms = {name: torch.cat(parts) for name, parts in pieces.items()}
     for layer in group:
@@ -259,7 +259,7 @@ def _stored(plan: Plan, group: Sequence[Layer], examples: ExampleSet, block: sli
     kept: dict[str, Stored] = {}
     for piece in plan.pieces(group, block.start, block.stop):
         place = slice(piece.start - block.start, piece.stop - block.start)
-        for name, parts in plan.timed_gradients(group, *_select(examples, piece)).items():
+        for name, parts in checked_gradients(plan, group, *_select(examples, piece)).items():
             if name not in kept:
                 kept[name] = tuple(part.new_empty(block.stop - block.start, *part.shape[1:]) for part in parts)
             for whole, part in zip(kept[name], parts, strict=True):

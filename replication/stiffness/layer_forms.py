@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from replication.objective import memory_format
+from replication.objective.graphs import shape_of
 from replication.objective.inputs import Tree, n_examples
 from replication.objective.networks import obstacle_to_rewriting
 from replication.stiffness.example_gradients import ExampleGradients, Form, Layer, Stored
@@ -66,6 +67,9 @@ class LayerForms:
 
     Args:
         source: the plain copy.
+
+    Attributes:
+        graph: the shape of the last pass' graph (``graphs.shape_of``).
     """
 
     def __init__(self, source: ExampleGradients) -> None:
@@ -74,6 +78,7 @@ class LayerForms:
         self._parameters = dict(self._model.named_parameters())
         self._uses = Counter(id(parameter) for _, parameter in self._model.named_parameters(remove_duplicate=False))
         self.modules: dict[str, nn.Module] = dict(self._model.named_modules())
+        self.graph: frozenset[Any] = frozenset()
 
     def capture(self, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> dict[str, Calls]:
         """The calls of each layer, with the derivatives of each example's loss by its outputs, in one batched pass.
@@ -90,6 +95,7 @@ class LayerForms:
         finally:
             for handle in handles:
                 handle.remove()
+        self.graph = shape_of([total])
         n = n_examples(labels, "labels")
         _refuse({name for name, entries in calls.items() if not all(_by_example(entry, n) for entry in entries)}, "rows are not examples")
         _refuse({name for name, entries in calls.items() if any(_changed(entry) for entry in entries)}, "tensors are changed in place")

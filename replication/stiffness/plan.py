@@ -51,6 +51,7 @@ class Plan:
         alone: examples to check results with.
         vmap_works: vmap agreed with the gradients of these.
         by_vmap: layers in exchangeable forms go through vmap; None until both ways were timed.
+        graphs: layers with the shapes of the graphs for which their gradients were compared with plain autograd.
         reasons: why layers have no form of their own, by name.
     """
 
@@ -61,6 +62,7 @@ class Plan:
     alone: Alone
     vmap_works: bool = False
     by_vmap: bool | None = False
+    graphs: set[tuple[str, frozenset[Any]]] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
     _seconds: list[float] = field(default_factory=list)
 

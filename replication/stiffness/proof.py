@@ -3,7 +3,8 @@
 Two checks: the products of a few examples drawn over the whole set, whose gradients were taken one by one; and for more of them
 the identity ``w' K w = |sum_i w_i g_i|^2`` with random weights w, whose right side is one plain backward pass. If K were wrong for
 any of these examples, the identity would hold only for weights of probability zero. Gradients that are all zero prove nothing, so a
-layer without any among the examples drawn is checked on the whole set.
+layer without any among the examples drawn is checked on the whole set. A chunk of examples whose forward pass builds a graph of
+another shape than those checked so far, since some example takes another branch, is checked by the same identity on its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from replication.objective.example_sets import ExampleSet
-from replication.stiffness.example_gradients import Layer
-from replication.stiffness.layer_forms import UnfitFormError
+from replication.objective.inputs import Tree
+from replication.stiffness.example_gradients import Layer, Stored
+from replication.stiffness.layer_forms import UnfitFormError, dot_products
 from replication.stiffness.plan import Plan, agrees
 
 _WEIGHTED = 16  # examples of the second check
@@ -42,6 +44,25 @@ def refuse_wrong_layers(
     if blank and (len(drawn) < rows.n or (columns is not None and columns.n > _WEIGHTED)):
         whole = (rows, torch.arange(rows.n)), None if columns is None else (columns, torch.arange(columns.n))
         _refuse_wrong_sums(plan, {name: members[name] for name in blank}, matrices, *whole)
+
+
+def checked_gradients(plan: Plan, group: Sequence[Layer], inputs: Tree, labels: Tree) -> dict[str, Stored]:
+    """``Plan.timed_gradients`` of a chunk, compared with plain autograd where its graph has a shape that was not compared before.
+
+    Raises:
+        UnfitFormError: a form that does not hold for these examples.
+    """
+    stored = plan.timed_gradients(group, inputs, labels)
+    if plan.forms is None:
+        return stored
+    graph = plan.forms.graph
+    new = [layer for layer in group if layer.form not in ("loop", "vmap") and (layer.name, graph) not in plan.graphs]
+    if new:
+        chunk = ExampleSet(inputs, labels)
+        products = {layer.name: dot_products(stored[layer.name], stored[layer.name]) for layer in new}
+        _refuse_wrong_sums(plan, {layer.name: [layer] for layer in new}, products, (chunk, torch.arange(chunk.n)), None)
+        plan.graphs |= {(layer.name, graph) for layer in new}
+    return stored
 
 
 def _generator() -> torch.Generator:

@@ -13,14 +13,14 @@ from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import unwrapped
 from replication.objective.options import check_count
 from replication.objective.other_weights import refuse_overlooked_weights
-from replication.objective.probes import fixed_selection
+from replication.objective.probes import fixed_selection, unusual
 from replication.stiffness.examination import examine, refuse_values_of_other_weights, refuse_weights_of_the_original
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
 from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, text_of
 
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
-_ALONE = 3  # examples whose gradients are taken one by one before anything else
+_ALONE = 4  # examples whose gradients are taken one by one before anything else; half of them unusual ones
 _RACE_FROM = 96  # examples of the whole set, from which two ways are timed
 _RACE_LAYERS = 8  # without a formula for their gradients, from which on vmap of the whole network may win
 _SHARE = 0.1  # of the stored numbers that layers in factors may add when they are stored in full
@@ -52,7 +52,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     loss = example_loss(options.loss, torch.float64, device)
     source = ExampleGradients(model, theta=options.theta, loss=loss, dtype=options.dtype, device=device, parameters=options.parameters)
     layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
-    indices = _drawn(rows.n, _ALONE), None if columns is None else _drawn(columns.n, _ALONE)
+    indices = _drawn(rows), None if columns is None else _drawn(columns)
     inputs, labels = fixed_selection(rows, indices[0])
     if columns is not None and indices[1] is not None:
         inputs, labels = (join(pair) for pair in zip((inputs, labels), fixed_selection(columns, indices[1]), strict=True))
@@ -73,8 +73,9 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     return plan
 
 
-def _drawn(n: int, most: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+def _drawn(examples: ExampleSet) -> Tensor:
+    drawn = torch.randperm(examples.n, generator=torch.Generator().manual_seed(0))[: 2 * _ALONE].tolist()
+    return torch.tensor(list(dict.fromkeys([*drawn[: _ALONE // 2], *unusual(examples, _ALONE // 2), *drawn]))[:_ALONE])
 
 
 def _choose_forms(plan: Plan, inputs: Tree, labels: Tree) -> dict[str, Calls]:
@@ -94,6 +95,7 @@ def _choose_forms(plan: Plan, inputs: Tree, labels: Tree) -> dict[str, Calls]:
             unfit |= dict.fromkeys(error.layers, error.reason)
         except Exception as error:
             unfit, calls = dict.fromkeys(plan.layers, f"the network cannot be captured ({text_of(error)})"), {}
+    plan.graphs |= {(name, plan.forms.graph) for name in plan.layers}
     for name, entries in calls.items():
         layer = _with_form(plan, plan.layers[name], entries)
         if isinstance(layer, str):

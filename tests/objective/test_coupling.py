@@ -129,3 +129,37 @@ def test_reentrant_checkpointing_that_loses_gradients_is_one_sentence() -> None:
     for instrument in (Objective, gram, squared_norms):
         with pytest.raises(ReplicationError, match="use_reentrant=False"):
             instrument(model, ids, labels)
+
+
+class ScaledByAny(Coupled):
+    """A branch that one example in the batch opens for all."""
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = super().forward(x)
+        return 1.5 * outputs if bool((x[:, 0] > 5).any()) else outputs
+
+
+def mean_over_the_labelled(outputs: Tensor, labels: Tensor) -> Tensor:
+    labelled = (labels != -100).to(outputs.dtype)
+    losses = nn.functional.cross_entropy(outputs, labels, reduction="none", ignore_index=-100)
+    return losses / labelled.mean()
+
+
+def rare_examples() -> tuple[Tensor, Tensor]:
+    """Five hundred examples, of which one has a large input and another no label."""
+    generator = torch.Generator().manual_seed(3)
+    inputs, labels = torch.randn(500, 5, generator=generator).clamp(-4, 4), torch.randint(3, (500,), generator=generator)
+    inputs[317, 0], labels[211] = 6.0, -100
+    return inputs, labels
+
+
+def test_one_example_that_changes_its_company_is_found() -> None:
+    inputs, labels = rare_examples()
+    for model, loss in ((built(ScaledByAny), "cross_entropy"), (nn.Linear(5, 3), mean_over_the_labelled)):
+        with pytest.raises(ReplicationError, match="changes with the examples beside it"):
+            Objective(model, inputs, labels, loss=loss)
+        with pytest.raises(ReplicationError, match="examples do not interact"):
+            gram(model, inputs, labels, loss=loss)

@@ -630,3 +630,31 @@ def test_another_name_of_a_layer_is_told_the_first() -> None:
     layer = nn.Linear(4, 4)
     with pytest.raises(ReplicationError, match="Layer '1' is another name of layer '0'"):
         gram(nn.Sequential(layer, layer), torch.randn(5, 4), torch.arange(5) % 3, layers=["1"])
+
+
+class EarlyExit(nn.Module):
+    """Examples with a large first feature leave by another way, which uses the head's weight outside of the head's call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(FEATURES, 5), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, leaving = torch.tanh(self.body(x)), x[:, 0] > 5
+        outputs = self.head(hidden)
+        if not leaving.any():
+            return outputs
+        exits = F.linear(2 * hidden, self.head.weight, self.head.bias)
+        return torch.where(leaving[:, None], exits, outputs)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"chunk": 16}, {"memory": 60 * 8 * 40.0}])
+def test_a_branch_for_a_few_examples_is_found_in_every_chunk(arguments: dict[str, Any]) -> None:
+    model, generator = built(EarlyExit), torch.Generator().manual_seed(4)
+    inputs, labels = torch.randn(120, FEATURES, generator=generator).clamp(-3, 3), torch.randint(CLASSES, (120,), generator=generator)
+    for number, place in enumerate((31, 47, 77, 78)):
+        inputs[place, :2] = torch.tensor([6.0 + number, -40.0 + number])  # no extreme example alone
+    expected = plain(copy.deepcopy(model), inputs, labels)
+    torch.testing.assert_close(gram(model, inputs, labels, **arguments)["total"], expected, rtol=1e-9, atol=1e-12)
+    norms = squared_norms(model, inputs, labels)["total"]
+    torch.testing.assert_close(norms, expected.diag(), rtol=1e-9, atol=1e-12)
