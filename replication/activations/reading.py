@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from replication.errors import ReplicationError
 from replication.objective.example_sets import examples_of
-from replication.objective.inputs import Tree, convert, map_tensors, n_examples, take
+from replication.objective.inputs import Tree, as_data, convert, map_tensors, n_examples, take
 from replication.objective.probes import probe_of
 
 _FEW = 8  # examples that an unbatched data set is first read in
@@ -45,7 +45,7 @@ def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
             f"The inputs are a list of {len(inputs)} {type(inputs[0]).__name__}s; give a tensor [n_examples, ...], such as torch.stack of "
             "the inputs, or a torch.utils.data.Dataset of these entries."
         )
-    n = n_examples(inputs)
+    inputs, n = as_data(inputs), n_examples(inputs)
     for start in range(0, n, chunk):
         yield prepare(take(inputs, slice(start, start + chunk)))
 

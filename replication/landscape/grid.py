@@ -1,5 +1,6 @@
 """Grids of points on a line or plane in parameter space, as tables that can be filled in several calls."""
 
+import itertools
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,12 +30,12 @@ def fill(
     limit: int | None = None,
     progress: Progress = None,
     save_to: Path | str | None = None,
-    agreement: float = 1e-3,
+    agreement: float = 1e-4,
 ) -> pd.DataFrame:
     """Evaluate the points of a grid that ``done`` has not, and return the whole table.
 
-    One point of an earlier table is evaluated again, the one farthest from the centre: a table of another network, direction, loss or
-    set of examples gives itself away there, whatever file it was kept in.
+    A few points of an earlier table are evaluated again, its corners and one in the middle: a table of another network, direction, loss
+    or set of examples gives itself away there, whatever file it was kept in.
 
     Args:
         axes: coordinates by name, the fastest-varying first (alpha, then beta).
@@ -44,7 +45,7 @@ def fill(
         progress: called with (points computed, points of the grid).
         save_to: a CSV file that is written after every point, so that an interrupt loses one point; if it is there already, it is
             continued like ``done``.
-        agreement: relative difference of the first column that an earlier table may have at the point that is evaluated again.
+        agreement: relative difference of the first column that an earlier table may have at the points that are evaluated again.
 
     Returns:
         One row per point, in the grid's order: the coordinates, ``computed``, and ``columns`` (nan where not computed).
@@ -242,17 +243,23 @@ def _continued(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns
 def _check_same_values(
     table: pd.DataFrame, axes: list[str], column: str, evaluate: Callable[[tuple[float, ...]], dict[str, float]], agreement: float
 ) -> None:
-    """Evaluate one computed point again, as far from the centre as possible along every axis."""
+    """Evaluate a few computed points again: the ends along every axis and diagonal, and a point in the middle."""
     computed = table[table["computed"] & np.isfinite(table[column])]
     if computed.empty:
         return
-    distances = computed[axes].abs()
-    row = computed.loc[distances.assign(least=distances.min(axis=1), sum=distances.sum(axis=1)).sort_values(["least", "sum"]).index[-1]]
-    at = tuple(float(row[axis]) for axis in axes)
-    before, now = float(row[column]), evaluate(at)[column]
-    if not abs(now - before) <= agreement * max(abs(now), abs(before)) + 1e-9:
-        where = ", ".join(f"{axis} {coordinate:g}" for axis, coordinate in zip(axes, at, strict=True))
-        raise ReplicationError(
-            f"The earlier table has the {column} {before:.6g} at {where}, and it is {now:.6g} here: the table belongs to another network, "
-            "direction, loss or set of examples; start without it."
-        )
+    for place in _telling_places(computed[axes].to_numpy()):
+        at, before = tuple(computed[axes].iloc[place].tolist()), float(computed[column].iloc[place])
+        now = evaluate(at)[column]
+        if not abs(now - before) <= agreement * max(abs(now), abs(before)) + 1e-9:
+            where = ", ".join(f"{axis} {coordinate:g}" for axis, coordinate in zip(axes, at, strict=True))
+            raise ReplicationError(
+                f"The earlier table has the {column} {before:.6g} at {where}, and it is {now:.6g} here: the table belongs to another "
+                "network, direction, loss or set of examples; start without it."
+            )
+
+
+def _telling_places(points: np.ndarray) -> list[int]:
+    """Places in ``points`` ``[n, n_axes]``: the largest and smallest sum of the coordinates with every choice of signs, and the middle."""
+    sums = points @ np.array(list(itertools.product((1, -1), repeat=points.shape[1]))).T
+    distances = np.abs(points - np.median(points, axis=0)).sum(axis=1)
+    return sorted({*sums.argmax(axis=0).tolist(), int(distances.argmin())})

@@ -144,6 +144,8 @@ def interpolation(
             raise ReplicationError(
                 "The networks differ in their parameters or buffers; interpolate between two networks of the objective's architecture."
             )
+    for model, name in ((start, "The network at alpha = 0"), (end, "The network at alpha = 1"))[: 2 if statistics else 1]:
+        objective.refuse_other_network(model, name)
     first, last = (flat_parameters(model) for model in (start, end))
     point = plane(first, [last - first])
     first_buffers, last_buffers = flat_buffers(start), flat_buffers(end if statistics else start)

@@ -151,6 +151,7 @@ class NamedPath:
         missing = [name for name in objective.moving_buffers if self._prefix + name not in first]
         if missing:
             raise ReplicationError(_statistics_are_missing(objective, of_recording=isinstance(source, RecordedPath)))
+        self._check_whole_numbers()
         self._own_parameters, self._own_buffers = objective.parameters(), objective.buffers()
         self._last_read: tuple[int, Mapping[str, Tensor]] = (0, first)
 
@@ -211,10 +212,17 @@ class NamedPath:
         for name in first.keys() - known:
             start, end = first[name], last.get(name, first[name])
             tied = any(start.shape == a.shape and torch.equal(start, a) and torch.equal(end, b) for a, b in kept)
-            if not tied and not torch.equal(start, end):
+            if start.is_floating_point() and not tied and not torch.equal(start, end):
                 raise ReplicationError(
                     f"'{name}' moves along the path and is no parameter of the objective; give an objective of all parameters that move."
                 )
+
+    def _check_whole_numbers(self) -> None:
+        """The loss does not depend on buffers of whole numbers and masks that are others in the path than in the objective's network."""
+        n, last = len(self._prefix), len(self) - 1
+        for row in sorted({0, last // 2, last}):
+            tensors = {name[n:]: tensor for name, tensor in self._source.tensors(row).items() if name.startswith(self._prefix)}
+            self._objective.refuse_other_network(tensors, f"Row {row} of the path")
 
 
 def check_steps(path: Any, steps: range | None) -> range:
@@ -230,6 +238,11 @@ def check_steps(path: Any, steps: range | None) -> range:
     >>> check_steps(np.zeros((4, 2)), None)
     range(0, 3)
     """
+    if len(path) < 2:
+        raise ReplicationError(
+            f"The path has {len(path)} rows and no step; record a training, and where weights are changed without the optimizer's step "
+            "method, leave the optimizer out and call recorder.step() after each change."
+        )
     steps = range(len(path) - 1) if steps is None else steps
     if len(steps) == 0 or steps.step != 1 or steps.start < 0 or steps.stop > len(path) - 1:
         raise ReplicationError(f"The steps are {steps}; allowed: consecutive ones within range(0, {len(path) - 1}).")

@@ -14,6 +14,7 @@ from replication.objective.inputs import n_examples, take
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import computing
 
+_SCALE = 1e3  # of the losses: above and below it clipping of gradients shows
 REPETITIONS = 64  # of a pass that draws random numbers: a branch taken once in ten passes is missed once in a thousand cases
 Result = TypeVar("Result")
 
@@ -68,6 +69,28 @@ def _compare(first: Tensor, second: Tensor, tolerance: float) -> None:
             f"Two evaluations of the same example at the same parameters give the losses {first[worst].item():.6g} and "
             f"{second[worst].item():.6g}; the forward pass or the data draw random numbers or keep a state, so switch that off in "
             "evaluation mode (dropout modules are off already)."
+        )
+
+
+def check_linear_backward(arithmetic: Arithmetic, loss: ExampleLoss, theta: Tensor) -> None:
+    """Raise an error where the gradient of a multiple of the losses is not that multiple of the gradient.
+
+    Args:
+        theta: where to look ``[n_parameters]``.
+
+    Raises:
+        ReplicationError: it is not, as with hooks that clip the gradient of an activation.
+    """
+    arithmetic.network.write(theta)
+    weights = torch.ones(n_examples(arithmetic.labels, "labels"), dtype=torch.float64)
+    try:
+        large, small = (combined_gradient(arithmetic, loss, scale * weights, slice(None)) for scale in (_SCALE, 1 / _SCALE))
+    except Exception:  # a network without derivatives still has values
+        return
+    if not close([piece / _SCALE**2 for piece in large], small, max(arithmetic.tolerance, 1e-6)):
+        raise ReplicationError(
+            "The gradient of a multiple of the loss is no multiple of the loss's gradient: the backward pass clips or scales gradients by "
+            "their size (a hook, or a custom autograd Function), so there is no gradient of the mean loss; leave that out here."
         )
 
 

@@ -76,7 +76,7 @@ class Evaluator:
         self.chunk = chunk or default_chunk
         if isinstance(chosen.network, TracedNetwork):
             self._network = _WrittenNetwork(chosen.network)
-            device = next(chosen.network.form.module.parameters()).device.type
+            device = chosen.network.leaves[0].device.type
             elements = _CHUNK_ELEMENTS.get(device, 2**21) // (chosen.network.form.largest or 2**15)
             self.chunk = chunk or min(examples.n, max(_SMALLEST_CHUNK, elements))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, finest_arithmetic, losses, losses_of, moved, outputs_of
-from replication.objective.coupling import check_repeatable, examples_interact
+from replication.objective.coupling import check_linear_backward, check_repeatable, examples_interact
 from replication.objective.example_sets import ExampleSet
 from replication.objective.graphs import ForwardWatch, nodes_of
 from replication.objective.inputs import call, main_tensor, map_tensors, take, tensors_of
@@ -70,6 +70,7 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
     finest.network.write(theta)
     refuse_other_weights(model, finest.network.module, lambda: finest.losses(loss), finest.tolerance)
     refuse_kept_values(finest, fresh, loss, own, theta)
+    check_linear_backward(finest, loss, theta)
     norms = [module for module in network.module.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, own, theta)
     network.write(own)

@@ -28,7 +28,8 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """
     if isinstance(tree, np.ndarray | np.generic):
         try:
-            tree = torch.as_tensor(tree)
+            plain = tree.dtype.isnative and min(tree.strides, default=0) >= 0  # torch takes neither foreign byte orders nor reversed axes
+            tree = torch.as_tensor(tree if plain else tree.astype(tree.dtype.newbyteorder("=")).copy())
         except TypeError as error:
             raise ReplicationError(f"An array of type {tree.dtype} holds no numbers; give numbers, for instance class indices.") from error
     if isinstance(tree, Tensor):
@@ -76,6 +77,11 @@ def n_examples(tree: Tree, name: str = "inputs") -> int:
         4
     """
     shapes = [tuple(tensor.shape) for tensor in tensors_of(tree)]
+    if not any(shapes) and not isinstance(tree, Tensor | np.ndarray):
+        raise ReplicationError(
+            f"The {name} are a {type(tree).__name__} without tensors; give tensors or numpy arrays with the examples on their first axis, "
+            "alone or in a tuple or dict (a DataFrame has .to_numpy())."
+        )
     if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) != 1:
         raise ReplicationError(
             f"The {name} have tensors of shapes {shapes}; give tensors or arrays (also in a tuple or dict) that all have the examples "
@@ -129,7 +135,7 @@ def join(trees: Sequence[Tree]) -> Tree:
         joined = iter([torch.cat(column) for column in columns])
     except RuntimeError as error:
         raise ReplicationError(
-            f"Batches of the stream cannot be joined ({error}); give batches of the size of the chunk, or tensors of one shape."
+            f"Chunks of examples cannot be joined ({error}); give one chunk of all examples, or tensors of one shape."
         ) from None
     return map_tensors(lambda _: next(joined), trees[0])
 

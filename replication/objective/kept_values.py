@@ -2,14 +2,15 @@
 
 Such a value may be kept by the copy (it was computed in our first call) or may come with the user's model, which has been called.
 A first call on fresh copies at two points shows the first kind. For the second kind, attributes are emptied one by one: what the
-forward pass fills again, whatever the examples, and leaves as it is when the weights change, is such a value.
+forward pass fills again and leaves as it is when the weights change is such a value. A third kind is computed when the network enters
+evaluation mode, so the losses change when it enters it again.
 """
 
 import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from replication.objective.losses import ExampleLoss, PerExampleLoss
 from replication.objective.plain import PlainNetwork
 from replication.objective.vector import flatten
 
+Way = Literal["empty", "removed", "zeros"]
 _FEW = 4  # examples of a pass that looks for kept values
 _OF_MODULES = frozenset(vars(nn.Module()))
 
@@ -51,6 +53,33 @@ def refuse_kept_values(arithmetic: Arithmetic, fresh: PlainNetwork, loss: Exampl
         )
     _refuse_changed(used, written)
     refuse_kept_attributes(other, loss, own, theta)
+    refuse_values_of_the_mode(other, loss, theta)
+
+
+def refuse_values_of_the_mode(network: Arithmetic, loss: PerExampleLoss, theta: Tensor) -> None:
+    """Raise an error where the losses at other weights change when the network enters evaluation mode once more.
+
+    Args:
+        network: a copy for this purpose; ``theta`` ``[n_parameters]`` is written in it.
+
+    Raises:
+        ReplicationError: they do.
+    """
+    module = network.network.module
+    network.network.write(theta)
+    before = network.losses(loss)
+    try:
+        module.train()
+        module.eval()
+        network.network.write(theta)
+        after = network.losses(loss)
+    except Exception:  # modes that cannot be changed keep nothing
+        return
+    if not torch.allclose(before, after, rtol=network.tolerance, atol=network.tolerance, equal_nan=True):
+        raise ReplicationError(
+            "The network computes values from its weights when it enters evaluation mode and keeps them (fused or expanded weights), so "
+            "they are wrong at other weights, and the weights get no gradient through them; compute them in every forward pass."
+        )
 
 
 def _refuse_changed(network: PlainNetwork, written: Tensor) -> None:
@@ -74,10 +103,12 @@ class _Place:
         """The dictionary that holds it."""
         return vars(self.module) if self.name in vars(self.module) else self.module._buffers
 
-    def empty(self, *, remove: bool) -> None:
-        """Make it as it is before the first call, as far as that can be guessed: None, empty, False, or not there."""
+    def empty(self, way: Way) -> None:
+        """Make it as it is before the first call, as far as that can be guessed: None, empty, False; or not there, or zeros."""
         value = self.holder[self.name]
-        if remove or isinstance(getattr(type(self.module), self.name, None), functools.cached_property):
+        if way == "zeros" and isinstance(value, Tensor):
+            self.holder[self.name] = torch.zeros_like(value)
+        elif way == "removed" or isinstance(getattr(type(self.module), self.name, None), functools.cached_property):
             del self.holder[self.name]
         elif isinstance(value, bool):
             self.holder[self.name] = False
@@ -85,9 +116,17 @@ class _Place:
             self.holder[self.name] = type(value)() if isinstance(value, dict | list) else None
 
     @property
+    def is_flag(self) -> bool:
+        """Whether it may say that other attributes are filled."""
+        value = self.holder.get(self.name)
+        return isinstance(value, bool) or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point())
+
+    @property
     def is_filled(self) -> bool:
         """Whether it has a value other than the empty one."""
         value = self.holder.get(self.name)
+        if isinstance(value, tuple):
+            return bool(_plain(value))
         return isinstance(value, Tensor | np.ndarray | float) or (isinstance(value, dict | list | bool) and bool(value))
 
 
@@ -104,9 +143,9 @@ def refuse_kept_attributes(network: Arithmetic, loss: PerExampleLoss, own: Tenso
     for names, places in _groups(network.network.module).items():
         before = [place.holder[place.name] for place in places]
         stale = False
-        for remove in (False, True):
+        for way in ("empty", "removed", "zeros"):
             with contextlib.suppress(Exception):  # a forward pass that needs the attribute fills nothing by itself
-                stale = stale or _is_stale(network, loss, places, own, theta, remove=remove)
+                stale = stale or _is_stale(network, loss, places, own, theta, way)  # type: ignore[arg-type]
             for place, value in zip(places, before, strict=True):
                 place.holder[place.name] = value
         if stale:
@@ -116,23 +155,20 @@ def refuse_kept_attributes(network: Arithmetic, loss: PerExampleLoss, own: Tenso
             )
 
 
-def _is_stale(network: Arithmetic, loss: PerExampleLoss, places: list[_Place], own: Tensor, theta: Tensor, *, remove: bool) -> bool:
-    n = min(len(tensors_of(network.labels)[0]), 2 * _FEW)
-    first, second = slice(0, (n + 1) // 2), slice(n // 2, n)
-
-    def filled(point: Tensor, examples: slice, *, empty: bool = True) -> list[Tensor]:
+def _is_stale(network: Arithmetic, loss: PerExampleLoss, places: list[_Place], own: Tensor, theta: Tensor, way: Way) -> bool:
+    def filled(point: Tensor, *, empty: bool = True) -> list[Tensor]:
         if empty:
             for place in places:
-                place.empty(remove=remove)
+                place.empty(way)
         network.network.write(point)
-        network.losses(loss, examples)
+        network.losses(loss, slice(0, _FEW))
         return [_contents(place) for place in places]
 
-    start = filled(own, first)
+    start = filled(own)
     if not any(place.is_filled for place in places):
         return False
-    kept, new = filled(theta, first, empty=False), filled(theta, first)
-    return _equal(start, kept) and not _equal(start, new) and _equal(start, filled(own, second))
+    kept, new = filled(theta, empty=False), filled(theta)
+    return _equal(start, kept) and not _equal(start, new)
 
 
 def _equal(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -159,7 +195,7 @@ def _places(module: nn.Module) -> Iterator[_Place]:
 def _contents(place: _Place) -> Tensor:
     """The numbers in an attribute as one vector; of a flag, those in all attributes of its module."""
     value = place.holder.get(place.name)
-    tree = [*vars(place.module).values(), *place.module._buffers.values()] if isinstance(value, bool) else value
+    tree = [*vars(place.module).values(), *place.module._buffers.values()] if place.is_flag else value
     numbers = [tensor.detach().double().flatten() for tensor in tensors_of(_plain(tree)) if not tensor.is_complex()]
     return torch.cat(numbers) if numbers else torch.empty(0, dtype=torch.float64)
 

@@ -6,14 +6,14 @@ copied and never changed. Vectors hold the parameters in the order of ``model.na
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective import memory_format, options, other_weights, products, sums
+from replication.objective import comparison, memory_format, options, other_weights, products, sums
 from replication.objective.evaluation import Evaluation, Evaluator, Metric
 from replication.objective.examination import Findings, examine, moving_buffers
 from replication.objective.example_sets import ExamplesInDouble, examples_of, n_classes
@@ -58,6 +58,7 @@ class Objective:
 
     Attributes:
         layout: the slot of each parameter tensor in the vector.
+        n_parameters, n_examples: the length of the vector, and the number of examples.
         buffer_shapes: the shapes of the floating-point buffers by name, in the order of ``buffers()``.
 
     Raises:
@@ -95,9 +96,10 @@ class Objective:
         other_weights.refuse_overlooked_weights(model, loss)
         self._probe = probe_of(self._examples, chunk)
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
-        module = evaluation_copy(model, batch_norm=batch_norm, dtype=dtype, device=self.device)
-        chosen = chosen_parameters(model, parameters)
+        self._copy = functools.partial(evaluation_copy, batch_norm=batch_norm, dtype=dtype, device=self.device)
+        module, chosen = self._copy(model), chosen_parameters(model, parameters)
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
+        self.n_parameters, self.n_examples = self.layout[-1].stop, self._examples.n
         self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
         self.buffer_shapes, self._own = buffer_shapes(self._plain.module), flatten(self._plain.leaves).double()
         self._findings: Findings = examine(model, self._plain, self._loss, self._probe, self._examples, chunk)
@@ -135,16 +137,6 @@ class Objective:
         return self._chosen.paths
 
     @property
-    def n_parameters(self) -> int:
-        """The length of the parameter vector."""
-        return self.layout[-1].stop
-
-    @property
-    def n_examples(self) -> int:
-        """The number of examples."""
-        return self._examples.n
-
-    @property
     def inputs(self) -> Any:
         """The inputs as the network gets them; there are none if they are read from a stream."""
         return self._examples.inputs
@@ -166,6 +158,14 @@ class Objective:
     def buffers(self) -> Tensor:
         """The model's own floating-point buffers, float64 ``[n_buffers]``: batch norm's running means and variances, layer by layer."""
         return self._plain.own_buffers.clone()
+
+    def refuse_other_network(self, other: nn.Module | Mapping[str, Tensor], name: str) -> None:
+        """Raise an error where another model, called ``name``, is more than this network with other parameters and floating-point buffers.
+
+        ``other`` is the model, or tensors by name, of which the buffers of whole numbers and masks are put into this network.
+        """
+        other = self._copy(unwrapped(other)) if isinstance(other, nn.Module) else other
+        comparison.refuse_other_network(self._findings.finest, self._loss, other, name)
 
     @functools.cached_property
     def moving_buffers(self) -> tuple[str, ...]:

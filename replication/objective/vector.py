@@ -189,6 +189,17 @@ def write_buffers(model: nn.Module, vector: Tensor) -> None:
     _write(_floating_buffers(model), vector, "floating-point buffers")
 
 
+def batch_counts(model: nn.Module) -> set[str]:
+    """The buffers in which normalisation layers of torch count batches; no output in evaluation mode depends on them.
+
+    Example:
+        >>> batch_counts(nn.Sequential(nn.BatchNorm1d(1)))
+        {'0.num_batches_tracked'}
+    """
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    return {f"{name}.num_batches_tracked".lstrip(".") for name in norms}
+
+
 def _write(tensors: Mapping[str, Tensor], vector: Tensor, kind: str) -> None:
     n = sum(tensor.numel() for tensor in tensors.values())
     if vector.shape != (n,):

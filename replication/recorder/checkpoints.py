@@ -52,7 +52,7 @@ class CheckpointPath:
         return len(self._checkpoints)
 
     def tensors(self, index: int) -> dict[str, Tensor]:
-        """The floating-point tensors of one checkpoint, by name, without the names of wrappers."""
+        """The real tensors of one checkpoint, by name, without the names of wrappers."""
         checkpoint = self._checkpoints[index]
         state = _read(Path(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
         for key in _STATE_KEYS:
@@ -60,7 +60,7 @@ class CheckpointPath:
                 state = state[key]
         if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
             raise ReplicationError(f"Checkpoint {index} holds no state dict; give what model.state_dict() returned.")
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and not value.is_complex()}
         return {_without_wrappers(name): tensor.detach() for name, tensor in tensors.items()}
 
 

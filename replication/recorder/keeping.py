@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from replication.errors import ReplicationError
 from replication.objective.networks import unwrapped
+from replication.objective.vector import batch_counts
 from replication.recorder.recorded import (
     BUFFER_FILES,
     FIRST_BUFFERS,
@@ -60,6 +61,7 @@ class Keeper:
         self._dtype, self._buffer_dtype = _common_dtype(specs), _common_dtype(buffer_specs)
         self._first_buffers = _flat(buffers, self._buffer_dtype)
         self._moving: dict[str, Rows] = {}
+        self._last, self._sums = np.empty(0), self._sums_of_left_out()
         earlier = None if folder is None else self._earlier(folder, append)
         if earlier is None or folder is None:
             self._weights, self._numbers = self._new_files()
@@ -80,7 +82,9 @@ class Keeper:
             ReplicationError: parameters or buffers came, went or have another shape.
         """
         weights, buffers = _flat(self._kept_parameters(step), self._dtype), self._kept_buffers(step)
+        self._check_left_out(step)
         self._weights.append(weights)
+        self._last = weights
         for name, (first, now) in buffers.items():
             if name in self._moving:
                 self._moving[name].append(now)
@@ -89,6 +93,19 @@ class Keeper:
                 self._moving[name] = _rows(file, (now.size,), self._buffer_dtype, [*([first] * len(self.steps)), now.copy()])
         self.steps.append(step)
         self._numbers.append(np.array(step))
+
+    def check_unchanged(self) -> None:
+        """Raise an error unless the model has the weights of the last row.
+
+        Raises:
+            ReplicationError: it has others.
+        """
+        step = self.steps[-1]
+        if not np.array_equal(_flat(self._kept_parameters(step), self._dtype), self._last, equal_nan=True):
+            raise ReplicationError(
+                f"Parameters were changed outside of the optimizer's steps, after step {step} was recorded; leave the optimizer out of "
+                "Recorder(model), and call recorder.step() when all that changes them in a step is done."
+            )
 
     def close(self) -> None:
         """Close the files; the rows stay readable."""
@@ -142,6 +159,7 @@ class Keeper:
                 f"The model's weights are in none of the {len(earlier)} rows in {folder}; load a checkpoint of that training before the "
                 "recorder starts, or give another folder."
             )
+        self._last = weights
         keep, self.steps, self._first_buffers = row + 1, earlier.steps[: row + 1].tolist(), earlier.first_buffers
         numbers = FileRows(folder / STEPS, (), _STEP_NUMBERS, keep=keep)  # first: they say how many rows there are
         for name, moved in earlier.moving.items():
@@ -161,6 +179,25 @@ class Keeper:
         if {name: tuple(tensor.shape) for name, tensor in parameters.items()} != shapes:
             raise ReplicationError(_changes(shapes, parameters, step))
         return {name: parameters[name] for name in shapes}
+
+    def _sums_of_left_out(self) -> dict[str, tuple[float, float]]:
+        """Sum and length of each parameter that is left out, by which a change is noticed."""
+        kept = {spec.name for spec in self._specification.parameters}
+        left_out = {name: parameter.detach() for name, parameter in _parameters(self._model).items() if name not in kept}
+        real = {name: tensor for name, tensor in left_out.items() if tensor.is_floating_point()}
+        return {
+            name: (tensor.sum(dtype=torch.float64).item(), torch.linalg.vector_norm(tensor, dtype=torch.float64).item())
+            for name, tensor in real.items()
+        }
+
+    def _check_left_out(self, step: int) -> None:
+        now = self._sums_of_left_out() if self._specification.only_trainable else {}
+        moved = [name for name, sums in self._sums.items() if name in now and not np.array_equal(now[name], sums, equal_nan=True)]
+        if moved:
+            raise ReplicationError(
+                f"Parameter '{moved[0]}' requires no gradient and has changed by step {step}, and the recording leaves it out; give "
+                "only_trainable=False."
+            )
 
     def _kept_buffers(self, step: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Each buffer's numbers in the first row and now."""
@@ -194,9 +231,12 @@ def _parameters_of(specification: Specification, model: nn.Module) -> dict[str, 
 
 
 def _state_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """The floating-point buffers that belong to the state dict; the others are caches that the model computes itself."""
-    names = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name in names and buffer.is_floating_point()}
+    """The real buffers that belong to the state dict; the others are caches that the model computes itself.
+
+    Batch norm's number of batches is left out: no output depends on it.
+    """
+    names = model.state_dict().keys() - batch_counts(model)
+    return {name: buffer for name, buffer in model.named_buffers() if name in names and not buffer.is_complex()}
 
 
 def _check_types(specs: tuple[TensorSpec, ...]) -> None:
@@ -211,7 +251,9 @@ def _check_types(specs: tuple[TensorSpec, ...]) -> None:
 
 
 def _common_dtype(specs: tuple[TensorSpec, ...]) -> np.dtype:
-    return np.dtype(np.float64 if any(spec.dtype == "float64" for spec in specs) else np.float32)
+    """float32 where it holds all values, which whole numbers above 2^24 need float64 for."""
+    narrow = {"float32", "float16", "bfloat16", "bool", "uint8", "int8", "int16", "uint16"}
+    return np.dtype(np.float32 if all(spec.dtype in narrow or spec.dtype.startswith("float8") for spec in specs) else np.float64)
 
 
 def _flat(tensors: Mapping[str, Tensor], dtype: np.dtype) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Calls after each step that an optimizer of torch really makes."""
+"""Calls around each step that an optimizer of torch really makes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,34 +55,36 @@ def _places(parameters: Iterable[Tensor]) -> set[int]:
     return {parameter.untyped_storage().data_ptr() for parameter in parameters if not is_lazy(parameter) and parameter.numel()}
 
 
-def after_each_step(optimizer: torch.optim.Optimizer, call: Callable[[], None]) -> Callable[[], None]:
-    """Call ``call`` after each step that changes the weights, until the returned function is called.
+def around_each_step(optimizer: torch.optim.Optimizer, before: Callable[[], None], after: Callable[[], None]) -> Callable[[], None]:
+    """Call ``before`` where a step begins and ``after`` behind each that changes the weights, until the returned function is called.
 
     A step that calls the step of its parent class is one step, and one that a GradScaler skips is none.
 
     >>> sgd, steps = torch.optim.SGD([torch.zeros(1)], lr=0.1), []
-    >>> stop = after_each_step(sgd, lambda: steps.append(1))
+    >>> stop = around_each_step(sgd, lambda: steps.append("begins"), lambda: steps.append("ends"))
     >>> sgd.step()
     >>> stop()
     >>> sgd.step()
-    >>> len(steps)
-    1
+    >>> steps
+    ['begins', 'ends']
     """
     depth = 0
 
-    def before(*_: object) -> None:
+    def begin(*_: object) -> None:
         nonlocal depth
+        if depth == 0:
+            before()
         depth += 1
 
-    def after(stepped: torch.optim.Optimizer, *_: object) -> None:
+    def end(stepped: torch.optim.Optimizer, *_: object) -> None:
         nonlocal depth
         depth -= 1
         # a GradScaler leaves this to fused optimizers, which skip the step themselves; others it does not call at all
         found_inf = getattr(stepped, "found_inf", None)
         if depth == 0 and (found_inf is None or not bool(torch.as_tensor(found_inf).any())):
-            call()
+            after()
 
-    handles = [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
+    handles = [optimizer.register_step_pre_hook(begin), optimizer.register_step_post_hook(end)]
 
     def stop() -> None:
         for handle in handles:

@@ -33,6 +33,11 @@ class TensorSpec:
         return cls(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
     @property
+    def is_floating_point(self) -> bool:
+        """Whether the numbers are floating-point ones."""
+        return "float" in self.dtype
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape))
@@ -43,7 +48,7 @@ class Specification:
     """What the columns of a recording are.
 
     Attributes:
-        parameters, buffers: in the order of the columns; only floating-point buffers are kept.
+        parameters, buffers: in the order of the columns.
         only_trainable: whether parameters without gradients were left out.
     """
 
@@ -90,7 +95,7 @@ class RecordedPath:
         specification: names, shapes and types.
         trajectory: parameters one after the other ``[n_kept, n_parameters]``; a memory map where it was read from a folder.
         steps: after how many steps each row was kept ``[n_kept]``.
-        first_buffers: all floating-point buffers before the first step ``[n_buffers]``.
+        first_buffers: all real buffers of the state dict before the first step ``[n_buffers]``, without batch norm's number of batches.
         moving: the buffers that changed during training, by name ``[n_kept, size]``; all others stayed as they were first.
 
     >>> import tempfile
@@ -146,17 +151,19 @@ class RecordedPath:
 
     @property
     def buffers(self) -> np.ndarray:
-        """The buffers that changed, one after the other ``[n_kept, n_moving]``: for batch norm the running means and variances."""
-        rows = [self.moving[spec.name] for spec in self.specification.buffers if spec.name in self.moving]
+        """The floating-point buffers that changed, side by side ``[n_kept, n_moving]``: for batch norm the running means and variances."""
+        moving = [spec for spec in self.specification.buffers if spec.name in self.moving and spec.is_floating_point]
+        rows = [self.moving[spec.name] for spec in moving]
         return np.concatenate(rows, axis=1) if rows else np.empty((len(self), 0), dtype=self.first_buffers.dtype)
 
     def tensors(self, index: int) -> dict[str, Tensor]:
-        """The parameters and floating-point buffers of one row, by name and in their shapes."""
+        """The parameters and buffers of one row, by name and in their shapes."""
         pieces = _cut(np.array(self.trajectory[index]), self.specification.parameters)
-        pieces |= _cut(self.first_buffers, self.specification.buffers)
+        buffers = _cut(self.first_buffers, self.specification.buffers)
         for spec in self.specification.buffers:
             if spec.name in self.moving:
-                pieces[spec.name] = torch.as_tensor(np.array(self.moving[spec.name][index])).view(spec.shape)
+                buffers[spec.name] = torch.as_tensor(np.array(self.moving[spec.name][index])).view(spec.shape)
+            pieces[spec.name] = buffers[spec.name].to(getattr(torch, spec.dtype))
         return pieces
 
 

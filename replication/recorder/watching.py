@@ -11,7 +11,7 @@ from torch import nn
 
 from replication.errors import ReplicationError
 from replication.recorder.keeping import Keeper
-from replication.recorder.optimizer_steps import after_each_step, check_trains, inner_optimizer
+from replication.recorder.optimizer_steps import around_each_step, check_trains, inner_optimizer
 from replication.recorder.recorded import RecordedPath
 
 
@@ -34,9 +34,12 @@ class Recorder:
 
         recorder = Recorder(model, optimizer, folder="path")
 
+    Where something else moves the parameters too (clipping after the step, a moving average that is a part of the model, a second
+    optimizer), leave out the optimizer and call ``step`` when all of it is done; the next step of the optimizer raises an error otherwise.
+
     A row takes 4 bytes per parameter (8 where the model has float64 parameters). Rows can be read at any time, also during the training
-    and after an interrupt; in a folder they are complete files after every step, even if the process is killed. Of the floating-point
-    buffers in the model's state dict (batch norm's running statistics) those are kept in every row that have changed.
+    and after an interrupt; in a folder they are complete files after every step, even if the process is killed. Of the real buffers in
+    the model's state dict (batch norm's running statistics) those are kept in every row that have changed.
 
     Args:
         model: the network that is trained; read, never changed. Wrappers for parallel training and of ``torch.compile`` are looked
@@ -46,12 +49,12 @@ class Recorder:
         folder: where to keep the rows; in memory by default. A folder that already holds rows raises an error.
         append: continue the recording in ``folder``. The model must have the weights of one of its rows (the last one, or those of a
             checkpoint that the training is resumed from); rows after it are dropped, because their steps are made again.
-        only_trainable: leave out parameters that do not require gradients.
+        only_trainable: leave out parameters that do not require gradients; they must not change.
 
     Raises:
         ReplicationError: ``every`` below 1, an optimizer of another model, a folder that holds a recording, weights that do not continue
-            it, parameters that are not real floating-point numbers; later, steps when nothing is recorded, or parameters that come, go or
-            change their shape.
+            it, parameters that are not real floating-point numbers; later, steps when nothing is recorded, parameters that come, go or
+            change their shape, or that are changed outside of the optimizer's steps or left out.
 
     >>> model = nn.Linear(2, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -87,7 +90,7 @@ class Recorder:
             torch_optimizer = inner_optimizer(optimizer)
             check_trains(torch_optimizer, model)
             self._start()
-            self._stop = after_each_step(torch_optimizer, self._after_step)
+            self._stop = around_each_step(torch_optimizer, self._before_step, self._after_step)
 
     @property
     def path(self) -> RecordedPath:
@@ -150,6 +153,10 @@ class Recorder:
     def _start(self) -> None:
         self._keeper = self._begin()
         self._taken, self._open = self._keeper.steps[-1], True
+
+    def _before_step(self) -> None:
+        if self._open and self._started.steps[-1] == self._taken:
+            self._started.check_unchanged()
 
     def _after_step(self) -> None:
         if not self._open:

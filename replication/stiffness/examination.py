@@ -15,7 +15,7 @@ from replication.objective.arithmetic import Arithmetic, moved, reason_of
 from replication.objective.coupling import REPETITIONS, drawing
 from replication.objective.examination import NO_GRADIENT, refuse_lost_gradients
 from replication.objective.inputs import Tree, convert, map_tensors, n_examples, take, tensors_of
-from replication.objective.kept_values import refuse_kept_attributes
+from replication.objective.kept_values import refuse_kept_attributes, refuse_values_of_the_mode
 from replication.objective.networks import converted, copy_of
 from replication.objective.other_weights import refuse_graph_of_the_original, refuse_other_weights
 from replication.objective.vector import flatten
@@ -92,15 +92,18 @@ def _checked_in(dtype: torch.dtype, model: nn.Module, source: ExampleGradients, 
 
 
 def refuse_values_of_other_weights(source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
-    """Raise an error where the model keeps values that it computed from other weights than those written in it.
+    """Raise an error where the model keeps values that it computed from its weights.
 
     Raises:
         ReplicationError: it does.
     """
     network = source.network.alike(copy_of(source.model))
+    network.values_need_graph = True  # reentrant checkpointing warns without a graph
     own = flatten(network.leaves).double()
     arithmetic = Arithmetic(network, inputs, labels, TOLERANCE[source.dtype])
-    refuse_kept_attributes(arithmetic, source.loss, own, moved(network.leaves, own))
+    theta = moved(network.leaves, own)
+    refuse_kept_attributes(arithmetic, source.loss, own, theta)
+    refuse_values_of_the_mode(arithmetic, source.loss, theta)
 
 
 def _one_by_one(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Tensor], Tensor]:
@@ -160,5 +163,6 @@ def _refuse_coupled_gradients(
         if not agrees(sums[name], expected, scale.expand_as(expected), source.dtype):
             raise ReplicationError(
                 f"The gradients of examples in layer '{name}' are others in a batch than alone, though the losses are the same; gradients "
-                "of single examples need a model in which examples do not interact, also in the backward pass."
+                "of single examples need a model in which examples do not interact, also in the backward pass, and that computes in its "
+                "own type throughout (no float16 or bfloat16 inside)."
             )

@@ -58,8 +58,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
         inputs, labels = (join(pair) for pair in zip((inputs, labels), fixed_selection(columns, indices[1]), strict=True))
     refuse_weights_of_the_original(unwrapped(model), source, inputs, labels)
     gradients, works_together = examine(source, layers, inputs, labels)
-    if options.theta is not None:
-        refuse_values_of_other_weights(source, inputs, labels)
+    refuse_values_of_other_weights(source, inputs, labels)
     alone = Alone(*indices, gradients, {name: (g @ g.T).double() for name, g in gradients.items()})
     plan = Plan(source, None, {layer.name: layer for layer in layers}, 1, alone)
     calls: dict[str, Calls] = {}

@@ -45,7 +45,7 @@ def rbf_cka(x: Any, y: Any, *, bandwidth: float = 1.0, debiased: bool = False) -
 
     Args:
         x, y, debiased: as for ``linear_cka``.
-        bandwidth: σ as a share of the layer's median distance between examples. The paper reports 0.2, 0.4 and 0.8; with a large one
+        bandwidth: σ as a share of the layer's median distance over all n² pairs. The paper reports 0.2, 0.4 and 0.8; with a large one
             the result tends to ``linear_cka``.
 
     Raises:

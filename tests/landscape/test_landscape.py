@@ -148,6 +148,28 @@ def test_interpolation_ends_at_both_networks_and_moves_the_statistics() -> None:
     assert abs(frozen["loss"][3] - table["loss"][3]) > 1e-3
 
 
+class Masked(torch.nn.Module):
+    """Differs from another one by its mask and by an option."""
+
+    def __init__(self, mask: list[bool], eps: float = 1e-5) -> None:
+        super().__init__()
+        self.layer, self.norm = torch.nn.Linear(3, 2), torch.nn.LayerNorm(2, eps=eps)
+        self.register_buffer("mask", torch.tensor(mask))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.layer(x * self.mask))
+
+
+def test_ends_that_differ_in_more_than_weights_are_refused() -> None:
+    inputs, labels = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
+    start, alphas = Masked([True, True, False]), [0.0, 1.0]
+    objective = Objective(start, inputs, labels)
+    assert landscape.interpolation(objective, start, Masked([True, True, False]), alphas)["computed"].all()
+    for end in (Masked([True, False, True]), Masked([True, True, False], eps=0.1)):
+        with pytest.raises(ReplicationError, match=r"The network at alpha = 1 gives an example the loss .* differ in something else"):
+            landscape.interpolation(objective, start, end, alphas)
+
+
 def test_a_variance_extrapolated_below_zero_is_a_nan_that_counts_as_computed() -> None:
     start, end = tiny(), tiny()
     end.bn1.running_var.fill_(5.0)
@@ -232,6 +254,20 @@ def test_a_table_of_another_direction_loss_or_data_is_refused(tmp_path: Path) ->
     whole = landscape.line(quadratic(), axis(0) + axis(1), alphas, save_to=file)
     pd.testing.assert_frame_equal(whole, landscape.line(quadratic(), axis(0) + axis(1), alphas))
     pd.testing.assert_frame_equal(whole, pd.read_csv(file))
+
+
+def test_tables_that_agree_in_a_corner_alone_are_refused(tmp_path: Path) -> None:
+    end, alphas = tiny(shift=1.0), [0.0, 0.5, 1.0]
+    for start in (tiny(), tiny(shift=0.5)):
+        done = landscape.interpolation(tiny_objective(end), start, end, alphas)
+        with pytest.raises(ReplicationError, match="belongs to another network"):
+            landscape.interpolation(tiny_objective(end), tiny(shift=0.2), end, alphas, done=done)
+    frozen = landscape.interpolation(tiny_objective(end), tiny(), end, alphas, statistics=False)
+    with pytest.raises(ReplicationError, match="belongs to another network"):
+        landscape.interpolation(tiny_objective(end), tiny(), end, alphas, done=frozen)
+    transposed = landscape.surface(quadratic(), axis(0), axis(0) + axis(1), [-1.0, 1.0], [-1.0, 1.0])
+    with pytest.raises(ReplicationError, match="belongs to another network"):
+        landscape.surface(quadratic(), axis(0) + axis(1), axis(0), [-1.0, 1.0], [-1.0, 1.0], done=transposed)
 
 
 def test_an_interrupt_loses_one_point(tmp_path: Path) -> None:

@@ -243,3 +243,45 @@ def test_running_statistics_of_the_users_own(kind: str, sentence: str | None) ->
     else:
         with pytest.raises(ReplicationError, match=sentence):
             lca.along(objective, recorder)
+
+
+class Scheduled(nn.Module):
+    """Counts its training passes: in a buffer that the loss depends on, or in one that it does not."""
+
+    def __init__(self, *, cools: bool) -> None:
+        super().__init__()
+        self.layer, self.cools = nn.Linear(6, 3), cools
+        self.register_buffer("passes", torch.tensor(0))
+        self.register_buffer("open", torch.ones(6, dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.passes += 1
+            self.open[int(self.passes) % 6] = False
+        return self.layer(x * self.open) * (1 + self.passes) if self.cools else self.layer(x)
+
+
+@pytest.mark.parametrize("form", ["recorder", "folder", "state dicts"])
+@pytest.mark.parametrize("cools", [True, False])
+def test_counters_and_masks_that_move_are_refused_where_the_loss_depends_on_them(form: str, cools: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+    model, states = Scheduled(cools=cools), []
+    recorder = train(
+        model, (x, y), after=lambda: states.append(copy.deepcopy(model.state_dict())), folder=tmp_path if form == "folder" else None
+    )
+    path = {"recorder": recorder, "folder": tmp_path, "state dicts": states}[form]
+    if cools:
+        with pytest.raises(ReplicationError, match=r"Row 0 of the path .* make it a floating-point buffer"):
+            lca.along(Objective(model, x, y), path)
+    else:
+        assert len(lca.along(Objective(model, x, y), path).steps) == len(recorder.kept if form != "state dicts" else states) - 1
+    assert recorder.path.tensors(4)["passes"].dtype == torch.int64
+    assert recorder.path.tensors(4)["passes"].item() == 4
+
+
+def test_a_path_without_steps_is_told_about_the_step_method(examples: Examples) -> None:
+    with Recorder(small_mlp()) as recorder:
+        pass
+    with pytest.raises(ReplicationError, match=r"has 1 rows and no step; .* call recorder.step\(\)"):
+        lca.along(Objective(small_mlp(), *examples), recorder)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
 
+from replication.activations import layer_outputs
 from replication.errors import ReplicationError
+from replication.objective import Objective
 from replication.objective.example_sets import examples_of
 from replication.objective.inputs import call, join, main_tensor, map_tensors, n_examples, tensors_of
 
@@ -146,3 +148,14 @@ def test_dicts_and_tuples_reach_forward_as_it_takes_them() -> None:
 def test_a_stream_without_examples_is_one_sentence(source: Any) -> None:
     with pytest.raises(ReplicationError, match="has no examples"):
         examples_of(source, None, None, torch.float32)
+
+
+def test_reversed_and_foreign_arrays_are_taken_as_they_are() -> None:
+    images = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    labels = np.array([0, 1, 0, 1])
+    model = nn.Linear(3, 2)
+    expected = Objective(model, images[:, ::-1].copy(), labels).value(nn.utils.parameters_to_vector(model.parameters()))
+    for inputs in (images[:, ::-1], images[:, ::-1].astype(">f4")):
+        objective = Objective(model, inputs, labels.astype(">i8"))
+        assert objective.value(objective.parameters()) == expected
+        torch.testing.assert_close(layer_outputs(model, inputs, [""])[""], model(torch.tensor(images).flip(1)))

@@ -158,3 +158,35 @@ def test_an_optimizer_of_one_flat_vector_trains_the_model() -> None:
     check_trains(torch.optim.SGD([flat], lr=0.1), model)
     with pytest.raises(ReplicationError, match="no parameter of the model"):
         check_trains(torch.optim.SGD([flat.clone()], lr=0.1), model)
+
+
+def test_weights_that_are_changed_after_the_step_need_a_recorder_without_the_optimizer(examples: Examples) -> None:
+    model = small_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    recorder = Recorder(model, optimizer)
+    backward(model, examples)
+    optimizer.step()
+    with torch.no_grad():
+        model[1].weight.data.clamp_(-0.1, 0.1)  # as a Wasserstein critic is
+    with pytest.raises(ReplicationError, match="after step 1 was recorded; leave the optimizer out"):
+        optimizer.step()
+    recorder.close()
+    with Recorder(model) as by_hand:
+        optimizer.step()
+        with torch.no_grad():
+            model[1].weight.data.clamp_(-0.1, 0.1)
+        by_hand.step()
+    np.testing.assert_array_equal(by_hand.trajectory[-1], weights(model))
+
+
+def test_weights_that_are_swapped_and_brought_back_between_steps_do_no_harm(examples: Examples) -> None:
+    model = small_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    recorder = Recorder(model, optimizer)
+    for _ in range(3):
+        backward(model, examples)
+        optimizer.step()
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        nn.init.zeros_(model[1].weight)  # an evaluation at averaged weights
+        model.load_state_dict(state)
+    assert recorder.kept == [0, 1, 2, 3]

@@ -208,6 +208,12 @@ def test_only_trainable_parameters_when_asked() -> None:
         model[1].requires_grad_(True)
         with pytest.raises(ReplicationError, match=r"'1\.weight' is new"):
             recorder.step()
+    model = small_mlp()
+    model[1].weight.requires_grad_(False)
+    with Recorder(model, only_trainable=True) as recorder, torch.no_grad():
+        model[1].weight.data.mul_(0.9)  # as the moving average of a teacher
+        with pytest.raises(ReplicationError, match=r"'1\.weight' requires no gradient and has changed by step 1.*only_trainable=False"):
+            recorder.step()
     with Recorder(small_mlp()) as everything:
         everything.step()
     assert everything.trajectory.shape[1] == 16 * 7 + 7 + 35 + 5 + 15 + 3
