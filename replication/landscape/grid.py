@@ -34,7 +34,7 @@ def fill(
 ) -> pd.DataFrame:
     """Evaluate the points of a grid that ``done`` has not, and return the whole table.
 
-    A few points of an earlier table are evaluated again, its corners and one in the middle: a table of another network, direction, loss
+    A few points of an earlier table are evaluated again, at its corners, edges and middle: a table of another network, direction, loss
     or set of examples gives itself away there, whatever file it was kept in.
 
     Args:
@@ -243,7 +243,7 @@ def _continued(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns
 def _check_same_values(
     table: pd.DataFrame, axes: list[str], column: str, evaluate: Callable[[tuple[float, ...]], dict[str, float]], agreement: float
 ) -> None:
-    """Evaluate a few computed points again: the ends along every axis and diagonal, and a point in the middle."""
+    """Evaluate a few computed points again."""
     computed = table[table["computed"] & np.isfinite(table[column])]
     if computed.empty:
         return
@@ -259,7 +259,9 @@ def _check_same_values(
 
 
 def _telling_places(points: np.ndarray) -> list[int]:
-    """Places in ``points`` ``[n, n_axes]``: the largest and smallest sum of the coordinates with every choice of signs, and the middle."""
-    sums = points @ np.array(list(itertools.product((1, -1), repeat=points.shape[1]))).T
-    distances = np.abs(points - np.median(points, axis=0)).sum(axis=1)
-    return sorted({*sums.argmax(axis=0).tolist(), int(distances.argmin())})
+    """Places in ``points`` ``[n, n_axes]``: the corners, the end of each axis through the middle, and the middle."""
+    n_axes = points.shape[1]
+    corners = points @ np.array(list(itertools.product((1, -1), repeat=n_axes))).T
+    from_middle = np.abs(points - np.median(points, axis=0))
+    ends = [np.lexsort((-points[:, axis], np.delete(from_middle, axis, axis=1).sum(axis=1)))[0] for axis in range(n_axes)]
+    return sorted({*corners.argmax(axis=0).tolist(), *map(int, ends), int(from_middle.sum(axis=1).argmin())})

@@ -104,7 +104,7 @@ def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequen
 
     Args:
         checkpoints: ``[T, n_parameters]``, as in ``trajectory_plane``.
-        directions: ``[n_parameters]`` each; they need not have unit length or be orthogonal.
+        directions: ``[n_parameters]`` each; they need not have unit length or be orthogonal, nor independent.
 
     Raises:
         ReplicationError: fewer than three checkpoints.
@@ -119,7 +119,7 @@ def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequen
     products = torch.zeros(len(rows), len(basis), dtype=torch.float64, device=basis.device)
     for columns, block in _blocks(rows):
         products += (block - block[-1]) @ basis[:, columns].T
-    return torch.linalg.solve(basis @ basis.T, products.T).T
+    return products @ torch.linalg.pinv(basis @ basis.T, hermitian=True)
 
 
 def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Vector]) -> float:

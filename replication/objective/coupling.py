@@ -10,12 +10,15 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, close
-from replication.objective.inputs import n_examples, take
+from replication.objective.example_sets import ExampleSet
+from replication.objective.inputs import Tree, n_examples, take, tensors_of
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import computing
 
+_PADDED = 4  # examples that are put into a batch of their own
 _SCALE = 1e3  # of the losses: above and below it clipping of gradients shows
 REPETITIONS = 64  # of a pass that draws random numbers: a branch taken once in ten passes is missed once in a thousand cases
+LossesOf = Callable[[Tree, Tree], Tensor]
 Result = TypeVar("Result")
 
 
@@ -92,6 +95,36 @@ def check_linear_backward(arithmetic: Arithmetic, loss: ExampleLoss, theta: Tens
             "The gradient of a multiple of the loss is no multiple of the loss's gradient: the backward pass clips or scales gradients by "
             "their size (a hook, or a custom autograd Function), so there is no gradient of the mean loss; leave that out here."
         )
+
+
+def check_padding(
+    examples: ExampleSet, members: Tensor, together: Tree, losses_of: Callable[[Tree, Tree], Tensor], tolerance: float
+) -> None:
+    """Compare the losses of examples in a batch with those of each put into a batch of its own, where it may be padded less.
+
+    Args:
+        members: indices of the examples ``[n]``; the last few are compared.
+        together: their inputs and labels in one batch.
+        losses_of: inputs and labels to losses ``[n]``, float64.
+        tolerance: relative.
+
+    Raises:
+        ReplicationError: the loss of an example depends on how far it is padded.
+    """
+    if not examples.makes_batches:
+        return
+    expected: Tensor | None = None
+    for place in range(max(0, len(members) - _PADDED), len(members)):
+        alone = examples.select(members[place : place + 1])
+        if [tensor.shape[1:] for tensor in tensors_of(alone)] == [tensor.shape[1:] for tensor in tensors_of(together)]:
+            continue
+        expected = losses_of(*together) if expected is None else expected
+        loss = losses_of(*alone)[0]
+        if not torch.allclose(loss, expected[place], rtol=tolerance, atol=tolerance, equal_nan=True):
+            raise ReplicationError(
+                f"An example has the loss {loss.item():.6g} in a batch of its own and {expected[place].item():.6g} where it is padded "
+                "to the longest of others; leave padded positions out of the network's result (a mask, lengths), or pad all examples alike."
+            )
 
 
 def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, own: Tensor, theta: Tensor) -> bool:

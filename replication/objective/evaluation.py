@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective import memory_format
@@ -28,6 +28,7 @@ _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
 _SMALLEST_CHUNK = 16
 
 Metric = Callable[[Any, Any], Tensor]
+_CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
 
 class Evaluation(NamedTuple):
@@ -36,7 +37,8 @@ class Evaluation(NamedTuple):
     Attributes:
         loss: the mean loss.
         accuracy: the share of labelled examples whose largest output is the one of their label, in [0, 1]; nan unless outputs are
-            scores ``[n, n_classes]`` of at least two classes and labels are their indices. With a metric of your own: its mean.
+            scores ``[n, n_classes]`` of at least two classes and labels are their indices, and for a loss of your own unless the metric
+            is "accuracy". With a metric of your own: its mean.
         standard_error: of the mean loss as an estimate for the population of examples: standard deviation / sqrt(n).
 
     Example:
@@ -56,7 +58,8 @@ class Evaluator:
         chosen: the forms of the network that may be used.
         examples: in the network's type.
         loss: of each example.
-        metric: outputs and labels to one number per example ``[n]``; ``"accuracy"`` where it is defined; None for no metric.
+        metric: outputs and labels to one number per example ``[n]``; ``"accuracy"`` where it is defined; ``"auto"`` the same for
+            torch's losses of class scores; None for no metric.
         chunk: number of examples in one pass; None chooses the fastest for a traced network.
         default_chunk: for all other networks.
     """
@@ -70,7 +73,9 @@ class Evaluator:
         chunk: int | None,
         default_chunk: int,
     ) -> None:
-        self._examples, self._loss, self._metric = examples, loss, metric
+        self._explains = metric in ("auto", "accuracy")
+        of_classes = isinstance(loss.module, _CLASS_LOSSES)
+        self._examples, self._loss, self._metric = examples, loss, ("accuracy" if of_classes else None) if metric == "auto" else metric
         self._network: Network | _WrittenNetwork = chosen.network
         self._said = False  # why there is no accuracy
         self.chunk = chunk or default_chunk
@@ -90,9 +95,12 @@ class Evaluator:
                 losses.append(self._loss(outputs, labels).detach().double())
                 weights.append(self._loss.weights(labels).double())
                 scores.add(outputs, labels)
-        if self._metric == "accuracy" and math.isnan(scores.mean()) and not self._said:
+        if self._explains and math.isnan(scores.mean()) and not self._said:
             self._said = True
-            logger.info("Accuracy is nan, since outputs are not scores of two or more classes [n, n_classes] or labels not their indices.")
+            logger.info(
+                "Accuracy is nan, since outputs are not scores of two or more classes [n, n_classes], labels not their indices, or "
+                "the loss is none of torch's class losses (metric='accuracy' says that outputs are scores)."
+            )
         return Evaluation(*_mean_and_error(torch.cat(losses), torch.cat(weights), scores.mean()))
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import Arithmetic, finest_arithmetic, losses, losses_of, moved, outputs_of
-from replication.objective.coupling import check_linear_backward, check_repeatable, examples_interact
+from replication.objective.coupling import check_linear_backward, check_padding, check_repeatable, examples_interact
 from replication.objective.example_sets import ExampleSet
 from replication.objective.graphs import ForwardWatch, nodes_of
-from replication.objective.inputs import call, main_tensor, map_tensors, take, tensors_of
+from replication.objective.inputs import call, convert, main_tensor, map_tensors, take, tensors_of
 from replication.objective.kept_values import refuse_kept_values
 from replication.objective.losses import ExampleLoss, check_class_range
 from replication.objective.networks import converted, copy_of
@@ -65,6 +65,7 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
         refuse_graph_of_the_original(model, outputs_of(network, probe.inputs, probe.n))
     finest = finest_arithmetic(network, copy_of(untouched), loss, probe)
     check_repeatable(finest, loss)
+    _check_padding(finest, loss, probe, examples)
     fresh = network.alike(converted(untouched, finest.network.leaves[0].dtype, None))
     theta = moved(network.leaves, own)
     finest.network.write(theta)
@@ -81,6 +82,14 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
             f"definition: choose a chunk that divides the {examples.n} examples, and it is {chunk}."
         )
     return Findings(finest, interact, default_chunk(network, probe, examples.n), ProductCheck(finest, loss, theta, whole=interact))
+
+
+def _check_padding(finest: Arithmetic, loss: ExampleLoss, probe: Probe, examples: ExampleSet) -> None:
+    def losses_of(inputs: Any, labels: Any) -> Tensor:
+        converted_inputs = convert(inputs, probe.device, finest.network.leaves[0].dtype)
+        return Arithmetic(finest.network, converted_inputs, labels, finest.tolerance).losses(loss)
+
+    check_padding(examples, probe.members, (probe.inputs, probe.labels), losses_of, finest.tolerance)
 
 
 def inspect_forward(network: PlainNetwork, loss: ExampleLoss, probe: Probe, examples: ExampleSet) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,11 @@ class ExampleSet:
         """Inputs and labels of the examples with these indices."""
         return take(self.inputs, examples), take(self.labels, examples)
 
+    @property
+    def makes_batches(self) -> bool:
+        """Whether batches are put together here, from single examples, so that an example may be padded to the longest beside it."""
+        return False
+
 
 class ExamplesInDouble(ExampleSet):
     """The same examples with floating-point inputs in float64, converted chunk by chunk.
@@ -127,6 +133,11 @@ class ExampleStream(ExampleSet):
         """Whether all examples lie in memory."""
         return False
 
+    @property
+    def makes_batches(self) -> bool:
+        """As in ``ExampleSet``."""
+        return self._has_indices
+
     @functools.cached_property
     def labels(self) -> Tree:
         """The labels of all examples, which are kept from the first pass on."""
@@ -152,7 +163,8 @@ class ExampleStream(ExampleSet):
         """Inputs and labels of the examples with these indices, in their order."""
         wanted = examples.tolist()
         if self._has_indices:
-            return self._prepare(*_pair(self._collate([self._source[index] for index in wanted])))
+            with _collating():
+                return self._prepare(*_pair(self._collate([self._source[index] for index in wanted])))
         kept: dict[int, tuple[Tree, Tree]] = {}
         start = 0
         for inputs, labels in self._batches(256):
@@ -167,8 +179,27 @@ class ExampleStream(ExampleSet):
         if self._has_indices:
             ordered = _FirstExamples(self._source, self.n)
             batches = DataLoader(ordered, batch_size=size, collate_fn=self._collate, num_workers=self._workers)
-        for batch in batches:
+        batches = iter(batches)
+        while True:
+            with _collating():
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield self._prepare(*_pair(batch))
+
+
+@contextmanager
+def _collating() -> Iterator[None]:
+    """Turn the error of torch's collate function into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "stack expects each tensor to be equal size" not in str(error):
+            raise
+        raise ReplicationError(
+            f"Examples cannot be put into one batch ({' '.join(str(error).split())}); give tensors of one shape, or a DataLoader with a "
+            "collate_fn that pads all batches to the same shape."
+        ) from None
 
 
 class _FirstExamples(Dataset[Any]):

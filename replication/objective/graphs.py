@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
+from replication.errors import ReplicationError
+from replication.objective.inputs import tensors_of
+
 _DETACHING = {"detach", "detach_", "item", "tolist", "numpy", "__float__", "__int__", "__bool__"}
 
 
@@ -33,6 +36,19 @@ def custom_functions(results: Iterable[Tensor]) -> list[str]:
     """The names of the autograd Functions in the graph that are not torch's own, without repetition."""
     names = [node.name().removesuffix("Backward") for node in nodes_of(results) if _is_custom(node)]
     return list(dict.fromkeys(names))
+
+
+def refuse_cut_graph(outputs: Any, losses: Tensor) -> None:
+    """Raise an error where outputs have a graph and losses have none.
+
+    Raises:
+        ReplicationError: the loss function detached them.
+    """
+    if torch.is_grad_enabled() and not losses.requires_grad and any(tensor.requires_grad for tensor in tensors_of(outputs)):
+        raise ReplicationError(
+            "The loss has no gradient though the outputs have one: the loss function detaches them (item(), numpy, comparisons or a new "
+            "tensor of numbers); compute it from the outputs by torch's operations."
+        )
 
 
 def shape_of(results: Iterable[Tensor]) -> frozenset[tuple[Any, int]]:
@@ -66,6 +82,7 @@ class ForwardWatch(TorchFunctionMode):
         detaches: it takes tensors out of the graph, or runs parts without one.
         hooks: it registers hooks on tensors, which change gradients.
         weight_norm: it uses torch's weight norm.
+        single: parts of it compute in less than float64, whatever the type of the weights.
 
     Example:
         >>> with ForwardWatch() as watch:
@@ -76,7 +93,7 @@ class ForwardWatch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.detaches = self.hooks = self.weight_norm = False
+        self.detaches = self.hooks = self.weight_norm = self.single = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
         name = getattr(function, "__name__", "")
@@ -84,7 +101,10 @@ class ForwardWatch(TorchFunctionMode):
         self.detaches |= name in _DETACHING or read or not torch.is_grad_enabled()
         self.hooks |= name in ("register_hook", "register_post_accumulate_grad_hook")
         self.weight_norm |= function is torch._weight_norm
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.is_floating_point():
+            self.single |= result.requires_grad and result.dtype != torch.float64
+        return result
 
 
 class ExactWeightNorm(TorchFunctionMode):

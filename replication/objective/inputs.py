@@ -135,7 +135,7 @@ def join(trees: Sequence[Tree]) -> Tree:
         joined = iter([torch.cat(column) for column in columns])
     except RuntimeError as error:
         raise ReplicationError(
-            f"Chunks of examples cannot be joined ({error}); give one chunk of all examples, or tensors of one shape."
+            f"Chunks of examples cannot be joined ({error}); give one chunk of all, or tensors of one shape (batches padded alike)."
         ) from None
     return map_tensors(lambda _: next(joined), trees[0])
 

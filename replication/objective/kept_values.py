@@ -8,7 +8,8 @@ evaluation mode, so the losses change when it enters it again.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import types
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +24,8 @@ from replication.objective.losses import ExampleLoss, PerExampleLoss
 from replication.objective.plain import PlainNetwork
 from replication.objective.vector import flatten
 
-Way = Literal["empty", "removed", "zeros"]
+Way = Literal["empty", "none", "removed", "zeros"]
+_DEPTH = 3  # of containers in an attribute
 _FEW = 4  # examples of a pass that looks for kept values
 _OF_MODULES = frozenset(vars(nn.Module()))
 
@@ -104,9 +106,11 @@ class _Place:
         return vars(self.module) if self.name in vars(self.module) else self.module._buffers
 
     def empty(self, way: Way) -> None:
-        """Make it as it is before the first call, as far as that can be guessed: None, empty, False; or not there, or zeros."""
+        """Make it as it is before the first call, as far as that can be guessed."""
         value = self.holder[self.name]
-        if way == "zeros" and isinstance(value, Tensor):
+        if way == "none":
+            self.holder[self.name] = None
+        elif way == "zeros" and isinstance(value, Tensor):
             self.holder[self.name] = torch.zeros_like(value)
         elif way == "removed" or isinstance(getattr(type(self.module), self.name, None), functools.cached_property):
             del self.holder[self.name]
@@ -125,9 +129,9 @@ class _Place:
     def is_filled(self) -> bool:
         """Whether it has a value other than the empty one."""
         value = self.holder.get(self.name)
-        if isinstance(value, tuple):
-            return bool(_plain(value))
-        return isinstance(value, Tensor | np.ndarray | float) or (isinstance(value, dict | list | bool) and bool(value))
+        if isinstance(value, Tensor | np.ndarray | float):
+            return True
+        return bool(value) if isinstance(value, dict | list | bool) else bool(tensors_of(_plain(value)))
 
 
 def refuse_kept_attributes(network: Arithmetic, loss: PerExampleLoss, own: Tensor, theta: Tensor) -> None:
@@ -143,7 +147,7 @@ def refuse_kept_attributes(network: Arithmetic, loss: PerExampleLoss, own: Tenso
     for names, places in _groups(network.network.module).items():
         before = [place.holder[place.name] for place in places]
         stale = False
-        for way in ("empty", "removed", "zeros"):
+        for way in ("empty", "none", "removed", "zeros"):
             with contextlib.suppress(Exception):  # a forward pass that needs the attribute fills nothing by itself
                 stale = stale or _is_stale(network, loss, places, own, theta, way)  # type: ignore[arg-type]
             for place, value in zip(places, before, strict=True):
@@ -200,14 +204,36 @@ def _contents(place: _Place) -> Tensor:
     return torch.cat(numbers) if numbers else torch.empty(0, dtype=torch.float64)
 
 
-def _plain(value: Any) -> Any:
-    """The tensors and numbers of a value, in a list."""
-    if isinstance(value, nn.Parameter | nn.Module):
+def _plain(value: Any, depth: int = _DEPTH) -> Any:
+    """The tensors and numbers in a value, in a list: in containers, objects, partial functions and closures, to some depth.
+
+    Parameters and modules are left out; a module in a container is none of the network's own.
+    """
+    if isinstance(value, nn.Parameter | type | str | bytes) or not depth:
         return []
+    if isinstance(value, nn.Module):
+        return [tensor.detach() for tensor in value.state_dict().values()] if depth < _DEPTH else []
     if isinstance(value, Tensor | np.ndarray):
         return value
     if isinstance(value, float):
         return torch.tensor(value, dtype=torch.float64)
-    if isinstance(value, dict):
-        return [_plain(item) for item in value.values()]
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else []
+    return [_plain(item, depth - 1) for item in _parts(value)]
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, Collection):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [*value.args, *value.keywords.values(), value.func]
+    if isinstance(value, types.FunctionType):
+        return [cell.cell_contents for cell in value.__closure__ or () if _has_contents(cell)]
+    return list(vars(value).values()) if hasattr(value, "__dict__") and not callable(value) else []
+
+
+def _has_contents(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # not assigned yet
+        return False

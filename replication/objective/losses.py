@@ -192,11 +192,10 @@ def check_class_range(ignored: int | None, n_classes: int, labels: Tensor) -> No
     Example:
         >>> check_class_range(-100, 2, torch.tensor([0, 1, -100]))
     """
-    counted = labels[labels != ignored]
-    if counted.numel() and (counted.min() < 0 or counted.max() >= n_classes):
+    wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= n_classes))]
+    if wrong.numel():
         raise ReplicationError(
-            f"The labels lie between {counted.min().item()} and {counted.max().item()}, and the network has {n_classes} outputs; give "
-            f"labels from 0 to {n_classes - 1}."
+            f"There is a label {wrong.flatten()[0].item()}, and the network has {n_classes} outputs; give labels from 0 to {n_classes - 1}."
         )
 
 

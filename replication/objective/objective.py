@@ -53,7 +53,8 @@ class Objective:
         parameters: which parameters the vector holds: all, ``"trainable"`` for those that require gradients, names of parameters or
             layers, or a function of name and parameter. The others keep the model's values.
         weight_decay: adds ``weight_decay / 2 * |theta|^2`` to the loss.
-        metric: a function of outputs and labels to one number per example, whose mean ``evaluate`` gives as accuracy; None for none.
+        metric: what ``evaluate`` gives as accuracy: ``"accuracy"``, the mean of a function of outputs and labels with one number per
+            example, or None. By default accuracy for torch's losses of class scores, and none for a loss of your own.
         fast: False runs the model's own forward pass only.
 
     Attributes:
@@ -75,6 +76,7 @@ class Objective:
                dtype=torch.float64)
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: nn.Module,
@@ -88,25 +90,26 @@ class Objective:
         device: torch.device | str | None = None,
         parameters: Subset = "all",
         weight_decay: float = 0.0,
-        metric: Metric | Literal["accuracy"] | None = "accuracy",
+        metric: Metric | Literal["auto", "accuracy"] | None = "auto",
         fast: bool = True,
     ) -> None:
-        model, self._examples = unwrapped(model), examples_of(inputs, labels, device, dtype)
         options.check_options(batch_norm, chunk, dtype, weight_decay, metric)
+        model, self._examples = unwrapped(model), examples_of(inputs, labels, device, dtype)
         other_weights.refuse_overlooked_weights(model, loss)
         self._probe = probe_of(self._examples, chunk)
         self.dtype, self.device, self._loss = dtype, self._probe.device, example_loss(loss, dtype, self._probe.device)
         self._copy = functools.partial(evaluation_copy, batch_norm=batch_norm, dtype=dtype, device=self.device)
         module, chosen = self._copy(model), chosen_parameters(model, parameters)
         self.layout, self._names, self._plain = slots_of(model, chosen), list(chosen), PlainNetwork(module, list(chosen))
-        self.n_parameters, self.n_examples = self.layout[-1].stop, self._examples.n
-        self._chunk_given, self._fast, self._metric, self._decay = chunk, fast, metric, sums.WeightDecay(weight_decay)
+        self.n_parameters, self.n_examples, self._chunk_given = self.layout[-1].stop, self._examples.n, chunk
+        self._fast, self._metric, self._decay = fast, metric, sums.WeightDecay(weight_decay)
         self.buffer_shapes, self._own = buffer_shapes(self._plain.module), flatten(self._plain.leaves).double()
         self._findings: Findings = examine(model, self._plain, self._loss, self._probe, self._examples, chunk)
         memory_format.avoid_overflow(self._plain.module)
         self.chunk = chunk or self._findings.chunk
 
     @functools.cached_property
+    @torch.inference_mode(False)
     def _chosen(self) -> Chosen:
         if not self._fast:
             return Chosen(self._plain, None, Paths("plain", "plain", 0, "fast=False"))
@@ -189,8 +192,7 @@ class Objective:
         and the network runs in channels_last, where that was found to be right. The first call prepares a second copy of the model.
 
         Args:
-            theta: the parameter vector ``[n_parameters]``.
-            buffers: running statistics to use instead of the model's own, ``[n_buffers]``, in the order of ``buffers()``.
+            theta, buffers: as for ``value``.
 
         Example:
             >>> objective = Objective(nn.Linear(1, 2), torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))
@@ -208,8 +210,8 @@ class Objective:
 
     def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         """Value and gradient in one pass."""
-        values, gradients = self.values_and_gradients(checked_vector(theta, self.n_parameters)[None])
-        return values.item(), gradients[0]
+        (value,), (gradient,) = self.values_and_gradients(checked_vector(theta, self.n_parameters)[None])
+        return value.item(), gradient
 
     def values_and_gradients(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values ``[n_points]`` and gradients ``[n_points, n_parameters]`` at several points, both float64.
@@ -224,9 +226,8 @@ class Objective:
         """Gradients ``[n_points, n_parameters]`` of the mean loss over a subset of the examples, float64.
 
         Args:
-            thetas: parameter vectors ``[n_points, n_parameters]``.
+            thetas, buffers: as for ``values_and_gradients``.
             examples: indices of the subset ``[m]``; if examples influence each other, as many as one chunk.
-            buffers: ``[n_buffers]``, for all points, instead of the model's own.
         """
         examples = options.checked_indices(examples, self.n_examples)
         if self._findings.interact and len(examples) != self.chunk:
@@ -237,7 +238,7 @@ class Objective:
         return self._decay.added(thetas, self._sums(thetas, chunks, buffers))[1]
 
     def _sums(self, thetas: Tensor, chunks: Iterator[sums.Chunk], buffers: Tensor | None) -> sums.Sums:
-        vectors = torch.stack([self._vector(theta) for theta in thetas])
+        vectors = torch.stack([self._vector(theta) for theta in options.some_points(thetas)])
         if self._chosen.stacked is not None:
             return sums.stacked(self._chosen.stacked, vectors, chunks)
         return sums.gradients(self._chosen.network, self._loss, vectors, chunks, self._plain.checked_buffers(buffers))
@@ -245,19 +246,16 @@ class Objective:
     def gradient_by_class(self, theta: Tensor) -> Tensor:
         """The share of each class in the gradient, float64 ``[n_classes, n_parameters]``; the rows sum to ``gradient(theta)``.
 
-        Row c is n_c / n times the gradient of the mean loss of class c's n_c examples (docs/papers/lca.md).
-
-        Raises:
-            ReplicationError: labels that are not one class index per example, or weight decay, which belongs to no class.
+        Row c is n_c / n times the gradient of the mean loss of class c's n_c examples (docs/papers/lca.md). Labels that are not one class
+        index per example are an error, and so is weight decay, which belongs to no class.
         """
         return self.values_and_gradients_by_class(checked_vector(theta, self.n_parameters)[None])[1][0]
 
     def values_and_gradients_by_class(self, thetas: Tensor, *, buffers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The share of each class in values ``[n_points, n_classes]`` and gradients ``[n_points, n_classes, n_parameters]``, float64.
 
-        Examples of one class pass through the network together, so the cost is that of ``values_and_gradients``. Where examples
-        influence each other, or are read from a stream, chunks stay mixed and the losses are masked: one backward pass per class.
-        Errors are those of ``gradient_by_class``.
+        Examples of one class pass through the network together, so the cost is that of ``values_and_gradients``. Where examples influence
+        each other, or are a stream, chunks stay mixed: one backward pass per class. Errors are those of ``gradient_by_class``.
         """
         if self._decay.strength:
             raise ReplicationError("Weight decay belongs to no class; leave it out where losses are split by class.")
@@ -326,5 +324,6 @@ class Objective:
         self._findings.products.trust(product)
         return sums.products(self._chosen.network, self._loss, point, direction, product, self._examples.chunks(self.chunk))
 
+    @torch.inference_mode(False)
     def _vector(self, theta: Tensor) -> Tensor:
         return checked_vector(theta, self.n_parameters).to(self.device, self.dtype)

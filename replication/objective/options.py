@@ -24,13 +24,13 @@ def check_options(batch_norm: Any, chunk: Any, dtype: Any, weight_decay: Any, me
     if batch_norm not in ("running", "batch"):
         raise ReplicationError(f"batch_norm is {batch_norm!r}; choose 'running' or 'batch'.")
     if dtype not in _ARITHMETIC:
-        raise ReplicationError(f"The dtype is {dtype}; choose a floating-point type such as torch.float64 or torch.float32.")
+        raise ReplicationError(f"The dtype is {dtype!r}; choose a floating-point type such as torch.float64 or torch.float32.")
     if chunk is not None:
         check_count("chunk", chunk)
     if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < math.inf:
         raise ReplicationError(f"weight_decay is {weight_decay!r}; give a finite number that is not negative.")
-    if metric is not None and metric != "accuracy" and not callable(metric):
-        raise ReplicationError(f"The metric is {metric!r}; choose 'accuracy', None, or a function that returns one number per example.")
+    if metric is not None and metric not in ("auto", "accuracy") and not callable(metric):
+        raise ReplicationError(f"The metric is {metric!r}; choose 'auto', 'accuracy', None, or a function with one number per example.")
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:
@@ -47,6 +47,21 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     if not whole or value < least:
         raise ReplicationError(f"The {name} is {value!r}; allowed: {least} or more, a whole number.")
     return int(value)
+
+
+def some_points(thetas: Tensor) -> Tensor:
+    """The points ``[n_points, n_parameters]``.
+
+    Raises:
+        ReplicationError: there is none.
+
+    Example:
+        >>> some_points(torch.zeros(1, 3)).shape
+        torch.Size([1, 3])
+    """
+    if not len(thetas):
+        raise ReplicationError("There are 0 points; give one or more parameter vectors [n_points, n_parameters].")
+    return thetas
 
 
 def checked_indices(examples: Any, n: int) -> Tensor:

@@ -21,11 +21,13 @@ class Probe:
     Attributes:
         inputs, labels: at most ``N_PROBES`` examples, or one chunk where examples influence each other.
         double: the same inputs with floating-point numbers in float64.
+        members: their indices ``[n]``.
     """
 
     inputs: Any
     labels: Any
     double: Any
+    members: Tensor
 
     @property
     def n(self) -> int:
@@ -52,8 +54,9 @@ def probe_of(examples: ExampleSet, chunk: int | None) -> Probe:
     ends = [0, examples.n - 1][:n]
     drawn = torch.randperm(examples.n, generator=torch.Generator().manual_seed(0))[: 2 * n].tolist()
     members = list(dict.fromkeys([*ends, *unusual(examples, (n - len(ends)) // 2), *drawn]))[:n]
-    inputs, labels = fixed_selection(examples, torch.tensor(sorted(members)))
-    return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64))
+    indices = torch.tensor(sorted(members))
+    inputs, labels = fixed_selection(examples, indices)
+    return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64), indices)
 
 
 def unusual(examples: ExampleSet, most: int) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from replication.errors import ReplicationError
+from replication.objective.graphs import refuse_cut_graph
 from replication.objective.inputs import map_tensors, tensors_of
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import Network
@@ -24,8 +25,10 @@ Product = Callable[[Network, Losses, Any, Any, Tensor], Tensor]
 def hessian_product(network: Network, losses: Losses, inputs: Any, labels: Any, vector: Tensor) -> Tensor:
     """H v by differentiating g . v (Pearlmutter 1994), float64 ``[n_parameters]``."""
     with sdpa_kernel(SDPBackend.MATH):
-        total = losses(network.outputs(inputs), labels).double().sum()
-        slopes = derivatives(total, network.leaves, create_graph=True)
+        outputs = network.outputs(inputs)
+        values = losses(outputs, labels)
+        refuse_cut_graph(outputs, values)
+        slopes = derivatives(values.double().sum(), network.leaves, create_graph=True)
         return flatten(derivatives(_dot(slopes, _pieces(vector, network.leaves)), network.leaves)).double()
 
 

@@ -68,16 +68,15 @@ def _refuse_wrong_product(product: Product, arithmetic: Arithmetic, loss: Exampl
         with ForwardWatch() as watch:
             losses = loss(network.outputs(inputs), labels)
         functions = custom_functions([losses])
-        if not arithmetic.is_double and not functions:  # differences would be too coarse to blame a network of torch's operations
+        double = arithmetic.is_double and not watch.single
+        if not double and not functions:  # differences would be too coarse to blame a network of torch's operations
             return
         slopes = flatten(derivatives(losses.double().sum(), leaves)).double()
         # where no slope arrives, torch may hold one back by design: a part without a graph, the row of an embedding's padding
         vector = random_direction(leaves, theta, seed=1) * (slopes != 0)
         actual = product(network, loss, inputs, labels, vector.to(leaves[0].dtype))
-        expected = [
-            _REFERENCES[product](arithmetic, loss, inputs, labels, theta, step * vector) / step for step in _STEPS[arithmetic.is_double]
-        ]
-    error = _error(actual, expected, slopes, [leaf.numel() for leaf in leaves], arithmetic.is_double)
+        expected = [_REFERENCES[product](arithmetic, loss, inputs, labels, theta, step * vector) / step for step in _STEPS[double]]
+    error = _error(actual, expected, slopes, [leaf.numel() for leaf in leaves], double)
     if error > 1 and (functions or watch.hooks or not watch.detaches):
         culprit = f"the autograd Function '{functions[0]}'" if functions else "an operation or a hook"
         raise ReplicationError(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from replication.objective.graphs import refuse_cut_graph
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import Network, computing, gradient
 from replication.objective.products import Product
@@ -66,6 +67,7 @@ class WeightDecay:
         return values + self.strength / 2 * points.square().sum(1), gradients + self.strength * points
 
 
+@torch.inference_mode(False)
 def values(network: Network, loss: ExampleLoss, theta: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
     """The sum of the losses at ``theta`` ``[n_parameters]`` with ``buffers`` ``[n_buffers]`` (by default the model's own), a number."""
     weight: Tensor | float = 0.0  # stays on the device until the end, so that no chunk waits
@@ -78,6 +80,7 @@ def values(network: Network, loss: ExampleLoss, theta: Tensor, chunks: Iterable[
     return Sums(total, float(weight))
 
 
+@torch.inference_mode(False)
 def gradients(network: Network, loss: ExampleLoss, thetas: Tensor, chunks: Iterable[Chunk], buffers: Tensor | None = None) -> Sums:
     """Sums of losses ``[n_points]`` and of their gradients ``[n_points, n_parameters]`` at ``thetas``, all with the same ``buffers``."""
     totals = torch.zeros(len(thetas), dtype=torch.float64, device=thetas.device)
@@ -88,12 +91,16 @@ def gradients(network: Network, loss: ExampleLoss, thetas: Tensor, chunks: Itera
             weight = weight + loss.weights(labels).sum()
             for index, theta in enumerate(thetas):
                 network.write(theta, buffers)
-                total = loss(network.outputs(inputs), labels).double().sum()
+                outputs = network.outputs(inputs)
+                losses = loss(outputs, labels)
+                refuse_cut_graph(outputs, losses)
+                total = losses.double().sum()
                 slopes[index] += gradient(network, total)
                 totals[index] += total.detach()
     return Sums(totals, float(weight), slopes)
 
 
+@torch.inference_mode(False)
 def stacked(network: StackedMlp, thetas: Tensor, chunks: Iterable[Chunk]) -> Sums:
     """The same for plain cross-entropy of a network that evaluates all points together."""
     weight = 0
@@ -109,6 +116,7 @@ def stacked(network: StackedMlp, thetas: Tensor, chunks: Iterable[Chunk]) -> Sum
     return Sums(totals, weight, slopes)
 
 
+@torch.inference_mode(False)
 def masked(
     network: Network,
     loss: ExampleLoss,
@@ -141,6 +149,7 @@ def masked(
     return Sums(totals, float(weight), slopes)
 
 
+@torch.inference_mode(False)
 def products(network: Network, loss: ExampleLoss, theta: Tensor, vector: Tensor, product: Product, chunks: Iterable[Chunk]) -> Tensor:
     """The mean over examples of a matrix product with ``vector``, float64 ``[n_parameters]``."""
     total = torch.zeros(len(vector), dtype=torch.float64, device=vector.device)

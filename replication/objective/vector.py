@@ -101,7 +101,8 @@ def checked_vector(vector: Any, n: int) -> Tensor:
             raise ReplicationError(f"The vector is a {type(vector).__name__}; give a tensor or array of {n} numbers.") from None
     if vector.shape != (n,):
         raise ReplicationError(f"The vector has shape {tuple(vector.shape)}; the objective's parameters have ({n},).")
-    return vector.detach()
+    with torch.inference_mode(False):
+        return vector.clone() if vector.is_inference() else vector.detach()
 
 
 def unflatten(vector: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from replication.errors import ReplicationError
 from replication.objective import memory_format
+from replication.objective.arithmetic import reason_of
+from replication.objective.graphs import refuse_cut_graph
 from replication.objective.inputs import Tree, call, map_tensors, n_examples, take
 from replication.objective.networks import evaluation_copy, unwrapped
 from replication.objective.plain import PlainNetwork
@@ -114,7 +116,12 @@ class ExampleGradients:
     def losses(self, inputs: Tree, labels: Tree, model: nn.Module | None = None) -> Tensor:
         """One loss per example, float64 ``[n]``, of the copy or of another copy of the same network."""
         outputs = call(self.model if model is None else model, self.network.own_inputs(inputs))
-        losses = self.loss(map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, outputs), labels)
+        outputs = map_tensors(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, outputs)
+        try:
+            losses = self.loss(outputs, labels)
+        except (IndexError, TypeError, AttributeError, ValueError) as error:  # a user's loss may fail on some examples
+            raise ReplicationError(f"The loss cannot be computed from the network's outputs and the labels: {reason_of(error)}.") from error
+        refuse_cut_graph(outputs, losses)
         return losses.double()
 
     def one_by_one(self, layers: Sequence[Layer], inputs: Tree, labels: Tree) -> tuple[dict[str, Stored], Tensor]:

@@ -143,6 +143,8 @@ class LayerForms:
             return "loop"
         if not calls:
             return "unused"
+        if not self._source.size(layer):
+            return "loop"
         if _is_affine(module, layer):
             inputs, outputs = module.weight[0].numel() + 1, len(module.weight)
             positions = _n_positions(module, calls)

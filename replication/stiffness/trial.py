@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from replication.objective.coupling import check_padding
 from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, join, tensors_of
 from replication.objective.losses import Loss, example_loss
@@ -17,7 +18,7 @@ from replication.objective.probes import fixed_selection, unusual
 from replication.stiffness.examination import examine, refuse_values_of_other_weights, refuse_weights_of_the_original
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
-from replication.stiffness.plan import EXCHANGEABLE, Alone, Plan, agrees, text_of
+from replication.stiffness.plan import EXCHANGEABLE, TOLERANCE, Alone, Plan, agrees, text_of
 
 _CHUNK_NUMBERS = 2**23  # captured inputs and outputs at a time
 _ALONE = 4  # examples whose gradients are taken one by one before anything else; half of them unusual ones
@@ -54,6 +55,7 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
     indices = _drawn(rows), None if columns is None else _drawn(columns)
     inputs, labels = fixed_selection(rows, indices[0])
+    check_padding(rows, indices[0], (inputs, labels), source.losses, TOLERANCE[options.dtype])
     if columns is not None and indices[1] is not None:
         inputs, labels = (join(pair) for pair in zip((inputs, labels), fixed_selection(columns, indices[1]), strict=True))
     refuse_weights_of_the_original(unwrapped(model), source, inputs, labels)

@@ -265,9 +265,9 @@ def test_tables_that_agree_in_a_corner_alone_are_refused(tmp_path: Path) -> None
     frozen = landscape.interpolation(tiny_objective(end), tiny(), end, alphas, statistics=False)
     with pytest.raises(ReplicationError, match="belongs to another network"):
         landscape.interpolation(tiny_objective(end), tiny(), end, alphas, done=frozen)
-    transposed = landscape.surface(quadratic(), axis(0), axis(0) + axis(1), [-1.0, 1.0], [-1.0, 1.0])
+    transposed = landscape.surface(quadratic(), axis(0), axis(0) + axis(1), [-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0])
     with pytest.raises(ReplicationError, match="belongs to another network"):
-        landscape.surface(quadratic(), axis(0) + axis(1), axis(0), [-1.0, 1.0], [-1.0, 1.0], done=transposed)
+        landscape.surface(quadratic(), axis(0) + axis(1), axis(0), [-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], done=transposed)
 
 
 def test_an_interrupt_loses_one_point(tmp_path: Path) -> None:

@@ -158,3 +158,12 @@ def test_directions_may_be_arrays_and_lists(generator: torch.Generator) -> None:
         others = [form(direction) for direction in directions]
         assert torch.equal(project(rows, others), project(rows, directions))
         assert captured_variance(rows, others) == captured_variance(rows, directions)
+
+
+def test_coordinates_in_directions_that_are_not_independent_are_least_squares() -> None:
+    path = np.random.default_rng(0).standard_normal((5, 7))
+    direction, zero = np.arange(7.0), np.zeros(7)
+    alone = project(path, [direction])[:, 0]
+    both = project(path, [direction, 2 * direction, zero])
+    torch.testing.assert_close(both @ torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64), alone)
+    assert not both[:, 2].any()

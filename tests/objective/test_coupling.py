@@ -163,3 +163,17 @@ def test_one_example_that_changes_its_company_is_found() -> None:
             Objective(model, inputs, labels, loss=loss)
         with pytest.raises(ReplicationError, match="examples do not interact"):
             gram(model, inputs, labels, loss=loss)
+
+
+class ClippedBackward(Coupled):
+    """Clips the gradient of its hidden layer, whose size depends on how the losses are summed."""
+
+    def couple(self, hidden: Tensor) -> Tensor:
+        if hidden.requires_grad:
+            hidden.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+        return hidden
+
+
+def test_gradients_clipped_on_their_way_are_refused() -> None:
+    with pytest.raises(ReplicationError, match="clips or scales gradients"):
+        Objective(built(ClippedBackward), X, Y)

@@ -15,6 +15,7 @@ from replication.errors import ReplicationError
 from replication.objective import Objective
 from replication.objective.example_sets import examples_of
 from replication.objective.inputs import call, join, main_tensor, map_tensors, n_examples, tensors_of
+from replication.stiffness import gram
 
 X, Y = torch.arange(22.0).view(11, 2), torch.arange(11)
 
@@ -159,3 +160,64 @@ def test_reversed_and_foreign_arrays_are_taken_as_they_are() -> None:
         objective = Objective(model, inputs, labels.astype(">i8"))
         assert objective.value(objective.parameters()) == expected
         torch.testing.assert_close(layer_outputs(model, inputs, [""])[""], model(torch.tensor(images).flip(1)))
+
+
+class Ragged(Dataset[Any]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(index + 1, 2), 0
+
+
+def test_examples_of_different_shapes_are_one_sentence() -> None:
+    for source in (Ragged(), DataLoader(Ragged(), batch_size=2)):
+        with pytest.raises(ReplicationError, match="collate_fn that pads"):
+            Objective(nn.Linear(2, 2), source)
+
+
+class Sequences(Dataset[Any]):
+    """Sequences of two to six positions."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.randn(2 + index % 5, 4, generator=torch.Generator().manual_seed(index)), index % 3
+
+
+def padded(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return nn.utils.rnn.pad_sequence([item for item, _ in items], batch_first=True), torch.tensor([label for _, label in items])
+
+
+class Pooled(nn.Module):
+    """The mean over positions, with or without those that were padded."""
+
+    def __init__(self, *, masked: bool) -> None:
+        super().__init__()
+        self.layer, self.masked = nn.Linear(4, 3), masked
+
+    def forward(self, x: Tensor) -> Tensor:
+        counted = (x.abs().sum(2, keepdim=True) > 0).to(x.dtype) if self.masked else torch.ones_like(x[..., :1])
+        return (self.layer(x) * counted).sum(1) / counted.sum(1)
+
+
+@pytest.mark.parametrize("instrument", [Objective, gram])
+def test_networks_that_see_padding_are_refused(instrument: Any) -> None:
+    loader = DataLoader(Sequences(), batch_size=1, collate_fn=padded)
+    with pytest.raises(ReplicationError, match="padded to the longest of others"):
+        instrument(Pooled(masked=False), loader)
+    instrument(Pooled(masked=True), loader)
+
+
+def test_everything_runs_inside_inference_mode() -> None:
+    model, x, y = nn.Linear(4, 3), torch.randn(9, 4), torch.arange(9) % 3
+    outside = Objective(model, x, y)
+    own = outside.parameters()
+    with torch.inference_mode():
+        objective = Objective(model, x, y)
+        assert objective.value(objective.parameters() + 0) == outside.value(own)
+        torch.testing.assert_close(objective.gradient(own + 0), outside.gradient(own))
+        torch.testing.assert_close(objective.hessian_vector_product(own + 0, own + 0), outside.hessian_vector_product(own, own))
+        assert objective.evaluate(own + 0) == outside.evaluate(own)
+        torch.testing.assert_close(gram(model, x, y)["total"], gram(model, x, y, fast=False)["total"])

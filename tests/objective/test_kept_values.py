@@ -2,10 +2,12 @@
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from autograd_oracle import X, Y, built
 from torch import Tensor, nn
 
@@ -203,3 +205,94 @@ def test_weights_that_evaluation_mode_changes_are_one_sentence() -> None:
         with pytest.raises(ReplicationError, match="evaluation mode changes parameter 'weight'"):
             instrument(model, X, Y)
     assert Objective(model.eval(), X, Y).n_parameters == 30
+
+
+class Expanded(nn.Linear):
+    """Computes its filter when it enters evaluation mode, as steerable convolutions do: in a buffer, or in an attribute."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(5, 3)
+        self.place = place
+
+    def expanded(self) -> Tensor:
+        return self.weight.abs() + 0.5 * self.weight.flip(0)
+
+    def train(self, mode: bool = True) -> "Expanded":
+        if self.place == "buffer":
+            self.register_buffer("filter", None if mode else self.expanded().detach(), persistent=False)
+        else:
+            self.filter = None if mode else self.expanded().detach()
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.expanded() if self.training else self.filter.to(x.dtype), self.bias)
+
+
+class Fused(nn.Module):
+    """Keeps the product of its layers in evaluation mode: as a tuple, or in buffers with a flag that says whether they are filled."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.first, self.last, self.place, self.fused = nn.Linear(5, 6), nn.Linear(6, 3), place, None
+        self.register_buffer("is_filled", torch.tensor(False))
+        self.register_buffer("product", torch.zeros(3, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.last(self.first(x))
+        product = (self.last.weight @ self.first.weight).detach()
+        bias = self.last(self.first.bias)
+        if self.place == "tuple":
+            self.fused = self.fused or (product,)
+            return F.linear(x, self.fused[0].to(x.dtype), bias)
+        if not self.is_filled:
+            self.product.copy_(product)
+            self.is_filled.fill_(True)
+        return F.linear(x, self.product, bias)
+
+
+class Held:
+    def __init__(self, product: Tensor) -> None:
+        self.product = product
+
+
+@pytest.mark.parametrize(
+    ("keep", "read"),
+    [
+        (lambda product: [product], lambda kept: kept[0]),
+        (lambda product: {"product": product}, lambda kept: kept["product"]),
+        (lambda product: {"layer": {"product": product}}, lambda kept: kept["layer"]["product"]),
+        (Held, lambda kept: kept.product),
+        (lambda product: functools.partial(F.linear, weight=product), lambda kept: kept.keywords["weight"]),
+        (lambda product: lambda: product, lambda kept: kept()),
+    ],
+    ids=["list", "dict", "nested", "object", "partial", "closure"],
+)
+def test_kept_values_are_found_in_any_container(keep: Callable[[Tensor], Any], read: Callable[[Any], Tensor]) -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last, self.kept = nn.Linear(5, 6), nn.Linear(6, 3), None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.kept is None:
+                self.kept = keep((self.last.weight @ self.first.weight).detach())
+            return F.linear(x, read(self.kept).to(x.dtype)) + self.last(torch.tanh(self.first(x)))
+
+    model = built(Keeps).eval()
+    model(X)
+    with pytest.raises(ReplicationError, match="'kept' of a Keeps is computed from the weights"):
+        Objective(model, X, Y)
+
+
+@pytest.mark.parametrize("was_called", [True, False])
+@pytest.mark.parametrize(("kind", "place"), [(Expanded, "buffer"), (Expanded, "attribute"), (Fused, "tuple"), (Fused, "flag")])
+def test_weights_that_evaluation_mode_fuses_are_refused(kind: Callable[[str], nn.Module], place: str, was_called: bool) -> None:
+    model = built(lambda: kind(place)).eval()
+    if was_called:
+        model(X)
+    with pytest.raises(ReplicationError, match=r"kept|keep"):
+        Objective(model, X, Y)
+    if was_called:
+        with pytest.raises(ReplicationError, match=r"kept|keep"):
+            gram(model, X, Y)

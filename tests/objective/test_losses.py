@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective import Objective
+from replication.stiffness import gram
 
 IGNORED = torch.where(torch.arange(60) % 2 == 0, -100, Y)
 SHARES = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
@@ -89,8 +90,8 @@ def test_means_are_those_of_torch(kind: str, chunk: int | None) -> None:
         (nn.MSELoss(reduction="sum"), SHARES, "MSELoss sums over the examples"),
         (nn.MSELoss(), SHARES[:, :2], r"outputs of shape \(32, 3\) and targets of shape \(32, 2\)"),
         (nn.MSELoss(), Y, r"outputs of shape \(32, 3\) and targets of shape \(32,\)"),
-        ("cross_entropy", Y + 1, "between 1 and 3, and the network has 3 outputs"),
-        ("cross_entropy", Y - 1, "between -1 and 1"),
+        ("cross_entropy", Y + 1, "a label 3, and the network has 3 outputs"),
+        ("cross_entropy", Y - 1, "a label -1"),
         ("cross_entropy", Y.float(), r"shape \(32,\) and type float32"),
         (F.cross_entropy, Y, r"loss of 32 examples has shape \(\)"),
         (lambda o, t: 3.0, Y, "has shape float"),
@@ -183,3 +184,29 @@ def test_complex_parameters_are_refused_and_complex_buffers_stay() -> None:
             return (self.a(x) * self.phase).imag
 
     assert_equal(built(Spectrum), X, Y)
+
+
+def test_a_loss_of_ones_own_has_an_accuracy_where_it_is_asked_for() -> None:
+    def distance(outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(-outputs, labels, reduction="none")  # the smallest output is the prediction
+
+    model = scores()
+    own = nn.utils.parameters_to_vector(model.parameters())
+    assert math.isnan(Objective(model, X, Y, loss=distance).evaluate(own).accuracy)
+    assert Objective(model, X, Y, loss=distance, metric="accuracy").evaluate(own).accuracy == Objective(model, X, Y).evaluate(own).accuracy
+
+
+def test_a_loss_that_cuts_the_graph_has_values_and_no_gradient() -> None:
+    def error(outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs.argmax(1) != labels).to(outputs.dtype)
+
+    model = scores()
+    objective = Objective(model, X, Y, loss=error)
+    own = objective.parameters()
+    assert 0 <= objective.value(own) <= 1
+    with pytest.raises(ReplicationError, match="the loss function detaches them"):
+        objective.gradient(own)
+    with pytest.raises(ReplicationError, match="the loss function detaches them"):
+        objective.hessian_vector_product(own, own)
+    with pytest.raises(ReplicationError, match="the loss function detaches them"):
+        gram(model, X, Y, loss=error)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from replication.errors import ReplicationError
 from replication.objective import Objective
+from replication.objective.vector import parameter_shapes, unflatten
 
 PRODUCTS = ("hessian_vector_product", "gauss_newton_vector_product", "fisher_vector_product")
 
@@ -178,3 +179,34 @@ def test_kinks_do_not_trip_the_check(seed: int) -> None:
     objective = Objective(model, images, torch.arange(12) % 3, dtype=torch.float64 if seed % 4 else torch.float32)
     for method in PRODUCTS:
         getattr(objective, method)(objective.parameters(), objective.parameters())
+
+
+class SingleInside(nn.Module):
+    """Normalises in float32 whatever its own type, as language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        single = hidden.float()
+        return self.last((single * torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + 1e-6)).to(hidden.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_that_compute_in_float32_inside_have_curvature(dtype: torch.dtype) -> None:
+    model = built(SingleInside)
+    objective = Objective(model, X, Y, dtype=dtype)
+    own = objective.parameters()
+    vector = torch.randn(len(own), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(theta: Tensor) -> Tensor:
+        shaped = unflatten(theta, parameter_shapes(model))
+        hidden = X.double() @ shaped["first.weight"].T + shaped["first.bias"]
+        hidden = hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return nn.functional.cross_entropy(hidden @ shaped["last.weight"].T + shaped["last.bias"], Y)
+
+    _, expected = torch.autograd.functional.hvp(loss, own, vector)
+    torch.testing.assert_close(objective.hessian_vector_product(own, vector), expected, rtol=1e-4, atol=1e-5)
+    objective.gauss_newton_vector_product(own, vector)
