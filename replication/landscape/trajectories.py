@@ -119,7 +119,9 @@ def project(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequen
     products = torch.zeros(len(rows), len(basis), dtype=torch.float64, device=basis.device)
     for columns, block in _blocks(rows):
         products += (block - block[-1]) @ basis[:, columns].T
-    return products @ torch.linalg.pinv(basis @ basis.T, hermitian=True)
+    squares = basis @ basis.T
+    independent = int(torch.linalg.matrix_rank(squares, hermitian=True)) == len(basis)
+    return torch.linalg.solve(squares, products.T).T if independent else products @ torch.linalg.pinv(squares, hermitian=True)
 
 
 def captured_variance(checkpoints: Tensor | np.ndarray | Sequence[Any], directions: Sequence[Vector]) -> float:

@@ -6,7 +6,7 @@
   ``folding`` (batch norm folded into the weights), ``stacked_mlp`` (small networks at several points), ``memory_format``.
 - ``examination``: what a network does on a few examples (``probes``, ``arithmetic``): randomness and examples that influence
   each other (``coupling``), values kept from other weights (``kept_values``), weights read past the copy (``other_weights``),
-  wrong second derivatives (``second_derivatives``, ``graphs``).
+  wrong second derivatives (``second_derivatives``, ``graphs``). ``comparison``: whether another model is the same network.
 - ``roles``: what a parameter tensor is in its module (weight, bias, scale of a normalisation).
 - ``vector``: the flat vector of parameters, and the one of buffers. ``subsets``: which parameters it holds.
 - ``networks``: copies of a user's model. ``inputs``, ``example_sets``: examples in any form. ``losses``: losses of single examples.

@@ -199,7 +199,8 @@ def _places(module: nn.Module) -> Iterator[_Place]:
 def _contents(place: _Place) -> Tensor:
     """The numbers in an attribute as one vector; of a flag, those in all attributes of its module."""
     value = place.holder.get(place.name)
-    tree = [*vars(place.module).values(), *place.module._buffers.values()] if place.is_flag else value
+    own = [attribute for name, attribute in vars(place.module).items() if name not in _OF_MODULES]
+    tree = [*own, *place.module._buffers.values()] if place.is_flag else value
     numbers = [tensor.detach().double().flatten() for tensor in tensors_of(_plain(tree)) if not tensor.is_complex()]
     return torch.cat(numbers) if numbers else torch.empty(0, dtype=torch.float64)
 
