@@ -149,7 +149,7 @@ def refuse_kept_attributes(network: Arithmetic, loss: PerExampleLoss, own: Tenso
         stale = False
         for way in ("empty", "none", "removed", "zeros"):
             with contextlib.suppress(Exception):  # a forward pass that needs the attribute fills nothing by itself
-                stale = stale or _is_stale(network, loss, places, own, theta, way)  # type: ignore[arg-type]
+                stale = stale or _is_stale(network, loss, places, own, theta, way)
             for place, value in zip(places, before, strict=True):
                 place.holder[place.name] = value
         if stale:

@@ -94,16 +94,20 @@ class Keeper:
         self.steps.append(step)
         self._numbers.append(np.array(step))
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the model has the weights of the last row."""
+        return np.array_equal(_flat(self._kept_parameters(self.steps[-1]), self._dtype), self._last, equal_nan=True)
+
     def check_unchanged(self) -> None:
         """Raise an error unless the model has the weights of the last row.
 
         Raises:
             ReplicationError: it has others.
         """
-        step = self.steps[-1]
-        if not np.array_equal(_flat(self._kept_parameters(step), self._dtype), self._last, equal_nan=True):
+        if not self.is_current:
             raise ReplicationError(
-                f"Parameters were changed outside of the optimizer's steps, after step {step} was recorded; leave the optimizer out of "
+                f"Parameters were changed outside of the optimizer's steps, after step {self.steps[-1]} was recorded; leave the optimizer out of "
                 "Recorder(model), and call recorder.step() when all that changes them in a step is done."
             )
 

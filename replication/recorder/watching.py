@@ -1,5 +1,6 @@
 """Keeps the weights along a training loop: by a call after each step, or by a hook of the optimizer."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,8 @@ from replication.errors import ReplicationError
 from replication.recorder.keeping import Keeper
 from replication.recorder.optimizer_steps import around_each_step, check_trains, inner_optimizer
 from replication.recorder.recorded import RecordedPath
+
+_LOG = logging.getLogger("replication.recorder")
 
 
 class Recorder:
@@ -45,7 +48,8 @@ class Recorder:
         model: the network that is trained; read, never changed. Wrappers for parallel training and of ``torch.compile`` are looked
             through. In distributed training, record in one process only.
         optimizer: whose steps to keep; without it, call ``step`` after each of them.
-        every: how many steps lie between kept rows. LCA is defined on 1; for more, straight lines stand for the path between them.
+        every: how many steps lie between kept rows. LCA is defined on 1; for more, straight lines stand for the path between them, and its
+            tables count rows (``kept`` has their steps).
         folder: where to keep the rows; in memory by default. A folder that already holds rows raises an error.
         append: continue the recording in ``folder``. The model must have the weights of one of its rows (the last one, or those of a
             checkpoint that the training is resumed from); rows after it are dropped, because their steps are made again.
@@ -127,9 +131,14 @@ class Recorder:
         self._after_step()
 
     def close(self) -> None:
-        """End the recording, with the last weights where ``every`` left them out. The rows stay readable."""
+        """End the recording, with the last weights where ``every`` left them out. The rows stay readable.
+
+        The logger ``replication.recorder`` warns where the model has other weights than the last row, as when another optimizer took over.
+        """
         if self._open and self._started.steps[-1] != self._taken:
             self._started.keep(self._taken)
+        if self._open and self._stop is not None and not self._started.is_current:
+            _LOG.warning("The model's weights are not those of the last recorded step (%d).", self._taken)
         self._end()
 
     def __enter__(self) -> Self:  # noqa: D105

@@ -190,3 +190,14 @@ def test_weights_that_are_swapped_and_brought_back_between_steps_do_no_harm(exam
         nn.init.zeros_(model[1].weight)  # an evaluation at averaged weights
         model.load_state_dict(state)
     assert recorder.kept == [0, 1, 2, 3]
+
+
+def test_an_optimizer_that_another_one_replaced_is_noticed_at_the_end(examples: Examples, caplog: pytest.LogCaptureFixture) -> None:
+    model = small_mlp()
+    optimizer, later = (torch.optim.SGD(model.parameters(), lr=0.5) for _ in range(2))
+    recorder = Recorder(model, optimizer)
+    for each in (optimizer, later):
+        backward(model, examples)
+        each.step()
+    recorder.close()
+    assert "not those of the last recorded step (1)" in caplog.text
