@@ -107,8 +107,8 @@ class Keeper:
         """
         if not self.is_current:
             raise ReplicationError(
-                f"Parameters were changed outside of the optimizer's steps, after step {self.steps[-1]} was recorded; leave the optimizer out of "
-                "Recorder(model), and call recorder.step() when all that changes them in a step is done."
+                f"Parameters were changed outside of the optimizer's steps, after step {self.steps[-1]} was recorded; leave the optimizer "
+                "out of Recorder(model), and call recorder.step() when all that changes them in a step is done."
             )
 
     def close(self) -> None:
