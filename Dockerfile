@@ -1,7 +1,7 @@
 # The environment of requirements.lock, and this checkout in it:
 #   docker build -t replication .
 #   docker run --rm -v "$PWD/results:/replication/results" replication snakemake figure_lca_layers
-# Data sets are downloaded into the container; mount a folder that has them and set REPLICATION_DATA to spare that.
+# Data sets are downloaded into the container; to avoid that, mount a folder that has them and set REPLICATION_DATA.
 # On a machine without a GPU, --build-arg PIP_EXTRA_INDEX_URL=<PyTorch's index of CPU wheels> avoids some gigabytes of CUDA.
 FROM python:3.11-slim
 

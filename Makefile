@@ -19,7 +19,7 @@ figures claims claims_ci: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
 
-# faults put into the instruments on purpose, each of which has to fail a test; ARGS="--sample 20 --seed 1" draws small changes instead
+# puts faults into the instruments, one at a time; each must make a test fail; ARGS="--sample 20 --seed 1" draws random small changes instead
 mutants: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
 
@@ -35,22 +35,22 @@ lint: .venv/installed
 	$(BIN)/snakefmt --check Snakefile
 	$(BIN)/snakemake --lint
 
-# the pages in site/, strictly: a misspelt word, a broken link, or a docstring that names an unknown parameter, fails
+# builds the pages in site/; a misspelt word, a broken link, or a docstring that names an unknown parameter is an error
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock -e '.[docs]'
 	$(BIN)/codespell
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# what the pages show, from the finished figures in results/ (whatever their scale) and in recorded/: some two minutes
+# updates the pictures and counts of the pages from finished figures in results/ (of any scale) and from recorded/; takes some two minutes
 pictures: .venv/installed
 	$(BIN)/python docs/gallery.py update
 	$(BIN)/python docs/images/hero.py
 	$(BIN)/python docs/images/own_network.py
 	$(BIN)/python docs/images/plots.py
 
-# some twenty-five minutes, or a few with QUICK=1 (small cases, once: no results); all ratios against named peers, each measured in one run, as a
-# table and a picture in results/benchmarks/. python benchmarks/training.py and landscape.py take every network where none is named; dag.py and
-# cifar10_accuracy.py have no peers
+# measures all ratios against named peers, each in one run, and writes them as a table and a picture into results/benchmarks/; takes some twenty-five
+# minutes, or a few with QUICK=1 (small cases, once, which are not results). Without a name, benchmarks/training.py and landscape.py measure every network;
+# dag.py and cifar10_accuracy.py have no peers
 benchmarks: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock loss-landscapes==3.0.6 pyhessian
 	rm -f results/benchmarks/$(if $(QUICK),quick_)ratios.csv

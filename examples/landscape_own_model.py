@@ -35,7 +35,7 @@ losses, alphas, betas = landscape.as_grid(table, "loss")
 
 edge = np.concatenate([losses[0], losses[-1], losses[:, 0], losses[:, -1]])
 print(f"The loss is {losses[3, 3]:.3f} at the network and between {edge.min():.3f} and {edge.max():.3f} on the edge of the plane.")
-print("What the eye judges, as numbers:")
+print("Numbers for what the eye sees on the surface:")
 print(landscape.measures(table).round(3).to_string(index=False))
 
 ax = plots.surface(table)
