@@ -55,7 +55,7 @@ def test_a_new_model_measurement_and_figure_run_as_the_recipes_say(project: Path
 
 
 def test_ten_changes_each_name_one_file_that_exists() -> None:
-    table = TEXT.partition("## Where do I change ...?")[2].partition("\n## ")[0]
+    table = TEXT.partition("## Which file to change")[2].partition("\n## ")[0]
     files = re.findall(r"^\| .* \| `([^`]+)` \|$", table, flags=re.MULTILINE)
     assert len(files) == 10
     for file in files:
@@ -66,5 +66,5 @@ def test_ten_changes_each_name_one_file_that_exists() -> None:
 def test_every_package_has_its_line_in_the_design() -> None:
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     rooms = {path.stem for path in (ROOT / "replication").iterdir() if path.suffix in ("", ".py") and not path.name.startswith("__")}
-    table = design.partition("| package | what lives there |")[2].partition("\n\n")[0]
+    table = design.partition("| package | what it contains |")[2].partition("\n\n")[0]
     assert rooms == {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1] if "|" in row else "")}
