@@ -110,7 +110,7 @@ def measure_part(
     progress = machine.reporter(f"measure {measurement} seed {seed} part {part}")
     start, core_start = time.monotonic(), time.process_time()
     arrays = instrument_of(config).measure(config, runs, seed=seed, part=part, progress=progress)
-    details = {"seconds": time.monotonic() - start, "core_seconds": time.process_time() - core_start}
+    details: dict[str, Any] = {"seconds": time.monotonic() - start, "core_seconds": time.process_time() - core_start}
     details |= {"config": config.model_dump(mode="json"), "trainings": trainings}
     provenance = _provenance("part", scale, paper, seed, device, measurement=measurement, part=part, **details)
     provenance |= {"depends": dag.measuring_depends(scale, paper, measurement)}

@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,7 +71,7 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
     name = "mnist_fc_no_momentum"
     queue_of(f"{name}_lca")
     folder = trained(checkout / "plain", name)
-    measurement = {**LCA, "measurement": f"{name}_lca", "seed": 0}
+    measurement: dict[str, Any] = {**LCA, "measurement": f"{name}_lca", "seed": 0}
     parts = [checkout / f"plain/{part}.npz" for part in range(3)]
     for part, out in enumerate(parts):
         digits = [checkout / "plain/data/digits.safetensors"]
