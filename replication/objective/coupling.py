@@ -15,7 +15,7 @@ from replication.objective.inputs import Tree, n_examples, take, tensors_of
 from replication.objective.losses import ExampleLoss
 from replication.objective.plain import computing
 
-_PADDED = 4  # examples that are put into a batch of their own
+_FEW = 4  # examples of a pass that shows what does not depend on their number
 _SCALE = 1e3  # of the losses: above and below it clipping of gradients shows
 REPETITIONS = 64  # of a pass that draws random numbers: a branch taken once in ten passes is missed once in a thousand cases
 LossesOf = Callable[[Tree, Tree], Tensor]
@@ -85,9 +85,9 @@ def check_linear_backward(arithmetic: Arithmetic, loss: ExampleLoss, theta: Tens
         ReplicationError: it is not, as with hooks that clip the gradient of an activation.
     """
     arithmetic.network.write(theta)
-    weights = torch.ones(n_examples(arithmetic.labels, "labels"), dtype=torch.float64)
+    few, weights = slice(0, _FEW), torch.ones(n_examples(arithmetic.labels, "labels"), dtype=torch.float64)
     try:
-        large, small = (combined_gradient(arithmetic, loss, scale * weights, slice(None)) for scale in (_SCALE, 1 / _SCALE))
+        large, small = (combined_gradient(arithmetic, loss, scale * weights, few) for scale in (_SCALE, 1 / _SCALE))
     except Exception:  # a network without derivatives still has values
         return
     if not close([piece / _SCALE**2 for piece in large], small, max(arithmetic.tolerance, 1e-6)):
@@ -114,7 +114,7 @@ def check_padding(
     if not examples.makes_batches:
         return
     expected: Tensor | None = None
-    for place in range(max(0, len(members) - _PADDED), len(members)):
+    for place in range(max(0, len(members) - _FEW), len(members)):
         alone = examples.select(members[place : place + 1])
         if [tensor.shape[1:] for tensor in tensors_of(alone)] == [tensor.shape[1:] for tensor in tensors_of(together)]:
             continue

@@ -69,12 +69,13 @@ def refuse_values_of_the_mode(network: Arithmetic, loss: PerExampleLoss, theta: 
     """
     module = network.network.module
     network.network.write(theta)
-    before = network.losses(loss)
+    few = slice(0, _FEW)
+    before = network.losses(loss, few)
     try:
         module.train()
         module.eval()
         network.network.write(theta)
-        after = network.losses(loss)
+        after = network.losses(loss, few)
     except Exception:  # modes that cannot be changed keep nothing
         return
     if not torch.allclose(before, after, rtol=network.tolerance, atol=network.tolerance, equal_nan=True):
