@@ -12,11 +12,12 @@ from torch import Tensor
 
 from replication.errors import ReplicationError
 from replication.objective.inputs import Tree, join, map_tensors, n_examples
+from replication.objective.probes import extreme
 
 Run = Callable[[Tree], dict[str, Tensor]]
 
 _FEW = 8  # examples that are run again together
-_ALONE = 3  # examples that are run again by themselves
+_ALONE = 8  # examples that are run again by themselves
 _ACCELERATED = 1e-3  # relative difference from rounding in float32 on an accelerator, which may multiply in TF32
 
 
@@ -51,6 +52,11 @@ class Rows:
     def largest(self) -> int:
         """The example with the largest output of the last layer, where influences of earlier ones show."""
         return int(_sizes(list(self.outputs.values())[-1]).argmax())
+
+    @property
+    def unusual(self) -> list[int]:
+        """A few examples with extreme inputs."""
+        return extreme(self.inputs)
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -88,13 +94,12 @@ def check_chunk(run: Run, rows: Rows, eps: float) -> None:
     n, largest, sizes = rows.n, rows.largest, rows.sizes
     spread = torch.linspace(n - 1, 0, _FEW).long().tolist() if n > _FEW else [*range(n - 1, -1, -1), 0]
     _check(run, rows.select(spread if largest in spread else [*spread, largest]), sizes, eps)
-    others = [member for member in dict.fromkeys([0, n - 1, n // 2]) if member != largest]
-    for member in [largest, *others][:_ALONE] if n > 1 else []:
+    for member in list(dict.fromkeys([largest, *rows.unusual, 0, n - 1, n // 2]))[:_ALONE] if n > 1 else []:
         _check(run, rows.select([member]), sizes, eps, alone=True)
 
 
 class Sample:
-    """The examples with the largest outputs of some chunks, spread over the whole set.
+    """The examples with the largest outputs and the smallest inputs of some chunks, spread over the whole set.
 
     >>> sample, x = Sample(), torch.tensor([[1.0], [-2.0]])
     >>> for _ in range(40):
@@ -109,17 +114,20 @@ class Sample:
         self._seen, self._every = 0, 1
 
     def add(self, rows: Rows) -> None:
-        """Keep an example of every chunk, or of every second, fourth and so on where there are many."""
+        """Keep a few examples of every chunk, or of every second, fourth and so on where there are many."""
         if self._seen % self._every == 0:
-            self.kept.append(rows.select([rows.largest]))
+            self.kept.append(rows.select(list(dict.fromkeys([rows.largest, *rows.unusual[:2]]))))
         if len(self.kept) == 2 * _FEW:
             self.kept, self._every = self.kept[::2], 2 * self._every
         self._seen += 1
 
     def check(self, run: Run, eps: float) -> None:
-        """Run the examples together, which so far had the company of their chunks; arguments and errors as of ``check_chunk``."""
+        """Run the examples together and alone, which so far had the company of their chunks; arguments and errors as of ``check_chunk``."""
         if len(self.kept) < 2:
             return
+        for rows in self.kept:
+            for place in range(1, rows.n):
+                _check(run, rows.select([place]), rows.sizes, eps, alone=True)
         try:
             together = join([(rows.inputs, rows.outputs) for rows in self.kept])
         except ReplicationError:  # chunks padded to different lengths

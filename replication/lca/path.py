@@ -223,6 +223,10 @@ class NamedPath:
         for row in sorted({0, last // 2, last}):
             tensors = {name[n:]: tensor for name, tensor in self._source.tensors(row).items() if name.startswith(self._prefix)}
             self._objective.refuse_other_network(tensors, f"Row {row} of the path")
+        if isinstance(self._source, RecordedPath) and self._source.outside:
+            outside = {name: torch.as_tensor(value) for name, value in self._source.outside.items()}
+            changed = _listed(list(outside))
+            self._objective.refuse_other_network(outside, f"Row 0 of the path, before {changed} changed,")
 
 
 def check_steps(path: Any, steps: range | None) -> range:

@@ -19,8 +19,8 @@ def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Mo
 
     Args:
         arithmetic: the network and a few examples; the weights written in it are lost.
-        other: an evaluation copy of the other network, which is converted in place; or tensors by name, of which the buffers of whole
-            numbers and masks are put into a copy of the network.
+        other: an evaluation copy of the other network, which is converted in place; or tensors by name, of which those are put into a copy
+            of the network that its vectors do not hold: buffers of whole numbers, masks, caches, and numbers in attributes.
         name: what to call it.
 
     Raises:
@@ -32,11 +32,11 @@ def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Mo
         >>> objective.refuse_other_network(nn.BatchNorm1d(2, eps=0.1), "The last model")
     """
     network = arithmetic.network
-    module = other if isinstance(other, nn.Module) else _with_buffers(network.module, other)
+    module = other if isinstance(other, nn.Module) else _with_state(network.module, other)
     if module is None:
         return
     twin = network.alike(converted(module, network.leaves[0].dtype, None))
-    network.write(flatten(twin.leaves).double(), twin.own_buffers)
+    network.write(flatten(twin.leaves).double(), twin.own_buffers if isinstance(other, nn.Module) else None)
     expected = arithmetic.losses(loss)
     network.write(flatten(twin.leaves).double())
     losses = Arithmetic(twin, arithmetic.inputs, arithmetic.labels, arithmetic.tolerance).losses(loss)
@@ -49,14 +49,25 @@ def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Mo
         )
 
 
-def _with_buffers(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
-    """A copy of the network with these whole numbers and masks; None where it has them already."""
-    whole = {name: buffer for name, buffer in module.named_buffers() if not buffer.is_floating_point() and not buffer.is_complex()}
-    given = {name: tensors[name].to(whole[name]) for name in whole.keys() - batch_counts(module) if name in tensors}
-    if all(torch.equal(tensor, whole[name]) for name, tensor in given.items()):
-        return None
-    duplicate = copy_of(module)
-    for name, buffer in duplicate.named_buffers():
-        if name in given:
-            buffer.copy_(given[name])
-    return duplicate
+def _with_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
+    """A copy of the network with these numbers; None where it has them already."""
+    followed = {name for name, tensor in module.state_dict().items() if tensor.is_floating_point()} | batch_counts(module)
+    duplicate, changed = copy_of(module), False
+    buffers = dict(duplicate.named_buffers())
+    for name, tensor in tensors.items():
+        if name in buffers and name not in followed and buffers[name].shape == tensor.shape:
+            changed |= not torch.equal(buffers[name], tensor.to(buffers[name]))
+            buffers[name].copy_(tensor)
+        changed |= _set_number(duplicate, name, tensor)
+    return duplicate if changed else None
+
+
+def _set_number(module: nn.Module, name: str, number: Tensor) -> bool:
+    """Put a number into the attribute of this name, if there is one with another number."""
+    path, _, attribute = name.rpartition(".")
+    owner = dict(module.named_modules()).get(path)
+    value = None if owner is None else vars(owner).get(attribute)
+    if not isinstance(value, int | float) or number.numel() != 1 or value == number.item():
+        return False
+    setattr(owner, attribute, type(value)(number.item()))
+    return True

@@ -1,7 +1,7 @@
 """Whether the loss is a function of the parameters and of one example at a time, found out by evaluation."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -127,23 +127,25 @@ def check_padding(
             )
 
 
-def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, own: Tensor, theta: Tensor) -> bool:
+def examples_interact(arithmetic: Arithmetic, loss: ExampleLoss, own: Tensor, theta: Tensor, unusual: Sequence[int] = ()) -> bool:
     """Whether the loss of an example, or its gradient, changes with the examples beside it.
 
     Args:
         own, theta: the model's parameters and moved ones ``[n_parameters]``: either may be a point where examples do not interact.
+        unusual: examples that are also evaluated by themselves.
     """
-    for point in (own, theta):
+    n = n_examples(arithmetic.labels, "labels")
+    groups = [slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
+    for point, more in ((own, ()), (theta, unusual)):
         arithmetic.network.write(point)
-        if _losses_interact(arithmetic, loss):
+        if _losses_interact(arithmetic, loss, [*groups, *(slice(place, place + 1) for place in more)]):
             return True
     return _gradients_interact(arithmetic, loss)
 
 
-def _losses_interact(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
+def _losses_interact(arithmetic: Arithmetic, loss: ExampleLoss, subsets: Sequence[slice]) -> bool:
     together = arithmetic.losses(loss)
     n, tolerance = len(together), arithmetic.tolerance
-    subsets = [slice(n // 3, n - 1), slice(0, 1), slice(n - 1, n)]
     for subset in (subset for subset in subsets if 0 < subset.stop - subset.start < n):
         try:
             alone = arithmetic.losses(loss, subset)

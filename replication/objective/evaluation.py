@@ -159,7 +159,7 @@ class _MeanMetric:
         self._sum: Tensor | float = 0.0  # stays on the device, so that no chunk waits
 
     def add(self, outputs: Any, labels: Any) -> None:
-        values = self._metric(outputs, labels)
+        values = self._metric(outputs, map_tensors(torch.clone, labels))  # which it may change in place
         if values.dim() != 1:
             raise ReplicationError(f"The metric has shape {tuple(values.shape)}; it must return one number per example [n].")
         self._sum, self._n = self._sum + values.double().sum(), self._n + len(values)

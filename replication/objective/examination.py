@@ -73,7 +73,7 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
     refuse_kept_values(finest, fresh, loss, own, theta)
     check_linear_backward(finest, loss, theta)
     norms = [module for module in network.module.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, own, theta)
+    interact = any(norm.running_mean is None for norm in norms) or examples_interact(finest, loss, own, theta, probe.unusual)
     network.write(own)
     if interact and (chunk is None or examples.n % chunk):
         raise ReplicationError(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.inputs import main_tensor, n_examples, tensors_of
+from replication.objective.inputs import main_tensor, map_tensors, n_examples, tensors_of
 from replication.objective.networks import converted
 
 PerExampleLoss = Callable[[Any, Any], Tensor]
@@ -133,11 +133,11 @@ def example_loss(loss: Loss, dtype: torch.dtype = torch.float32, device: torch.d
     if not callable(loss):
         raise ReplicationError(f"The loss is a {type(loss).__name__}; allowed: {', '.join(_NAMES)}, a torch loss module, or a function.")
     if not isinstance(loss, nn.Module):
-        return ExampleLoss(loss)
+        return ExampleLoss(_on_copies(loss))
     module = converted(copy.deepcopy(loss), dtype if dtype == torch.float64 else torch.float32, device)
     reduction = getattr(module, "reduction", None)
     if not type(module).__module__.startswith("torch.nn.") or reduction == "none":
-        return ExampleLoss(module)
+        return ExampleLoss(_on_copies(module))
     if reduction == "sum":
         raise ReplicationError(f"{type(module).__name__} sums over the examples, and the objective is a mean; give it reduction='mean'.")
     each = copy.deepcopy(module)
@@ -145,6 +145,11 @@ def example_loss(loss: Loss, dtype: torch.dtype = torch.float32, device: torch.d
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
         return ExampleLoss(_classification(each), _weights_of_labels(module), module)
     return ExampleLoss(_averaged(each, total=reduction == "batchmean"), None, module)
+
+
+def _on_copies(loss: PerExampleLoss) -> PerExampleLoss:
+    """A loss of the user's on copies of the labels, which it may change in place (to mask ignored ones)."""
+    return lambda outputs, labels: loss(outputs, map_tensors(torch.clone, labels))
 
 
 def _named(name: str) -> nn.Module:

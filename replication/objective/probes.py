@@ -12,6 +12,7 @@ from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, convert, n_examples, tensors_of
 
 N_PROBES = 32
+N_UNUSUAL = 8  # examples that are evaluated by themselves
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Probe:
         inputs, labels: at most ``N_PROBES`` examples, or one chunk where examples influence each other.
         double: the same inputs with floating-point numbers in float64.
         members: their indices ``[n]``.
+        unusual: places of a few in ``members``, for which a network may do something rare.
     """
 
     inputs: Any
     labels: Any
     double: Any
     members: Tensor
+    unusual: tuple[int, ...]
 
     @property
     def n(self) -> int:
@@ -53,10 +56,17 @@ def probe_of(examples: ExampleSet, chunk: int | None) -> Probe:
     n = min(examples.n, N_PROBES if chunk is None else min(chunk, N_PROBES))
     ends = [0, examples.n - 1][:n]
     drawn = torch.randperm(examples.n, generator=torch.Generator().manual_seed(0))[: 2 * n].tolist()
-    members = list(dict.fromkeys([*ends, *unusual(examples, (n - len(ends)) // 2), *drawn]))[:n]
-    indices = torch.tensor(sorted(members))
+    rare = unusual(examples, (n - len(ends)) // 2)
+    members = sorted(list(dict.fromkeys([*ends, *rare, *drawn]))[:n])
+    indices = torch.tensor(members)
     inputs, labels = fixed_selection(examples, indices)
-    return Probe(inputs, labels, convert(inputs, tensors_of(inputs)[0].device, torch.float64), indices)
+    return Probe(
+        inputs,
+        labels,
+        convert(inputs, tensors_of(inputs)[0].device, torch.float64),
+        indices,
+        tuple(members.index(each) for each in rare[:N_UNUSUAL]),
+    )
 
 
 def unusual(examples: ExampleSet, most: int) -> list[int]:
@@ -71,11 +81,11 @@ def unusual(examples: ExampleSet, most: int) -> list[int]:
         their indices; of labels and inputs in turn.
 
     Example:
-        >>> unusual(ExampleSet(torch.tensor([[0.0], [1.0], [9.0], [2.0]]), torch.tensor([0, 1, 1, 1])), 2)
-        [0, 2]
+        >>> unusual(ExampleSet(torch.tensor([[0.0], [1.0], [9.0], [2.0]]), torch.tensor([0, 1, 1, 1])), 3)
+        [0, 1, 2]
     """
     labels = [index for tensor in tensors_of(examples.labels) for index in _with_rare_values(tensor)]
-    inputs = [index for tensor in tensors_of(examples.inputs) for index in _extreme(tensor)] if examples.in_memory else []
+    inputs = extreme(examples.inputs) if examples.in_memory else []
     in_turn = [index for pair in itertools.zip_longest(labels, inputs) for index in pair if index is not None]
     return list(dict.fromkeys(in_turn))[:most]
 
@@ -90,14 +100,24 @@ def _with_rare_values(labels: Tensor) -> list[int]:
     return [int((rows == value).any(1).int().argmax()) for value in rarest]
 
 
+def extreme(inputs: Tree) -> list[int]:
+    """Examples with extreme inputs, the most telling ones first in each tensor.
+
+    Example:
+        >>> extreme(torch.tensor([[0.0, 0.0], [-1.0, 4.0], [2.0, 2.0]]))
+        [0, 1, 2]
+    """
+    return list(dict.fromkeys(index for tensor in tensors_of(inputs) for index in _extreme(tensor)))
+
+
 def _extreme(inputs: Tensor) -> list[int]:
-    """The examples with the largest and the smallest number, and with the largest and the smallest sum."""
+    """The examples with the smallest sum and the smallest number (padded ones have them), then with the largest, then with the others."""
     if not inputs.numel() or inputs.is_complex():
         return []
     rows = inputs.reshape(len(inputs), -1)
     rows = rows if rows.is_floating_point() else rows.double()
-    measures = (rows.amax(1), rows.amin(1), rows.sum(1))
-    return [int(place) for measure in measures for place in (measure.nan_to_num().argmax(), measure.nan_to_num().argmin())]
+    sums, least, most = (measure.nan_to_num() for measure in (rows.sum(1), rows.amin(1), rows.amax(1)))
+    return [int(place) for place in (sums.argmin(), least.argmin(), most.argmax(), sums.argmax(), most.argmin(), least.argmax())]
 
 
 def fixed_selection(examples: ExampleSet, members: Tensor) -> tuple[Tree, Tree]:

@@ -14,6 +14,7 @@ from replication.objective.vector import batch_counts
 from replication.recorder.recorded import (
     BUFFER_FILES,
     FIRST_BUFFERS,
+    OUTSIDE,
     SPECIFICATION,
     STEPS,
     WEIGHTS,
@@ -21,6 +22,8 @@ from replication.recorder.recorded import (
     Specification,
     TensorSpec,
     buffer_file,
+    read_outside,
+    write_outside,
 )
 from replication.recorder.rows import FileRows, MemoryRows, Rows
 
@@ -62,6 +65,8 @@ class Keeper:
         self._first_buffers = _flat(buffers, self._buffer_dtype)
         self._moving: dict[str, Rows] = {}
         self._last, self._sums = np.empty(0), self._sums_of_left_out()
+        self._outside = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state_outside(self._model).items()}
+        self._outside_changed: dict[str, np.ndarray] = {}
         earlier = None if folder is None else self._earlier(folder, append)
         if earlier is None or folder is None:
             self._weights, self._numbers = self._new_files()
@@ -73,7 +78,9 @@ class Keeper:
     def path(self) -> RecordedPath:
         """All rows so far."""
         moving = {name: rows.array() for name, rows in self._moving.items()}
-        return RecordedPath(self._specification, self._weights.array(), np.array(self.steps), self._first_buffers, moving)
+        return RecordedPath(
+            self._specification, self._weights.array(), np.array(self.steps), self._first_buffers, moving, dict(self._outside_changed)
+        )
 
     def keep(self, step: int) -> None:
         """One more row. The number of its step is written last, so a row with a number is complete.
@@ -83,6 +90,7 @@ class Keeper:
         """
         weights, buffers = _flat(self._kept_parameters(step), self._dtype), self._kept_buffers(step)
         self._check_left_out(step)
+        self._note_changes_outside()
         self._weights.append(weights)
         self._last = weights
         for name, (first, now) in buffers.items():
@@ -135,7 +143,7 @@ class Keeper:
             raise ReplicationError(f"{folder} already holds a {WEIGHTS} that is no recording of this kind; give another folder.")
         earlier = RecordedPath.read(folder) if (folder / STEPS).exists() else None
         if earlier is None or len(earlier) == 0:  # nothing, or a recording that was killed before its first row
-            for leftover in folder.glob(BUFFER_FILES):
+            for leftover in (*folder.glob(BUFFER_FILES), *folder.glob(OUTSIDE)):
                 leftover.unlink()
             return None
         if not append:
@@ -163,7 +171,7 @@ class Keeper:
                 f"The model's weights are in none of the {len(earlier)} rows in {folder}; load a checkpoint of that training before the "
                 "recorder starts, or give another folder."
             )
-        self._last = weights
+        self._last, self._outside_changed = weights, read_outside(folder)
         keep, self.steps, self._first_buffers = row + 1, earlier.steps[: row + 1].tolist(), earlier.first_buffers
         numbers = FileRows(folder / STEPS, (), _STEP_NUMBERS, keep=keep)  # first: they say how many rows there are
         for name, moved in earlier.moving.items():
@@ -203,6 +211,15 @@ class Keeper:
                 "only_trainable=False."
             )
 
+    def _note_changes_outside(self) -> None:
+        """Keep the first value of what no row holds and has changed."""
+        now = state_outside(self._model)
+        for name, first in self._outside.items():
+            if name in now and name not in self._outside_changed and not _same(first, now[name]):
+                self._outside_changed[name] = first.double().cpu().numpy() if isinstance(first, Tensor) else np.array(first)
+                if self._folder is not None:
+                    write_outside(self._folder, self._outside_changed)
+
     def _kept_buffers(self, step: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Each buffer's numbers in the first row and now."""
         present, specs = dict(self._model.named_buffers()), self._specification.buffers
@@ -241,6 +258,28 @@ def _state_buffers(model: nn.Module) -> dict[str, Tensor]:
     """
     names = model.state_dict().keys() - batch_counts(model)
     return {name: buffer for name, buffer in model.named_buffers() if name in names and not buffer.is_complex()}
+
+
+def state_outside(model: nn.Module) -> dict[str, float | Tensor]:
+    """Plain numbers in attributes of the modules, and real buffers that are in no state dict, by name: no row holds them.
+
+    >>> state_outside(nn.Sequential(nn.LeakyReLU(0.2)))["0.negative_slope"]
+    0.2
+    """
+    state: dict[str, float | Tensor] = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, int | float) and name != "training" and not name.startswith("_"):
+                state[f"{path}.{name}" if path else name] = value
+    saved = model.state_dict().keys()
+    caches = {name: buffer for name, buffer in model.named_buffers() if name not in saved and not buffer.is_complex()}
+    return state | {name: buffer.detach() for name, buffer in caches.items()}
+
+
+def _same(first: float | Tensor, now: float | Tensor) -> bool:
+    if isinstance(first, Tensor) and isinstance(now, Tensor):
+        return first.device == now.device and torch.equal(first, now)
+    return type(first) is type(now) and first == now
 
 
 def _check_types(specs: tuple[TensorSpec, ...]) -> None:

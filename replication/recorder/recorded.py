@@ -3,9 +3,9 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from replication.errors import ReplicationError
 from replication.recorder.rows import complete_rows
 
 SPECIFICATION, WEIGHTS, STEPS, FIRST_BUFFERS = "recording.json", "trajectory.npy", "steps.npy", "first_buffers.npy"
+OUTSIDE = "outside.npz"
 BUFFER_FILES = "buffer-*.npy"
 _LOG = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class RecordedPath:
         steps: after how many steps each row was kept ``[n_kept]``.
         first_buffers: all real buffers of the state dict before the first step ``[n_buffers]``, without batch norm's number of batches.
         moving: the buffers that changed during training, by name ``[n_kept, size]``; all others stayed as they were first.
+        outside: first values of plain numbers in attributes and of buffers in no state dict that changed, by name; no row holds them.
 
     >>> import tempfile
     >>> from replication.recorder import Recorder
@@ -114,6 +116,7 @@ class RecordedPath:
     steps: np.ndarray
     first_buffers: np.ndarray
     moving: Mapping[str, np.ndarray]
+    outside: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path | str) -> "RecordedPath":
@@ -136,7 +139,7 @@ class RecordedPath:
             if n < len(steps):
                 _LOG.info("The recording in %s has %d complete rows of %d; the files end before the others.", folder, n, len(steps))
             cut = {name: rows[:n] for name, rows in moving.items()}
-            return cls(specification, trajectory[:n], steps[:n], np.load(folder / FIRST_BUFFERS), cut)
+            return cls(specification, trajectory[:n], steps[:n], np.load(folder / FIRST_BUFFERS), cut, read_outside(folder))
         except (OSError, ValueError) as error:
             raise ReplicationError(f"The recording in {folder} cannot be read ({error}); record the training again.") from None
 
@@ -170,6 +173,21 @@ class RecordedPath:
 def buffer_file(folder: Path, name: str) -> Path:
     """Where the rows of a buffer are kept once it has changed."""
     return folder / f"buffer-{quote(name, safe='')}.npy"
+
+
+def write_outside(folder: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Keep first values of what no row holds, complete or not at all."""
+    temporary = folder / f"new-{OUTSIDE}"
+    np.savez(temporary, **{quote(name, safe=""): value for name, value in values.items()})
+    temporary.replace(folder / OUTSIDE)
+
+
+def read_outside(folder: Path) -> dict[str, np.ndarray]:
+    """The inverse of ``write_outside``; nothing where there is no file."""
+    if not (folder / OUTSIDE).exists():
+        return {}
+    with np.load(folder / OUTSIDE) as file:
+        return {unquote(name): file[name] for name in file.files}
 
 
 def _cut(vector: np.ndarray, specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from replication.objective.inputs import Tree, convert, map_tensors, n_examples,
 from replication.objective.kept_values import refuse_kept_attributes, refuse_values_of_the_mode
 from replication.objective.networks import converted, copy_of
 from replication.objective.other_weights import refuse_graph_of_the_original, refuse_other_weights
+from replication.objective.plain import computing
 from replication.objective.vector import flatten
 from replication.stiffness.example_gradients import ExampleGradients, Layer
 from replication.stiffness.plan import TOLERANCE, agrees
@@ -45,14 +46,30 @@ def examine(source: ExampleGradients, layers: Sequence[Layer], inputs: Tree, lab
     together = _losses_together(source, inputs, labels)
     if together is None:
         return gradients, False
-    tolerance = TOLERANCE[source.dtype]
-    if not torch.allclose(together, losses, rtol=tolerance, atol=tolerance, equal_nan=True):
-        raise ReplicationError(
-            f"{len(losses)} examples have losses {together.tolist()} together and {losses.tolist()} alone; gradients of single examples "
-            "need a model in which examples do not interact and nothing is random."
-        )
+    _refuse_other_losses(together, losses, source.dtype)
     _refuse_coupled_gradients(source, layers, inputs, labels, gradients)
     return gradients, True
+
+
+def refuse_company(source: ExampleGradients, inputs: Tree, labels: Tree) -> None:
+    """Raise an error where examples have other losses together than each by itself.
+
+    Raises:
+        ReplicationError: they do.
+    """
+    with computing(graph=source.network.reentrant):
+        together = source.losses(inputs, labels).detach()
+        alone = [source.losses(*take((inputs, labels), slice(i, i + 1))).detach() for i in range(len(together))]
+    _refuse_other_losses(together, torch.cat(alone), source.dtype)
+
+
+def _refuse_other_losses(together: Tensor, alone: Tensor, dtype: torch.dtype) -> None:
+    tolerance = TOLERANCE[dtype]
+    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise ReplicationError(
+            f"{len(alone)} examples have losses {together.tolist()} together and {alone.tolist()} alone; gradients of single examples "
+            "need a model in which examples do not interact and nothing is random."
+        )
 
 
 def refuse_weights_of_the_original(model: nn.Module, source: ExampleGradients, inputs: Tree, labels: Tree) -> None:

@@ -14,8 +14,8 @@ from replication.objective.losses import Loss, example_loss
 from replication.objective.networks import unwrapped
 from replication.objective.options import check_count
 from replication.objective.other_weights import refuse_overlooked_weights
-from replication.objective.probes import fixed_selection, unusual
-from replication.stiffness.examination import examine, refuse_values_of_other_weights, refuse_weights_of_the_original
+from replication.objective.probes import N_UNUSUAL, fixed_selection, unusual
+from replication.stiffness.examination import examine, refuse_company, refuse_values_of_other_weights, refuse_weights_of_the_original
 from replication.stiffness.example_gradients import Chosen, ExampleGradients, Layer
 from replication.stiffness.layer_forms import Calls, LayerForms, UnfitFormError, captured_numbers, dot_products
 from replication.stiffness.plan import EXCHANGEABLE, TOLERANCE, Alone, Plan, agrees, text_of
@@ -62,6 +62,10 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     gradients, works_together = examine(source, layers, inputs, labels)
     refuse_values_of_other_weights(source, inputs, labels)
     alone = Alone(*indices, gradients, {name: (g @ g.T).double() for name, g in gradients.items()})
+    for examples in (rows, columns) if works_together else ():
+        if examples is not None:
+            members = torch.tensor(list(dict.fromkeys([*unusual(examples, N_UNUSUAL), *_drawn(examples).tolist()])))
+            refuse_company(source, *examples.select(members))
     plan = Plan(source, None, {layer.name: layer for layer in layers}, 1, alone)
     calls: dict[str, Calls] = {}
     if options.fast and works_together and not source.network.reentrant:

@@ -285,3 +285,39 @@ def test_a_path_without_steps_is_told_about_the_step_method(examples: Examples) 
         pass
     with pytest.raises(ReplicationError, match=r"has 1 rows and no step; .* call recorder.step\(\)"):
         lca.along(Objective(small_mlp(), *examples), recorder)
+
+
+class Annealed(nn.Module):
+    """Its training loop lowers a temperature and counts: the temperature is an attribute, or a buffer that is not saved."""
+
+    def __init__(self, *, as_buffer: bool) -> None:
+        super().__init__()
+        self.layer, self.count = nn.Linear(6, 3), 0
+        if as_buffer:
+            self.register_buffer("temperature", torch.tensor(2.0), persistent=False)
+        else:
+            self.temperature = 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) / self.temperature
+
+
+@pytest.mark.parametrize("as_buffer", [True, False])
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_numbers_that_the_loop_changes_and_no_row_holds_are_refused(as_buffer: bool, on_disk: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 6), torch.arange(12) % 3
+
+    def along(cools: bool, folder: Path) -> None:
+        model = Annealed(as_buffer=as_buffer)
+
+        def after() -> None:
+            model.temperature *= 0.8 if cools else 1
+            model.count += 1
+
+        recorder = train(model, (x, y), after=after, folder=folder if on_disk else None)
+        lca.along(Objective(model, x, y), folder if on_disk else recorder)
+
+    along(False, tmp_path / "warm")
+    with pytest.raises(ReplicationError, match=r"before .*'temperature' changed, gives an example the loss"):
+        along(True, tmp_path / "cool")

@@ -177,3 +177,28 @@ class ClippedBackward(Coupled):
 def test_gradients_clipped_on_their_way_are_refused() -> None:
     with pytest.raises(ReplicationError, match="clips or scales gradients"):
         Objective(built(ClippedBackward), X, Y)
+
+
+class Trimming(nn.Module):
+    """Cuts its batch to the longest sequence and takes the mean over what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.last = nn.Embedding(20, 6), nn.Linear(6, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        longest = int((ids != 0).sum(1).max())
+        return self.last(self.embedding(ids[:, :longest]).mean(1))
+
+
+@pytest.mark.parametrize("place", [7, 300])
+def test_the_one_short_sequence_in_a_batch_that_is_cut_to_the_longest_is_found(place: int) -> None:
+    model, ids = built(Trimming), torch.randint(1, 20, (320, 8), generator=torch.Generator().manual_seed(0))
+    ids[place, 5:] = 0
+    labels = torch.arange(320) % 3
+    with pytest.raises(ReplicationError, match="changes with the examples beside it"):
+        Objective(model, ids, labels)
+    with pytest.raises(ReplicationError, match="examples do not interact"):
+        gram(model, ids, labels)
+    with pytest.raises(ReplicationError, match="other values among other examples"):
+        activations.layer_outputs(model, ids, ["last"])

@@ -210,3 +210,27 @@ def test_a_loss_that_cuts_the_graph_has_values_and_no_gradient() -> None:
         objective.hessian_vector_product(own, own)
     with pytest.raises(ReplicationError, match="the loss function detaches them"):
         gram(model, X, Y, loss=error)
+
+
+def test_labels_that_a_loss_or_metric_changes_in_place_stay_as_they_are() -> None:
+    def masking(outputs: Tensor, labels: Tensor) -> Tensor:
+        counted = labels != 255
+        labels[~counted] = 0
+        return F.cross_entropy(outputs, labels, reduction="none") * counted
+
+    def share(outputs: Tensor, labels: Tensor) -> Tensor:
+        labels[labels == 255] = 0
+        return (outputs.argmax(1) == labels).double()
+
+    labels = Y.clone()
+    labels[::3] = 255
+    before, model = labels.clone(), scores()
+    objective = Objective(model, X, labels, loss=masking, metric=share)
+    own = objective.parameters()
+    counted = labels != 255
+    expected = (F.cross_entropy(model(X), labels.where(counted, torch.tensor(0)), reduction="none") * counted).mean().item()
+    for _ in range(2):
+        assert objective.value(own) == pytest.approx(expected, rel=1e-6)
+        assert objective.evaluate(own).loss == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(gram(model, X, labels, loss=masking)["total"], gram(model, X, labels, loss=masking, fast=False)["total"])
+    assert torch.equal(labels, before)
