@@ -82,7 +82,7 @@ def _without_minus_with(tables: Tables) -> Quantities:
     names = {"curvature": "negative_curvature_in_basin", "irregularity": "irregularity_of_centre_plus_1", "minima": "strict_minima"}
     values = {name: measure_of(tables, MEASUREMENT, measure) for name, measure in names.items()}
     rise = measure_of(tables, MEASUREMENT, "rise_0.25").fillna(np.inf)  # a circle that meets a loss that is not finite
-    values["steepness"] = np.log(rise.where(rise > 0).clip(upper=np.finfo(np.float32).max))
+    values["steepness"] = pd.DataFrame(np.log(rise.where(rise > 0).clip(upper=float(np.finfo(np.float32).max))))
     pairs = [run for run in ("resnet56", "resnet20") if {run, run + NOSHORT} <= set(rise)]
     return {f"extra_{name}_{depth_of(run)}": table[run + NOSHORT] - table[run] for name, table in values.items() for run in pairs}
 

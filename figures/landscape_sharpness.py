@@ -43,7 +43,7 @@ def _radii(tables: Tables) -> Quantities:
 def _half_widths(tables: Tables, errors: pd.DataFrame) -> Quantities:
     """Half-widths at a training loss of 1 by run, how they go with the test errors, and the logarithm of small over large batch."""
     widths = half_widths(tables)
-    positive = np.log(widths.where(widths > 0))
+    positive = pd.DataFrame(np.log(widths.where(widths > 0)))
     estimates: Quantities = {f"half_width_{run}": widths[run] for run in widths}
     estimates["half_width_error_correlation"] = by_row(rank_correlation, widths, errors)
     estimates["half_width_error_correlation_shifted"] = by_row(shifted_rank_correlation, widths, errors)

@@ -100,7 +100,7 @@ def _draw_numbers(grid: np.ndarray, tables: Tables, k: pd.Series) -> None:
     values = {"share of the square below ln 10": measure_of(tables, MEASUREMENT, "area_below_chance")}
     values["test error (%)"] = error_percent(tables, MEASUREMENT)
     values["mean radius of the 0.1 contour"] = measure_of(tables, MEASUREMENT, "radius_below_0.1")
-    names = {run: published_name(run, factor) for run, factor in k.items()}
+    names = {str(run): published_name(str(run), factor) for run, factor in k.items()}
     for axes, (label, table) in zip(grid, values.items(), strict=True):
         draw_trend(axes, k, table, fitted=fitted)
         axes.set_xscale("log", base=2)

@@ -4,14 +4,14 @@ Examples may influence each other through a few of them only, for instance throu
 run again come from the whole set, and those with the largest outputs are among them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.objective.inputs import Tree, join, map_tensors, n_examples
+from replication.objective.inputs import Tree, join, map_tensors, n_examples, tensors_of
 from replication.objective.probes import extreme
 
 Run = Callable[[Tree], dict[str, Tensor]]
@@ -96,6 +96,25 @@ def check_chunk(run: Run, rows: Rows, eps: float) -> None:
     _check(run, rows.select(spread if largest in spread else [*spread, largest]), sizes, eps)
     for member in list(dict.fromkeys([largest, *rows.unusual, 0, n - 1, n // 2]))[:_ALONE] if n > 1 else []:
         _check(run, rows.select([member]), sizes, eps, alone=True)
+
+
+def check_padding(run: Run, rows: Rows, alone: Iterable[tuple[int, Tree]], eps: float) -> None:
+    """Compare rows of padded examples with those that each gets in a batch of its own; arguments and errors as of ``check_chunk``.
+
+    Args:
+        alone: places in ``rows`` with the same examples, padded less or not at all.
+
+    >>> x = torch.tensor([[1.0], [-2.0]])
+    >>> check_padding(lambda inputs: {"layer": inputs}, Rows.of(x, {"layer": x}), [(1, x[1:])], 1e-7)
+    """
+    for place, inputs in alone:
+        padded = rows.select([place])
+        if [tensor.shape for tensor in tensors_of(inputs)] == [tensor.shape for tensor in tensors_of(padded.inputs)]:
+            continue
+        for name, output in run(inputs).items():
+            expected = padded.outputs[name].flatten(0, 1)
+            shared = tuple(slice(0, min(sizes)) for sizes in zip(output.shape, expected.shape, strict=False))
+            _compare(name, output[shared], expected[shared], rows.sizes[name], eps)
 
 
 class Sample:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from replication.activations.company import Rows, Run, Sample, check_chunk, rounding_unit
+from replication.activations.company import Rows, Run, Sample, check_chunk, check_padding, rounding_unit
 from replication.activations.names import Layer, Wanted, resolve
-from replication.activations.reading import chunks
+from replication.activations.reading import chunks, padded_examples
 from replication.errors import ReplicationError
 from replication.objective.arithmetic import reason_of
 from replication.objective.coupling import REPETITIONS, drawing
@@ -25,6 +25,7 @@ from replication.objective.networks import unwrapped
 View = Callable[[Tensor], Tensor]
 
 _TRIAL = 8  # examples on which the forward pass is tried
+_PADDED = 16  # examples that are read in batches of their own
 
 
 def layer_outputs(
@@ -93,6 +94,7 @@ def layer_batches(
             _, draws = drawing(check)
             for _ in range(REPETITIONS if draws else 0):
                 check()
+            check_padding(run, rows, padded_examples(model, inputs, min(rows.n, _PADDED)), eps)
         sample.add(rows)
         yield outputs
     if run is None:

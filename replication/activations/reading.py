@@ -37,8 +37,7 @@ def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
         dtype, device = (torch.float32, None) if tensor is None else (tensor.dtype, tensor.device)
         examples = examples_of(_with_labels(inputs), None, device, dtype)
         probe_of(examples, chunk)
-        for part, _ in examples.chunks(chunk):
-            yield part
+        yield from (part for part, _ in examples.chunks(chunk))
         return
     if isinstance(inputs, list) and inputs and all(isinstance(entry, tuple | list) for entry in inputs):
         raise ReplicationError(
@@ -48,6 +47,24 @@ def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
     inputs, n = as_data(inputs), n_examples(inputs)
     for start in range(0, n, chunk):
         yield prepare(take(inputs, slice(start, start + chunk)))
+
+
+def padded_examples(model: nn.Module, inputs: Any, n: int) -> Iterator[tuple[int, Tree]]:
+    """The first ``n`` examples of a data set that this package puts into batches, each in a batch of its own, where it is padded less.
+
+    Yields:
+        place and example.
+
+    >>> list(padded_examples(nn.Linear(2, 1), torch.zeros(3, 2), 2))
+    []
+    """
+    if not isinstance(inputs, DataLoader | Dataset):
+        return
+    tensor = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
+    examples = examples_of(_with_labels(inputs), None, tensor.device, tensor.dtype)
+    if examples.makes_batches:
+        for place in range(min(n, examples.n)):
+            yield place, examples.select(torch.tensor([place]))[0]
 
 
 class _AddLabels:

@@ -103,7 +103,7 @@ def check_padding(
     """Compare the losses of examples in a batch with those of each put into a batch of its own, where it may be padded less.
 
     Args:
-        members: indices of the examples ``[n]``; the last few are compared.
+        members: indices of the examples ``[n]``; a few that are padded are compared.
         together: their inputs and labels in one batch.
         losses_of: inputs and labels to losses ``[n]``, float64.
         tolerance: relative.
@@ -113,12 +113,14 @@ def check_padding(
     """
     if not examples.makes_batches:
         return
-    expected: Tensor | None = None
-    for place in range(max(0, len(members) - _FEW), len(members)):
-        alone = examples.select(members[place : place + 1])
-        if [tensor.shape[1:] for tensor in tensors_of(alone)] == [tensor.shape[1:] for tensor in tensors_of(together)]:
-            continue
-        expected = losses_of(*together) if expected is None else expected
+    shapes = [tensor.shape[1:] for tensor in tensors_of(together)]
+    each = ((place, examples.select(members[place : place + 1])) for place in range(len(members)))
+    padded = [(place, alone) for place, alone in each if [tensor.shape[1:] for tensor in tensors_of(alone)] != shapes]
+    padded.sort(key=lambda pair: sum(tensor.numel() for tensor in tensors_of(pair[1])))
+    if not padded:
+        return
+    expected = losses_of(*together)
+    for place, alone in padded[:_FEW]:
         loss = losses_of(*alone)[0]
         if not torch.allclose(loss, expected[place], rtol=tolerance, atol=tolerance, equal_nan=True):
             raise ReplicationError(

@@ -79,7 +79,7 @@ def examine(model: nn.Module, network: PlainNetwork, loss: ExampleLoss, probe: P
         raise ReplicationError(
             "The loss of an example, or its gradient, changes with the examples beside it (batch statistics, a loss that compares "
             "examples, targets that are broadcast, or a network that takes the first axis for time), so the size of a chunk is part of its "
-            f"definition: choose a chunk that divides the {examples.n} examples, and it is {chunk}."
+            f"definition: choose a chunk that divides the {examples.n} examples{'' if chunk is None else f', and {chunk} does not'}."
         )
     return Findings(finest, interact, default_chunk(network, probe, examples.n), ProductCheck(finest, loss, theta, whole=interact))
 

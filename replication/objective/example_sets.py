@@ -49,6 +49,7 @@ class ExampleSet:
     def __init__(self, inputs: Tree, labels: Tree) -> None:
         self.inputs, self.labels, self.n = inputs, labels, n_examples(labels, "labels")
         self._classes: dict[int, tuple[Tree, Tree]] = {}
+        self._versions = _versions((inputs, labels))
 
     @property
     def in_memory(self) -> bool:
@@ -56,7 +57,13 @@ class ExampleSet:
         return True
 
     def chunks(self, size: int) -> Iterator[tuple[Tree, Tree]]:
-        """Inputs and labels of ``size`` consecutive examples at a time; the last chunk may be smaller."""
+        """Inputs and labels of ``size`` consecutive examples at a time; the last chunk may be smaller.
+
+        Raises:
+            ReplicationError: a tensor was changed in place since.
+        """
+        if _versions((self.inputs, self.labels)) != self._versions:
+            raise ReplicationError("The inputs or labels were changed in place after they were given; give copies of them (clone).")
         for start in range(0, self.n, size):
             chunk = slice(start, start + size)
             yield take(self.inputs, chunk), take(self.labels, chunk)
@@ -77,6 +84,11 @@ class ExampleSet:
     def makes_batches(self) -> bool:
         """Whether batches are put together here, from single examples, so that an example may be padded to the longest beside it."""
         return False
+
+
+def _versions(tree: Tree) -> list[int]:
+    """How often each tensor was changed in place; the tensors are the user's own where nothing had to be converted."""
+    return [tensor._version for tensor in tensors_of(tree)]
 
 
 class ExamplesInDouble(ExampleSet):

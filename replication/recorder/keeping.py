@@ -279,7 +279,7 @@ def state_outside(model: nn.Module) -> dict[str, float | Tensor]:
 def _same(first: float | Tensor, now: float | Tensor) -> bool:
     if isinstance(first, Tensor) and isinstance(now, Tensor):
         return first.device == now.device and torch.equal(first, now)
-    return type(first) is type(now) and first == now
+    return type(first) is type(now) and bool(first == now)
 
 
 def _check_types(specs: tuple[TensorSpec, ...]) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -178,7 +179,8 @@ def buffer_file(folder: Path, name: str) -> Path:
 def write_outside(folder: Path, values: Mapping[str, np.ndarray]) -> None:
     """Keep first values of what no row holds, complete or not at all."""
     temporary = folder / f"new-{OUTSIDE}"
-    np.savez(temporary, **{quote(name, safe=""): value for name, value in values.items()})
+    arrays: dict[str, Any] = {quote(name, safe=""): value for name, value in values.items()}
+    np.savez(temporary, **arrays)
     temporary.replace(folder / OUTSIDE)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -527,3 +528,32 @@ def test_mistakes_are_told(mistake: str) -> None:
 def test_torchscript_is_refused() -> None:
     with pytest.raises(ReplicationError, match="TorchScript"):
         activations.layer_outputs(torch.jit.script(nn.Linear(4, 2)), X, [""])
+
+
+class Unmasked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.layer(x)).mean(1))
+
+
+class OfManyLengths(Dataset[Any]):
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.randn(2 + index % 4, 4, generator=torch.Generator().manual_seed(index)), index % 3
+
+
+def in_one_batch(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return nn.utils.rnn.pad_sequence([item for item, _ in items], batch_first=True), torch.tensor([label for _, label in items])
+
+
+def test_layers_that_see_padding_are_refused_and_others_are_not() -> None:
+    loader = DataLoader(OfManyLengths(), batch_size=1, collate_fn=in_one_batch)
+    torch.manual_seed(0)
+    with pytest.raises(ReplicationError, match="other values among other examples"):
+        activations.layer_outputs(Unmasked(), loader, ["out"])
+    assert activations.layer_outputs(Unmasked(), loader, ["layer"])["layer"].shape == (9, 5, 5)
