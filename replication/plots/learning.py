@@ -14,7 +14,7 @@ _NAMED = 12  # layers that a legend still holds
 
 
 def layers(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
-    """The loss change allocated to each layer so far, against iterations; the dashed line is their sum.
+    """The loss change allocated to each layer so far, against iterations; the dashed line is their sum. Lines end where it is not finite.
 
     Colours run from the first layer (dark) to the last (light). With more than twelve layers, the legend names the first and the last.
 
@@ -39,15 +39,16 @@ def layers(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axe
     table = tables["layers"]
     check_columns(table, "step", "layer", "lca", source="lca.along(...).tables()")
     ax = panel(ax)
-    by_step = table.groupby(["step", "layer"], sort=False)["lca"].sum().unstack("layer").sort_index().fillna(0.0)
-    allocated = by_step.cumsum()
+    sums = table.groupby(["step", "layer"], sort=False)["lca"].agg(lambda values: values.sum(skipna=False))
+    by_step = sums.unstack("layer", fill_value=0.0).sort_index()
+    allocated = by_step.cumsum(skipna=False)
     allocated.index = allocated.index + 1  # a step's change is there after the step
     allocated = pd.concat([pd.DataFrame(0.0, index=[by_step.index[0]], columns=allocated.columns), allocated])
     ends = {allocated.columns[0], allocated.columns[-1]}
     for name, colour in in_order(allocated.columns).items():
         named = len(allocated.columns) <= _NAMED or name in ends
         ax.plot(allocated.index, allocated[name], color=colour, lw=1.4, label=str(name) if named else f"_{name}")
-    ax.plot(allocated.index, allocated.sum(axis=1), color=LOSS, lw=1.2, ls="--", label="all layers")
+    ax.plot(allocated.index, allocated.sum(axis=1, skipna=False), color=LOSS, lw=1.2, ls="--", label="all layers")
     ax.axhline(0, color="black", lw=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="iterations", ylabel="LCA so far (loss; negative helps)")

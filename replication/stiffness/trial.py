@@ -55,7 +55,6 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     layers = [replace(layer, numbers=source.size(layer)) for layer in source.layers(options.layers)]
     indices = _drawn(rows), None if columns is None else _drawn(columns)
     inputs, labels = fixed_selection(rows, indices[0])
-    check_padding(rows, indices[0], (inputs, labels), source.losses, TOLERANCE[options.dtype])
     if columns is not None and indices[1] is not None:
         inputs, labels = (join(pair) for pair in zip((inputs, labels), fixed_selection(columns, indices[1]), strict=True))
     refuse_weights_of_the_original(unwrapped(model), source, inputs, labels)
@@ -64,8 +63,11 @@ def plan_of(model: nn.Module, rows: ExampleSet, columns: ExampleSet | None, opti
     alone = Alone(*indices, gradients, {name: (g @ g.T).double() for name, g in gradients.items()})
     for examples in (rows, columns) if works_together else ():
         if examples is not None:
-            members = torch.tensor(list(dict.fromkeys([*unusual(examples, N_UNUSUAL), *_drawn(examples).tolist()])))
-            refuse_company(source, *examples.select(members))
+            drawn = torch.randperm(examples.n, generator=torch.Generator().manual_seed(2))[:N_UNUSUAL].tolist()
+            members = torch.tensor(list(dict.fromkeys([*unusual(examples, N_UNUSUAL), *_drawn(examples).tolist(), *drawn])))
+            together = examples.select(members)
+            refuse_company(source, *together)
+            check_padding(examples, members, together, source.losses, TOLERANCE[options.dtype])
     plan = Plan(source, None, {layer.name: layer for layer in layers}, 1, alone)
     calls: dict[str, Calls] = {}
     if options.fast and works_together and not source.network.reentrant:

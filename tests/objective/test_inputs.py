@@ -221,3 +221,28 @@ def test_everything_runs_inside_inference_mode() -> None:
         torch.testing.assert_close(objective.hessian_vector_product(own + 0, own + 0), outside.hessian_vector_product(own, own))
         assert objective.evaluate(own + 0) == outside.evaluate(own)
         torch.testing.assert_close(gram(model, x, y)["total"], gram(model, x, y, fast=False)["total"])
+
+
+class PooledByMaximum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.last = nn.Conv1d(4, 6, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.convolution(x.transpose(1, 2))).amax(2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_padding_that_only_some_examples_feel_is_found(seed: int) -> None:
+    torch.manual_seed(seed)
+    with pytest.raises(ReplicationError, match="padded to the longest of others"):
+        gram(PooledByMaximum(), DataLoader(Sequences(), batch_size=1, collate_fn=padded))
+
+
+def test_examples_that_are_changed_afterwards_are_refused() -> None:
+    x, y = torch.randn(9, 4), torch.arange(9) % 3
+    for changed in (x, y):
+        objective = Objective(nn.Linear(4, 3), x, y)
+        changed.mul_(2 if changed is x else 0)
+        with pytest.raises(ReplicationError, match="changed in place after they were given"):
+            objective.value(objective.parameters())

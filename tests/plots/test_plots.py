@@ -187,3 +187,11 @@ def test_tables_that_span_no_surface_give_one_sentence() -> None:
             plots.surface(bowl, levels=np.array(levels))
     with pytest.raises(ReplicationError, match=r"shape \(0, 0\).*one or more"):
         plots.stiffness(np.zeros((0, 0)))
+
+
+def test_lines_end_where_the_training_diverged() -> None:
+    table = pd.DataFrame({"step": [0, 0, 1, 1, 2, 2], "layer": ["a", "b"] * 3, "lca": [-0.2, -0.1, np.nan, -0.1, -0.1, -0.1]})
+    lines = plots.layers({"layers": table}).lines
+    np.testing.assert_array_equal(lines[0].get_ydata(), [0, -0.2, np.nan, np.nan])
+    np.testing.assert_allclose(lines[1].get_ydata(), [0, -0.1, -0.2, -0.3])
+    np.testing.assert_array_equal(np.isnan(lines[2].get_ydata()), [False, False, True, True])
