@@ -79,7 +79,7 @@ def test_killed_at_any_moment_and_continued_it_ends_with_the_same_bytes(checkout
     steps.gather_seed(**LCA, measurement=f"{name}_lca", parts=parts, folder=checkout / "plain/tables")
 
     root = checkout / "DIR/work"
-    command = [sys.executable, "-m", "replication", "record", "--scale", "smoke", "--minutes", "5", "--jobs", "1", "--into", "DIR"]
+    command = [sys.executable, "-m", "replication", "record", "--scale", "smoke", "--minutes", "60", "--jobs", "1", "--into", "DIR"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for moment in (f"runs/{name}/seed0/trajectory.partial.npy", f"parts/{name}_lca/seed0/0.npz"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
@@ -271,7 +271,8 @@ def test_only_takes_names_of_figures_measurements_and_runs() -> None:
 def test_the_list_says_what_both_devices_cost_what_is_recorded_and_which_figures_gain(
     checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (checkout / "recorded").symlink_to(ROOT / "recorded")
+    (checkout / "recorded/lca").mkdir(parents=True)
+    (checkout / "recorded/lca/mnist_fc_lca").symlink_to(ROOT / "recorded/lca/mnist_fc_lca")
     costs = {"core_minutes": 480, "gpu_minutes": 2.5}
     write_queue(
         configs.FOLDER,
