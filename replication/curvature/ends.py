@@ -236,5 +236,5 @@ def eigenvalue_map(
         limit=limit,
         progress=progress,
         save_to=save_to,
-        agreement=5 * tolerance,
+        compared={"smallest": "smallest_error", "largest": "largest_error"},
     )

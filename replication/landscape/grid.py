@@ -2,7 +2,7 @@
 
 import itertools
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ Coordinates = Sequence[float] | np.ndarray | Tensor
 Vector = Tensor | np.ndarray | Sequence[float]
 Progress = Callable[[int, int], None] | None
 
+_AGREEMENT = 1e-4  # relative difference that rounding may make, on another processor too
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -30,7 +31,7 @@ def fill(
     limit: int | None = None,
     progress: Progress = None,
     save_to: Path | str | None = None,
-    agreement: float = 1e-4,
+    compared: Mapping[str, str | None] | None = None,
 ) -> pd.DataFrame:
     """Evaluate the points of a grid that ``done`` has not, and return the whole table.
 
@@ -45,7 +46,8 @@ def fill(
         progress: called with (points computed, points of the grid).
         save_to: a CSV file that is written after every point, so that an interrupt loses one point; if it is there already, it is
             continued like ``done``.
-        agreement: relative difference of the first column that an earlier table may have at the points that are evaluated again.
+        compared: columns that an earlier table must share at the points that are evaluated again, to rounding, each with the column of its
+            error bound if it has one; the first column by default.
 
     Returns:
         One row per point, in the grid's order: the coordinates, ``computed``, and ``columns`` (nan where not computed).
@@ -68,7 +70,7 @@ def fill(
         done = _read(Path(save_to))
     if done is not None:
         table = _continued(table, done, list(axes), columns)
-        _check_same_values(table, list(axes), columns[0], evaluate, agreement)
+        _check_same_values(table, list(axes), {columns[0]: None} if compared is None else compared, evaluate)
     missing = np.flatnonzero(~table["computed"].to_numpy())[:limit]
     points, values = table[list(axes)].to_numpy(), table[list(columns)].to_numpy(copy=True)
     for row in missing:
@@ -241,21 +243,25 @@ def _continued(table: pd.DataFrame, done: pd.DataFrame, axes: list[str], columns
 
 
 def _check_same_values(
-    table: pd.DataFrame, axes: list[str], column: str, evaluate: Callable[[tuple[float, ...]], dict[str, float]], agreement: float
+    table: pd.DataFrame, axes: list[str], compared: Mapping[str, str | None], evaluate: Callable[[tuple[float, ...]], dict[str, float]]
 ) -> None:
     """Evaluate a few computed points again."""
-    computed = table[table["computed"] & np.isfinite(table[column])]
+    computed = table[table["computed"].to_numpy() & np.isfinite(table[list(compared)].to_numpy()).all(axis=1)]
     if computed.empty:
         return
     for place in _telling_places(computed[axes].to_numpy()):
-        at, before = tuple(computed[axes].iloc[place].tolist()), float(computed[column].iloc[place])
-        now = evaluate(at)[column]
-        if not abs(now - before) <= agreement * max(abs(now), abs(before)) + 1e-9:
-            where = ", ".join(f"{axis} {coordinate:g}" for axis, coordinate in zip(axes, at, strict=True))
-            raise ReplicationError(
-                f"The earlier table has the {column} {before:.6g} at {where}, and it is {now:.6g} here: the table belongs to another "
-                "network, direction, loss or set of examples; start without it."
-            )
+        row = computed.iloc[place]
+        at = tuple(float(row[axis]) for axis in axes)
+        values = evaluate(at)
+        for column, bound in compared.items():
+            before, now = float(row[column]), values[column]
+            allowed = _AGREEMENT * max(abs(now), abs(before)) + 1e-9 + (0.0 if bound is None else float(row[bound]) + values[bound])
+            if not abs(now - before) <= allowed:
+                where = ", ".join(f"{axis} {coordinate:g}" for axis, coordinate in zip(axes, at, strict=True))
+                raise ReplicationError(
+                    f"The earlier table has the {column} {before:.6g} at {where}, and it is {now:.6g} here: the table belongs to another "
+                    "network, direction, loss or set of examples; start without it."
+                )
 
 
 def _telling_places(points: np.ndarray) -> list[int]:

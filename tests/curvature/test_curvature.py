@@ -240,6 +240,8 @@ def test_a_map_has_the_extremes_of_each_point_and_is_continued(generator: torch.
     assert table["ratio"][1] == abs(expected.smallest / expected.largest)
     assert table["products"][1] == expected.products
     assert table["converged"].tolist() == [1, 1]
+    with pytest.raises(ReplicationError, match="belongs to another network"):
+        curvature.eigenvalue_map(objective, x, y, [0.0, 0.5], [0.0], centre=1.02 * objective.parameters(), done=table)
 
 
 def test_wrong_arguments_give_one_sentence(objective: Objective) -> None:
