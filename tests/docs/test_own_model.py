@@ -219,13 +219,6 @@ def test_the_pictures_are_drawn_by_the_code_of_the_pages(tmp_path: Path) -> None
     assert drawn == {f"{name}.png" for name in re.findall(r"images/plots/(\w+)\.png", shown)}
 
 
-def test_the_first_code_of_the_page_on_svcca_runs() -> None:
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/svcca.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    names: Names = {}
-    exec(compile("".join(code), "svcca.md", "exec"), names)  # noqa: S102 - our own file
-    assert len(names["table"]) == 36
-
-
 def test_the_first_code_of_the_page_on_landscapes_runs() -> None:
     inputs, labels = features_and_labels()
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/landscape.md").read_text(encoding="utf-8"), flags=re.DOTALL)

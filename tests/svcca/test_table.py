@@ -60,7 +60,10 @@ def test_similarity_matrix_of_a_constant_layer() -> None:
     assert table.similarity.tolist() == pytest.approx([0, 0, 0, 1])
 
 
-def test_the_example_in_the_docs_runs_on_torchvision_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_in_the_docs_runs_on_torchvision_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it saves a picture
     page = (ROOT / "docs" / "svcca.md").read_text()
     script = tmp_path / "example.py"
     script.write_text(page.split("```python\n")[1].split("```")[0])
