@@ -168,16 +168,21 @@ def papers_table() -> str:
 
 
 def readme(text: str) -> str:
-    """The text of a README with the table between its markers made anew.
+    """The text of a README with the table between its markers made anew; errors as of ``between_markers``."""
+    return between_markers(text, papers_table(), (BEGIN, END), README)
+
+
+def between_markers(text: str, content: str, markers: tuple[str, str], page: Path) -> str:
+    """The text of a page with ``content`` between its markers.
 
     Raises:
         ReplicationError: the markers are missing.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = text.partition(markers[0])
+    _, end, tail = rest.partition(markers[1])
     if not begin or not end:
-        raise ReplicationError(f"{README} has no place for the table; put the lines {BEGIN} and {END} where it belongs.")
-    return f"{head}{BEGIN}\n{papers_table()}\n{END}{tail}"
+        raise ReplicationError(f"{page} has no place for the table; put the lines {markers[0]} and {markers[1]} where it belongs.")
+    return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def codecheck() -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from gallery import NAMES
+from gallery import NAMES, between_markers
 
 from replication.claims.verdicts import COUNTED, Verdict, count_text, counted_as, judge, kind_text
 from replication.errors import ReplicationError
@@ -88,25 +88,12 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.3g}"
 
 
-def between_markers(text: str, content: str, page: Path) -> str:
-    """A page with ``content`` between its markers.
-
-    Raises:
-        ReplicationError: the markers are missing.
-    """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ReplicationError(f"{page} has no place for the table; put the lines {BEGIN} and {END} where it belongs.")
-    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
-
-
 def files() -> dict[Path, str]:
     """What the pages should hold."""
     figures = judged()
     contents = {RECORDING: recording_table(figures)}
     contents |= {REPORTS / f"{paper}.md": report_table([each for each in figures if each.paper == paper]) for paper in NAMES}
-    return {page: between_markers(page.read_text(encoding="utf-8"), content, page) for page, content in contents.items()}
+    return {page: between_markers(page.read_text(encoding="utf-8"), content, (BEGIN, END), page) for page, content in contents.items()}
 
 
 def main() -> None:

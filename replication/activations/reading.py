@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from replication.errors import ReplicationError
-from replication.objective.example_sets import examples_of
+from replication.objective.example_sets import ExampleSet, examples_of
 from replication.objective.inputs import Tree, as_data, convert, map_tensors, n_examples, take
 from replication.objective.probes import probe_of
 
@@ -34,8 +34,7 @@ def chunks(model: nn.Module, inputs: Any, chunk: int) -> Iterator[Tree]:
     if isinstance(inputs, DataLoader | Dataset):
         if not isinstance(inputs, IterableDataset | DataLoader) and not len(inputs):  # type: ignore[arg-type]
             return
-        dtype, device = (torch.float32, None) if tensor is None else (tensor.dtype, tensor.device)
-        examples = examples_of(_with_labels(inputs), None, device, dtype)
+        examples = _examples(model, inputs)
         probe_of(examples, chunk)
         yield from (part for part, _ in examples.chunks(chunk))
         return
@@ -60,11 +59,17 @@ def padded_examples(model: nn.Module, inputs: Any, n: int) -> Iterator[tuple[int
     """
     if not isinstance(inputs, DataLoader | Dataset):
         return
-    tensor = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), torch.empty(0))
-    examples = examples_of(_with_labels(inputs), None, tensor.device, tensor.dtype)
+    examples = _examples(model, inputs)
     if examples.makes_batches:
         for place in range(min(n, examples.n)):
             yield place, examples.select(torch.tensor([place]))[0]
+
+
+def _examples(model: nn.Module, source: Any) -> ExampleSet:
+    """The examples of a data set or loader, on the model's device and in its type."""
+    tensor = next((tensor for tensor in model.parameters() if tensor.is_floating_point()), None)
+    dtype, device = (torch.float32, None) if tensor is None else (tensor.dtype, tensor.device)
+    return examples_of(_with_labels(source), None, device, dtype)
 
 
 class _AddLabels:

@@ -107,6 +107,18 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
 
 
+def worst_disagreement(first: Tensor, second: Tensor, tolerance: float) -> int | None:
+    """The place where two results differ most, None where they agree to ``tolerance``.
+
+    Example:
+        >>> worst_disagreement(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.5]), 1e-3)
+        1
+    """
+    if torch.allclose(first, second, rtol=tolerance, atol=tolerance, equal_nan=True):
+        return None
+    return int((first - second).abs().nan_to_num(float("inf")).argmax())
+
+
 def moved(leaves: Sequence[Tensor], own: Tensor) -> Tensor:
     """The vector, every tensor moved at random by a tenth of its size; zeros move too, so that no layer stays without influence.
 

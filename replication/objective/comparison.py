@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.arithmetic import Arithmetic
+from replication.objective.arithmetic import Arithmetic, worst_disagreement
 from replication.objective.losses import ExampleLoss
 from replication.objective.networks import converted, copy_of
-from replication.objective.vector import batch_counts, flatten
+from replication.objective.vector import batch_counts, flatten, plain_numbers
 
 
 def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Module | Mapping[str, Tensor], name: str) -> None:
@@ -40,8 +40,8 @@ def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Mo
     expected = arithmetic.losses(loss)
     network.write(flatten(twin.leaves).double())
     losses = Arithmetic(twin, arithmetic.inputs, arithmetic.labels, arithmetic.tolerance).losses(loss)
-    if not torch.allclose(losses, expected, rtol=arithmetic.tolerance, atol=arithmetic.tolerance, equal_nan=True):
-        worst = int((losses - expected).abs().nan_to_num(float("inf")).argmax())
+    worst = worst_disagreement(losses, expected, arithmetic.tolerance)
+    if worst is not None:
         raise ReplicationError(
             f"{name} gives an example the loss {losses[worst].item():.6g} by itself, and {expected[worst].item():.6g} as the objective's "
             "network with its parameters and floating-point buffers; they differ in something else (a buffer of whole numbers or a mask, a "
@@ -52,22 +52,18 @@ def refuse_other_network(arithmetic: Arithmetic, loss: ExampleLoss, other: nn.Mo
 def _with_state(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
     """A copy of the network with these numbers; None where it has them already."""
     followed = {name for name, tensor in module.state_dict().items() if tensor.is_floating_point()} | batch_counts(module)
-    duplicate, changed = copy_of(module), False
-    buffers = dict(duplicate.named_buffers())
-    for name, tensor in tensors.items():
-        if name in buffers and name not in followed and buffers[name].shape == tensor.shape:
-            changed |= not torch.equal(buffers[name], tensor.to(buffers[name]))
-            buffers[name].copy_(tensor)
-        changed |= _set_number(duplicate, name, tensor)
-    return duplicate if changed else None
-
-
-def _set_number(module: nn.Module, name: str, number: Tensor) -> bool:
-    """Put a number into the attribute of this name, if there is one with another number."""
-    path, _, attribute = name.rpartition(".")
-    owner = dict(module.named_modules()).get(path)
-    value = None if owner is None else vars(owner).get(attribute)
-    if not isinstance(value, int | float) or number.numel() != 1 or value == number.item():
-        return False
-    setattr(owner, attribute, type(value)(number.item()))
-    return True
+    own = {name: buffer for name, buffer in module.named_buffers() if name not in followed and name in tensors}
+    same_shape = {name: buffer for name, buffer in own.items() if buffer.shape == tensors[name].shape}
+    buffers = [name for name, buffer in same_shape.items() if not torch.equal(buffer, tensors[name].to(buffer))]
+    own_numbers = {name: number for name, number in plain_numbers(module).items() if name in tensors and tensors[name].numel() == 1}
+    numbers = [name for name, number in own_numbers.items() if number != tensors[name].item()]
+    if not buffers and not numbers:
+        return None
+    duplicate = copy_of(module)
+    for name in buffers:
+        duplicate.get_buffer(name).copy_(tensors[name])
+    for name in numbers:
+        path, _, attribute = name.rpartition(".")
+        owner = duplicate.get_submodule(path)
+        setattr(owner, attribute, type(getattr(owner, attribute))(tensors[name].item()))
+    return duplicate

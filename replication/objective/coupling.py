@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from replication.errors import ReplicationError
-from replication.objective.arithmetic import Arithmetic, close
+from replication.objective.arithmetic import Arithmetic, close, worst_disagreement
 from replication.objective.example_sets import ExampleSet
 from replication.objective.inputs import Tree, n_examples, take, tensors_of
 from replication.objective.losses import ExampleLoss
@@ -66,8 +66,8 @@ def _runs_on_few(arithmetic: Arithmetic, loss: ExampleLoss) -> bool:
 
 
 def _compare(first: Tensor, second: Tensor, tolerance: float) -> None:
-    if not torch.allclose(first, second, rtol=tolerance, atol=tolerance, equal_nan=True):
-        worst = int((first - second).abs().nan_to_num(float("inf")).argmax())
+    worst = worst_disagreement(first, second, tolerance)
+    if worst is not None:
         raise ReplicationError(
             f"Two evaluations of the same example at the same parameters give the losses {first[worst].item():.6g} and "
             f"{second[worst].item():.6g}; the forward pass or the data draw random numbers or keep a state, so switch that off in "
@@ -97,9 +97,7 @@ def check_linear_backward(arithmetic: Arithmetic, loss: ExampleLoss, theta: Tens
         )
 
 
-def check_padding(
-    examples: ExampleSet, members: Tensor, together: Tree, losses_of: Callable[[Tree, Tree], Tensor], tolerance: float
-) -> None:
+def check_padding(examples: ExampleSet, members: Tensor, together: Tree, losses_of: LossesOf, tolerance: float) -> None:
     """Compare the losses of examples in a batch with those of each put into a batch of its own, where it may be padded less.
 
     Args:

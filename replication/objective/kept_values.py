@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from replication.errors import ReplicationError
-from replication.objective.arithmetic import Arithmetic
+from replication.objective.arithmetic import Arithmetic, worst_disagreement
 from replication.objective.inputs import tensors_of
 from replication.objective.losses import ExampleLoss, PerExampleLoss
 from replication.objective.plain import PlainNetwork
@@ -46,8 +46,8 @@ def refuse_kept_values(arithmetic: Arithmetic, fresh: PlainNetwork, loss: Exampl
     fresh.write(theta)
     written = flatten(used.leaves)
     losses, expected = arithmetic.losses(loss), other.losses(loss)
-    if not torch.allclose(losses, expected, rtol=arithmetic.tolerance, atol=arithmetic.tolerance, equal_nan=True):
-        worst = int((losses - expected).abs().nan_to_num(float("inf")).argmax())
+    worst = worst_disagreement(losses, expected, arithmetic.tolerance)
+    if worst is not None:
         raise ReplicationError(
             f"An example has the loss {expected[worst].item():.6g} in a network that was not called before and {losses[worst].item():.6g} "
             "in one that was called with other weights; its forward pass keeps a value that it computes once from the weights or the data, "

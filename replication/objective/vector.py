@@ -201,6 +201,21 @@ def batch_counts(model: nn.Module) -> set[str]:
     return {f"{name}.num_batches_tracked".lstrip(".") for name in norms}
 
 
+def plain_numbers(model: nn.Module) -> dict[str, float]:
+    """Numbers in public attributes of the modules, by name; no vector holds them.
+
+    Example:
+        >>> plain_numbers(nn.Sequential(nn.LeakyReLU(0.2)))["0.negative_slope"]
+        0.2
+    """
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and name != "training" and not name.startswith("_")
+    }
+
+
 def _write(tensors: Mapping[str, Tensor], vector: Tensor, kind: str) -> None:
     n = sum(tensor.numel() for tensor in tensors.values())
     if vector.shape != (n,):

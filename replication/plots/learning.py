@@ -40,7 +40,7 @@ def layers(tables: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axe
     check_columns(table, "step", "layer", "lca", source="lca.along(...).tables()")
     ax = panel(ax)
     sums = table.groupby(["step", "layer"], sort=False)["lca"].agg(lambda values: values.sum(skipna=False))
-    by_step = sums.unstack("layer", fill_value=0.0).sort_index()
+    by_step = sums.unstack("layer", fill_value=0).sort_index()
     allocated = by_step.cumsum(skipna=False)
     allocated.index = allocated.index + 1  # a step's change is there after the step
     allocated = pd.concat([pd.DataFrame(0.0, index=[by_step.index[0]], columns=allocated.columns), allocated])

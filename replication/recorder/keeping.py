@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from replication.errors import ReplicationError
 from replication.objective.networks import unwrapped
-from replication.objective.vector import batch_counts
+from replication.objective.vector import batch_counts, plain_numbers
 from replication.recorder.recorded import (
     BUFFER_FILES,
     FIRST_BUFFERS,
@@ -266,14 +266,9 @@ def state_outside(model: nn.Module) -> dict[str, float | Tensor]:
     >>> state_outside(nn.Sequential(nn.LeakyReLU(0.2)))["0.negative_slope"]
     0.2
     """
-    state: dict[str, float | Tensor] = {}
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, int | float) and name != "training" and not name.startswith("_"):
-                state[f"{path}.{name}" if path else name] = value
     saved = model.state_dict().keys()
     caches = {name: buffer for name, buffer in model.named_buffers() if name not in saved and not buffer.is_complex()}
-    return state | {name: buffer.detach() for name, buffer in caches.items()}
+    return plain_numbers(model) | {name: buffer.detach() for name, buffer in caches.items()}
 
 
 def _same(first: float | Tensor, now: float | Tensor) -> bool:

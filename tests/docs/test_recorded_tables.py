@@ -42,4 +42,4 @@ def test_a_report_has_a_row_for_every_claim_that_was_evaluated(figures: list[rec
 
 def test_a_page_without_markers_is_named() -> None:
     with pytest.raises(ReplicationError, match=r"x.md has no place for the table; put the lines <!-- recorded"):
-        recorded_tables.between_markers("text", "table", Path("x.md"))
+        recorded_tables.between_markers("text", "table", (recorded_tables.BEGIN, recorded_tables.END), Path("x.md"))
